@@ -1,0 +1,24 @@
+//! The vocabulary of trainshed: plain types, identifiers, state machines, name rules, and
+//! the action model with its validation.
+//!
+//! Nothing here does I/O, waits, or knows another crate of ours. Start reading at
+//! [`action`] (what a user submits) and [`task`] (what becomes of it).
+#![warn(missing_docs)]
+
+pub mod action;
+pub mod dataset;
+pub mod digest;
+pub mod id;
+pub mod limits;
+pub mod manifest;
+pub mod model;
+pub mod name;
+pub mod progress;
+pub mod report;
+pub mod task;
+pub mod time;
+pub mod view;
+
+pub use digest::Digest;
+pub use id::{AgentId, ProjectId, TaskId, WorkspaceId};
+pub use time::Timestamp;

@@ -1,0 +1,312 @@
+//! What trainshed shows of its state: made by the engine, carried by the HTTP API, read by
+//! clients and agents. One set of types, so that nothing is copied between three of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::action::PluginRef;
+use crate::dataset::FileEntry;
+use crate::digest::Digest;
+use crate::id::{AgentId, TaskId};
+use crate::limits::LimitRequest;
+use crate::manifest::Manifest;
+use crate::progress::Progress;
+use crate::report::{LineSource, Real};
+use crate::task::{TaskState, TaskType};
+use crate::time::Timestamp;
+
+/// A task, without what it reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskView {
+    /// Never changes.
+    pub id: TaskId,
+    /// As submitted.
+    pub name: String,
+    /// The name as storage paths and filters have it.
+    pub encoded_name: String,
+    /// `/` separates a project from its sub-projects.
+    pub project: String,
+    /// What kind of work it is.
+    #[serde(rename = "type")]
+    pub task_type: TaskType,
+    /// Where it stands.
+    pub status: TaskState,
+    /// Why it ended as it did; empty for a task that ended well or has not ended.
+    pub status_reason: String,
+    /// Whether it was asked to stop and has not ended yet.
+    pub stopping: bool,
+    /// The action's description.
+    pub comment: String,
+    /// Ordered.
+    pub tags: Vec<String>,
+    /// `train` or `preprocess`.
+    pub action: String,
+    /// The action's `params`, unchanged.
+    pub params: Map<String, Value>,
+    /// Which component runs it.
+    pub plugin: PluginSummary,
+    /// The data set version it reads.
+    pub dataset: u64,
+    /// The model it goes on from.
+    pub checkpoint: Option<u64>,
+    /// The seed of the run.
+    pub seed: u64,
+    /// What the action returned; absent before it completed.
+    pub result: Option<Map<String, Value>>,
+    /// Percent of the whole, 0 to 100.
+    pub progress: f64,
+    /// Percent of each phase.
+    pub phases: Progress,
+    /// The greatest iteration of any point.
+    pub last_iteration: u64,
+    /// The agent that runs or ran it.
+    pub agent: Option<String>,
+    /// When it was submitted.
+    pub created: Timestamp,
+    /// When its run began.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub completed: Option<Timestamp>,
+    /// When anything of it last changed.
+    pub last_update: Timestamp,
+}
+
+/// Which component runs a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginSummary {
+    /// Of its manifest.
+    pub name: String,
+    /// Of its manifest.
+    pub version: String,
+    /// Of the component.
+    pub digest: Digest,
+}
+
+/// Some of a list, and where the rest begins.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// In the order of the list.
+    pub items: Vec<T>,
+    /// Given back as `after`, it continues the list; absent at its end.
+    pub next: Option<String>,
+}
+
+/// A curve, without its points.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SeriesSummary {
+    /// The chart.
+    pub title: String,
+    /// The curve in it.
+    pub series: String,
+    /// How many points were reported.
+    pub count: u64,
+    /// The value at the greatest iteration; the later of two.
+    pub last: Real,
+    /// That iteration.
+    pub last_iteration: u64,
+    /// The least value that is not NaN.
+    pub min: Real,
+    /// The first iteration that has it.
+    pub min_iteration: u64,
+    /// The greatest value that is not NaN.
+    pub max: Real,
+    /// The first iteration that has it.
+    pub max_iteration: u64,
+}
+
+/// A value without a curve.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SingleValue {
+    /// Its name.
+    pub name: String,
+    /// The last value reported.
+    pub value: Real,
+}
+
+/// A part of a task's console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsolePage {
+    /// In the order in which they were written.
+    pub lines: Vec<ConsoleLine>,
+    /// Lines of the whole console.
+    pub total: u64,
+}
+
+/// One line of a console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleLine {
+    /// Counts from 0.
+    pub number: u64,
+    /// Where it came from.
+    pub source: LineSource,
+    /// Without its line break.
+    pub text: String,
+    /// When it was written.
+    pub at: Timestamp,
+}
+
+/// A model that is visible.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelView {
+    /// The integer by which actions name it.
+    pub id: u64,
+    /// 32 hexadecimal digits.
+    pub uuid: String,
+    /// The task's own name for it.
+    pub name: String,
+    /// The task that made it.
+    pub task: TaskId,
+    /// That task's name.
+    pub task_name: String,
+    /// The model that task went on from.
+    pub parent: Option<u64>,
+    /// The iteration at which it was saved.
+    pub iteration: u64,
+    /// Of its safetensors file.
+    pub sha256: Digest,
+    /// Length of that file.
+    pub size_bytes: u64,
+    /// Class names with their numbers.
+    pub labels: Vec<(String, i64)>,
+    /// What the plugin keeps with it.
+    pub metadata: Vec<(String, String)>,
+    /// When it was saved.
+    pub created: Timestamp,
+}
+
+/// A version of a data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DatasetView {
+    /// The integer by which actions name this version.
+    pub id: u64,
+    /// Of the data set: 32 hexadecimal digits, the same for all its versions.
+    pub uuid: String,
+    /// Of the data set.
+    pub name: String,
+    /// Counts from 1.
+    pub number: u32,
+    /// The version it was made from.
+    pub parent: Option<u64>,
+    /// The task that made it.
+    pub task: Option<TaskId>,
+    /// Over the paths and contents of its files.
+    pub digest: Digest,
+    /// What its maker says of it.
+    pub description: String,
+    /// Files in it.
+    pub file_count: u64,
+    /// Bytes of all its files.
+    pub size_bytes: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// Its files; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Vec<FileEntry>>,
+}
+
+/// An installed plugin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginView {
+    /// Of the component.
+    pub digest: Digest,
+    /// Length of the component.
+    pub size_bytes: u64,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// When it was pushed.
+    pub created: Timestamp,
+}
+
+/// A task handed to an agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeaseView {
+    /// The task.
+    pub task: TaskId,
+    /// Its name, for logs.
+    pub name: String,
+    /// Every later call carries it; a stale one is refused.
+    pub fence: i64,
+    /// The lease ends unless it is renewed within this time.
+    pub ttl_ms: u64,
+    /// `train` or `preprocess`.
+    pub action: String,
+    /// The action's `params`, unchanged.
+    pub params: Map<String, Value>,
+    /// The settings of the action itself: `hyperparameter` or `parameters`.
+    pub settings: Map<String, Value>,
+    /// The seed of the run.
+    pub seed: u64,
+    /// What the action asks for.
+    pub limits: LimitRequest,
+    /// Which component to run.
+    pub plugin: PluginSummary,
+    /// Environment variables that the plugin reads, where the agent grants them.
+    pub environment: Vec<String>,
+    /// The data set version, with its files.
+    pub dataset: DatasetView,
+    /// The model to go on from.
+    pub checkpoint: Option<ModelView>,
+}
+
+/// What an agent hears when it renews or reports.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseState {
+    /// Why the task is to stop; absent while it is to go on.
+    pub stop: Option<String>,
+}
+
+/// An agent that registers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentInfo {
+    /// For people, e.g. the machine's name.
+    pub name: String,
+    /// Whether it is a child of the server and ends with it.
+    pub local: bool,
+}
+
+/// A registered agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentView {
+    /// For its later calls.
+    pub id: AgentId,
+    /// As it registered.
+    pub name: String,
+}
+
+/// A data set version to be made of files that were uploaded before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewDataset {
+    /// A data set of this name gets a new version; otherwise it is made.
+    pub name: String,
+    /// What its maker says of it.
+    #[serde(default)]
+    pub description: String,
+    /// The version it was made from.
+    #[serde(default)]
+    pub parent: Option<u64>,
+    /// At least one.
+    pub files: Vec<FileEntry>,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskQuery {
+    /// In any of these states; any state when empty.
+    pub state: Vec<TaskState>,
+    /// In this project or one below it.
+    pub project: Option<String>,
+    /// Whose name has this text in it.
+    pub name: Option<String>,
+    /// At most so many, 1 to 500.
+    pub limit: u32,
+    /// Where the last page said that the list goes on.
+    pub after: Option<String>,
+}
+
+impl PluginView {
+    /// The reference that names exactly this plugin.
+    pub fn reference(&self) -> PluginRef {
+        PluginRef::Digest(self.digest)
+    }
+}

@@ -1,0 +1,517 @@
+//! The typed client of the API.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, TryStreamExt};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use trainshed_core::report::Batch;
+use trainshed_core::task::Outcome;
+use trainshed_core::view::{
+    AgentInfo, AgentView, ConsolePage, DatasetView, LeaseState, LeaseView, ModelView, NewDataset,
+    Page, PluginView, TaskQuery, TaskView,
+};
+use trainshed_core::{AgentId, Digest, TaskId};
+
+use crate::{
+    CommitVersion, Curve, FileQuery, Metrics, MissingFiles, Models, Problem, Samples, StopRequest,
+    Submitted, Wait,
+};
+
+/// Calls one server with one key. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    key: String,
+}
+
+/// Why a call did not give what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The server refused; its answer says why.
+    #[error(transparent)]
+    Refused(Box<Problem>),
+    /// The server did not answer, or the connection broke.
+    #[error("the server at {url} did not answer")]
+    Unreachable {
+        /// Where it was looked for.
+        url: String,
+        /// What happened.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// Something answered that does not speak this API.
+    #[error("{url} answered with status {status}, but not as a trainshed server does")]
+    NotUnderstood {
+        /// What was called.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// A file of ours could not be read or written.
+    #[error("`{path}` could not be read or written")]
+    File {
+        /// Which file.
+        path: String,
+        /// What happened.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What was downloaded is not what its digest says.
+    #[error("the file {0} arrived damaged")]
+    Damaged(Digest),
+}
+
+impl ClientError {
+    /// The HTTP status of a refusal.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused(problem) => Some(problem.status),
+            _ => None,
+        }
+    }
+
+    /// Whether the same call may succeed later: the server was away, busy or ailing.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
+            Self::NotUnderstood { status, .. } => matches!(status, 502..=504),
+            Self::File { .. } | Self::Damaged(_) => false,
+        }
+    }
+
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Refused(problem) => problem.hint.clone(),
+            Self::Unreachable { .. } => {
+                Some("Is the server running? `trainshed serve` starts one.".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, ClientError>;
+
+/// Longest time between two pieces of an answer; long polls stay well below it.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "every call fails as `ClientError` says, and as the server's page of the API says"
+)]
+impl Client {
+    /// A client of the server at `url`, e.g. `http://127.0.0.1:8080`.
+    pub fn new(url: &str, key: &str) -> Self {
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .read_timeout(READ_TIMEOUT)
+            .tcp_nodelay(true)
+            .build()
+            .expect("a client without TLS and without a proxy has nothing that can fail");
+        Self {
+            http,
+            url: url.trim_end_matches('/').to_owned(),
+            key: key.to_owned(),
+        }
+    }
+
+    /// The server's address.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Submits an action; the server says what is wrong with it.
+    pub async fn submit(&self, action: &Value) -> Result<Submitted> {
+        self.send(Method::POST, "/actions", action).await
+    }
+
+    /// One page of tasks, newest first.
+    pub async fn tasks(&self, query: &TaskQuery) -> Result<Page<TaskView>> {
+        let states: Vec<&str> = query.state.iter().map(|state| state.as_str()).collect();
+        let mut parameters = vec![
+            ("limit", query.limit.to_string()),
+            ("status", states.join(",")),
+        ];
+        let optional = [
+            ("project", &query.project),
+            ("name", &query.name),
+            ("after", &query.after),
+        ];
+        parameters.extend(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value.clone()?))),
+        );
+        parameters.retain(|(_, value)| !value.is_empty());
+        self.json(self.request(Method::GET, "/tasks").query(&parameters))
+            .await
+    }
+
+    /// One task.
+    pub async fn task(&self, id: &str) -> Result<TaskView> {
+        self.get(&format!("/tasks/{}", part(id))).await
+    }
+
+    /// Asks a task to stop.
+    pub async fn stop(&self, id: &str, reason: Option<String>) -> Result<TaskView> {
+        self.send(
+            Method::POST,
+            &format!("/tasks/{}/stop", part(id)),
+            &StopRequest { reason },
+        )
+        .await
+    }
+
+    /// Curves and single values of a task.
+    pub async fn metrics(&self, id: &str) -> Result<Metrics> {
+        self.get(&format!("/tasks/{}/scalars", part(id))).await
+    }
+
+    /// The points of one curve.
+    pub async fn curve(&self, id: &str, title: &str, series: &str) -> Result<Curve> {
+        let path = format!("/tasks/{}/scalars/points", part(id));
+        self.json(
+            self.request(Method::GET, &path)
+                .query(&[("title", title), ("series", series)]),
+        )
+        .await
+    }
+
+    /// At most `limit` console lines from line `after` on.
+    pub async fn console(&self, id: &str, after: u64, limit: u64) -> Result<ConsolePage> {
+        let path = format!("/tasks/{}/console", part(id));
+        self.json(
+            self.request(Method::GET, &path)
+                .query(&[("after", after), ("limit", limit)]),
+        )
+        .await
+    }
+
+    /// The images of a task.
+    pub async fn samples(&self, id: &str) -> Result<Samples> {
+        self.get(&format!("/tasks/{}/samples", part(id))).await
+    }
+
+    /// The models of a task.
+    pub async fn task_models(&self, id: &str) -> Result<Models> {
+        self.get(&format!("/tasks/{}/models", part(id))).await
+    }
+
+    /// Says each time that a task changed, until it has ended or the connection breaks.
+    pub async fn task_events(&self, id: &str) -> Result<impl Stream<Item = ()> + Send + use<>> {
+        let response = self
+            .checked(self.request(Method::GET, &format!("/tasks/{}/events", part(id))))
+            .await?;
+        // Each event is a few bytes and says only that something changed, so that it does
+        // not matter how the stream is cut into pieces.
+        let pieces = response
+            .bytes_stream()
+            .take_while(|piece| std::future::ready(piece.is_ok()));
+        Ok(pieces.map(|_| ()))
+    }
+
+    /// All plugins.
+    pub async fn plugins(&self) -> Result<Vec<PluginView>> {
+        self.get("/plugins").await
+    }
+
+    /// The plugin that `reference` (`name`, `name@version`, `sha256:…`) names.
+    pub async fn plugin(&self, reference: &str) -> Result<PluginView> {
+        self.get(&format!("/plugins/{}", part(reference))).await
+    }
+
+    /// Installs the component in a file.
+    pub async fn push_plugin(&self, component: &Path) -> Result<PluginView> {
+        let body = file_body(component).await?;
+        self.json(
+            self.request(Method::POST, "/plugins")
+                .header(header::CONTENT_TYPE, "application/wasm")
+                .body(body),
+        )
+        .await
+    }
+
+    /// All data set versions, newest first.
+    pub async fn datasets(&self) -> Result<Vec<DatasetView>> {
+        self.get("/datasets").await
+    }
+
+    /// One data set version with its files.
+    pub async fn dataset(&self, id: u64) -> Result<DatasetView> {
+        self.get(&format!("/datasets/{id}")).await
+    }
+
+    /// Makes a data set version of files that were uploaded.
+    pub async fn create_dataset(&self, new: &NewDataset) -> Result<DatasetView> {
+        self.send(Method::POST, "/datasets", new).await
+    }
+
+    /// All models, newest first.
+    pub async fn models(&self) -> Result<Models> {
+        self.get("/models").await
+    }
+
+    /// One model.
+    pub async fn model(&self, id: u64) -> Result<ModelView> {
+        self.get(&format!("/models/{id}")).await
+    }
+
+    /// Which of `files` the server does not have.
+    pub async fn missing_files(&self, files: &[Digest]) -> Result<Vec<Digest>> {
+        let answer: MissingFiles = self
+            .send(
+                Method::POST,
+                "/files/missing",
+                &FileQuery {
+                    sha256: files.to_vec(),
+                },
+            )
+            .await?;
+        Ok(answer.missing)
+    }
+
+    /// Uploads a file of known content. Uploading it again is harmless.
+    pub async fn put_file(&self, digest: &Digest, path: &Path) -> Result<()> {
+        let body = file_body(path).await?;
+        self.checked(
+            self.request(Method::PUT, &format!("/files/{digest}"))
+                .body(body),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The content of a file.
+    pub async fn open_file(
+        &self,
+        digest: &Digest,
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let response = self
+            .checked(self.request(Method::GET, &format!("/files/{digest}")))
+            .await?;
+        let url = self.url.clone();
+        Ok(response
+            .bytes_stream()
+            .map_err(move |source| ClientError::Unreachable {
+                url: url.clone(),
+                source,
+            }))
+    }
+
+    /// Downloads a file and verifies it. `to` appears whole or not at all.
+    pub async fn download(&self, digest: &Digest, to: &Path) -> Result<()> {
+        let failed = |source| ClientError::File {
+            path: to.display().to_string(),
+            source,
+        };
+        let mut partial = to.as_os_str().to_owned();
+        partial.push(format!(".{}.part", std::process::id()));
+        let partial = std::path::PathBuf::from(partial);
+        let done = self.download_to(digest, &partial).await;
+        match done {
+            Ok(()) => tokio::fs::rename(&partial, to).await.map_err(failed),
+            Err(error) => {
+                // What is left of a failed download is of no use, and neither is a second error.
+                let _ = tokio::fs::remove_file(&partial).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn download_to(&self, digest: &Digest, path: &Path) -> Result<()> {
+        use tokio::io::AsyncWriteExt;
+        let failed = |source| ClientError::File {
+            path: path.display().to_string(),
+            source,
+        };
+        let mut content = std::pin::pin!(self.open_file(digest).await?);
+        let mut file = tokio::fs::File::create(path).await.map_err(failed)?;
+        let mut hasher = trainshed_core::digest::Hasher::default();
+        while let Some(piece) = content.next().await {
+            let piece = piece?;
+            hasher.update(&piece);
+            file.write_all(&piece).await.map_err(failed)?;
+        }
+        file.sync_all().await.map_err(failed)?;
+        if hasher.finish() == *digest {
+            Ok(())
+        } else {
+            Err(ClientError::Damaged(*digest))
+        }
+    }
+
+    /// Registers an agent.
+    pub async fn register_agent(&self, agent: &AgentInfo) -> Result<AgentView> {
+        self.send(Method::POST, "/agents", agent).await
+    }
+
+    /// Leases the oldest queued task; waits a while for one.
+    pub async fn lease(&self, agent: &AgentId, wait: Duration) -> Result<Option<LeaseView>> {
+        let path = format!("/agents/{agent}/lease");
+        let response = self
+            .checked(self.request(Method::POST, &path).json(&waiting(wait)))
+            .await?;
+        if response.status() == StatusCode::NO_CONTENT {
+            return Ok(None);
+        }
+        self.understood(response).await.map(Some)
+    }
+
+    /// Keeps a lease; waits a while for the task to be stopped.
+    pub async fn renew(&self, task: &TaskId, fence: i64, wait: Duration) -> Result<LeaseState> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/renew"),
+            &waiting(wait),
+        )
+        .await
+    }
+
+    /// Reports what a task told.
+    pub async fn report(&self, task: &TaskId, fence: i64, batch: &Batch) -> Result<LeaseState> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/report"),
+            batch,
+        )
+        .await
+    }
+
+    /// Makes the data set version of a preprocess task.
+    pub async fn commit_version(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        version: &CommitVersion,
+    ) -> Result<DatasetView> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/dataset-version"),
+            version,
+        )
+        .await
+    }
+
+    /// Ends a task.
+    pub async fn finish(&self, task: &TaskId, fence: i64, outcome: &Outcome) -> Result<TaskView> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/finish"),
+            outcome,
+        )
+        .await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http
+            .request(method, format!("{}/api/v1{path}", self.url))
+            .bearer_auth(&self.key)
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.json(self.request(Method::GET, path)).await
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T> {
+        self.json(self.request(method, path).json(body)).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
+        let response = self.checked(request).await?;
+        self.understood(response).await
+    }
+
+    async fn understood<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
+        let (url, status) = (response.url().to_string(), response.status().as_u16());
+        let body = response
+            .bytes()
+            .await
+            .map_err(|source| self.unreachable(source))?;
+        serde_json::from_slice(&body).map_err(|_| ClientError::NotUnderstood { url, status })
+    }
+
+    /// Sends the request and turns an error status into the server's own words.
+    async fn checked(&self, request: RequestBuilder) -> Result<Response> {
+        let response = request
+            .send()
+            .await
+            .map_err(|source| self.unreachable(source))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let (url, status) = (response.url().to_string(), response.status().as_u16());
+        let body = response
+            .bytes()
+            .await
+            .map_err(|source| self.unreachable(source))?;
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) => Err(ClientError::Refused(Box::new(problem))),
+            Err(_) => Err(ClientError::NotUnderstood { url, status }),
+        }
+    }
+
+    fn unreachable(&self, source: reqwest::Error) -> ClientError {
+        ClientError::Unreachable {
+            url: self.url.clone(),
+            source,
+        }
+    }
+}
+
+fn waiting(wait: Duration) -> Wait {
+    Wait {
+        wait_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// A file as a request body that is streamed.
+async fn file_body(path: &Path) -> Result<reqwest::Body> {
+    let file = tokio::fs::File::open(path).await;
+    let file = file.map_err(|source| ClientError::File {
+        path: path.display().to_string(),
+        source,
+    })?;
+    Ok(reqwest::Body::wrap_stream(
+        tokio_util::io::ReaderStream::with_capacity(file, 1 << 16),
+    ))
+}
+
+/// Escapes one part of a path, so that no text from outside can change which call it is.
+fn part(text: &str) -> String {
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'@' | b':' => {
+                escaped.push(char::from(byte))
+            }
+            b'.' if text != "." && text != ".." => escaped.push('.'),
+            other => escaped.push_str(&format!("%{other:02X}")),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_can_leave_its_part_of_the_path() {
+        assert_eq!(part("digits-mlp@0.1.0"), "digits-mlp@0.1.0");
+        assert_eq!(part("../tasks?x=1"), "..%2Ftasks%3Fx%3D1");
+        assert_eq!(part(".."), "%2E%2E");
+    }
+}

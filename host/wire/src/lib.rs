@@ -1,0 +1,101 @@
+//! The HTTP API as clients see it: bodies that are not views of `trainshed_core`, errors, and
+//! the typed [`Client`] that the CLI and the agents use.
+//!
+//! It never knows how a server does what it promises. Start reading at [`Client`].
+
+mod client;
+mod problem;
+
+use serde::{Deserialize, Serialize};
+use trainshed_core::dataset::FileEntry;
+use trainshed_core::report::{Real, Sample};
+use trainshed_core::view::{ModelView, SeriesSummary, SingleValue, TaskView};
+use trainshed_core::{Digest, Timestamp};
+
+pub use client::{Client, ClientError};
+pub use problem::Problem;
+
+/// The answer to a submitted action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Submitted {
+    /// The task that was made of it.
+    pub task: TaskView,
+    /// Deprecated things that were accepted, one sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// Curves and single values of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    /// Ordered by title and series.
+    pub scalars: Vec<SeriesSummary>,
+    /// Ordered by name.
+    pub singles: Vec<SingleValue>,
+}
+
+/// The points of one curve, as columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// The chart.
+    pub title: String,
+    /// The curve in it.
+    pub series: String,
+    /// Ascending.
+    pub iterations: Vec<u64>,
+    /// One for each iteration.
+    pub values: Vec<Real>,
+    /// When each was measured.
+    pub times: Vec<Timestamp>,
+}
+
+/// The images of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Samples {
+    /// Ordered by category, group and index.
+    pub samples: Vec<Sample>,
+}
+
+/// The models of a task or a workspace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Models {
+    /// Newest first.
+    pub models: Vec<ModelView>,
+}
+
+/// Asks which files the server does not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileQuery {
+    /// At most 100,000.
+    pub sha256: Vec<Digest>,
+}
+
+/// The files that the server does not have.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MissingFiles {
+    /// In the order in which they were asked for.
+    pub missing: Vec<Digest>,
+}
+
+/// A call that may wait for something to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wait {
+    /// At most 30,000; 0 answers at once.
+    pub wait_ms: u64,
+}
+
+/// Asks a task to stop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopRequest {
+    /// Becomes the status reason.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// The files of a data set version that a task makes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CommitVersion {
+    /// They have been uploaded before.
+    pub files: Vec<FileEntry>,
+    /// What the plugin says of it.
+    pub description: String,
+}

@@ -1,0 +1,24 @@
+//! Errors of the API: RFC 9457 problem details.
+
+use serde::{Deserialize, Serialize};
+
+/// An error of the API, as RFC 9457 has it; its media type is `application/problem+json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// A stable name for programs, e.g. `unknown-plugin`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the HTTP status says.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong with which value, and what would be right.
+    pub detail: String,
+    /// JSON pointer of the field at fault.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+    /// What the user can do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
