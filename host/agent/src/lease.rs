@@ -1,0 +1,300 @@
+//! One leased task, from the first byte fetched to its reported end.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, watch};
+use trainshed_core::dataset::FileEntry;
+use trainshed_core::report::Report;
+use trainshed_core::task::Outcome;
+use trainshed_core::view::{LeaseState, LeaseView};
+use trainshed_core::{Digest, TaskId};
+use trainshed_runtime::{
+    CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
+    StopSignal, stop_pair,
+};
+use trainshed_wire::{Client, ClientError, CommitVersion};
+
+use crate::Agent;
+use crate::inspect::with_causes;
+use crate::retry::until_answered;
+use crate::spool;
+
+/// Longest wait of one renewal; well below the time after which a lease ends.
+const RENEW_WAIT: Duration = Duration::from_secs(10);
+
+/// Runs the leased task and reports how it ended.
+///
+/// Returns early, and reports nothing more, when the server has given the lease up.
+pub(crate) async fn run(agent: &Arc<Agent>, lease: LeaseView, stopping: watch::Receiver<bool>) {
+    tracing::info!(task = %lease.task, name = %lease.name, "the task starts");
+    let (handle, signal) = stop_pair();
+    let stop = Stop {
+        handle,
+        reason: OnceLock::new(),
+    };
+    let client = &agent.config.client;
+    let (task, fence) = (lease.task.clone(), lease.fence);
+    let outcome = tokio::select! {
+        outcome = supervised(agent, &lease, &stop, signal) => stop.explain(outcome),
+        never = stop_with_agent(stopping, &stop) => match never {},
+        Lost = keep(client, &task, fence, &stop) => {
+            // Nobody waits for the run any more, which ends it.
+            tracing::warn!(%task, "the server has given the lease up; the run is abandoned");
+            return;
+        }
+    };
+    tracing::info!(%task, ?outcome, "the task ends");
+    if let Err(error) = until_answered(|| client.finish(&task, fence, &outcome)).await {
+        tracing::error!(%task, error = %with_causes(&error), "the end of the task was refused");
+    }
+}
+
+/// Asks the run to stop, and remembers why.
+struct Stop {
+    handle: StopHandle,
+    reason: OnceLock<String>,
+}
+
+impl Stop {
+    fn ask(&self, reason: &str) {
+        self.reason.get_or_init(|| reason.to_owned());
+        self.handle.stop();
+    }
+
+    /// The outcome, with the reason for which the run was stopped in front of how it ended.
+    fn explain(&self, outcome: Outcome) -> Outcome {
+        match (outcome, self.reason.get()) {
+            (Outcome::Stopped { reason }, Some(asked)) if !reason.is_empty() => Outcome::Stopped {
+                reason: format!("{asked}: {reason}"),
+            },
+            (Outcome::Stopped { .. }, Some(asked)) => Outcome::Stopped {
+                reason: asked.clone(),
+            },
+            (outcome, _) => outcome,
+        }
+    }
+}
+
+enum Never {}
+
+/// Stops the task when the agent is stopped; never returns.
+async fn stop_with_agent(mut stopping: watch::Receiver<bool>, stop: &Stop) -> Never {
+    if stopping.wait_for(|stop| *stop).await.is_ok() {
+        stop.ask("the agent was stopped");
+    }
+    std::future::pending().await
+}
+
+struct Lost;
+
+/// Renews the lease and passes on a request to stop, until the lease is lost.
+async fn keep(client: &Client, task: &TaskId, fence: i64, stop: &Stop) -> Lost {
+    loop {
+        match until_answered(|| client.renew(task, fence, RENEW_WAIT)).await {
+            Ok(LeaseState { stop: None }) => {}
+            Ok(LeaseState { stop: Some(reason) }) => {
+                stop.ask(&reason);
+                // The answer comes at once from now on; the lease needs far less than that.
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            Err(error) => {
+                tracing::warn!(%task, error = %with_causes(&error), "the lease was not renewed");
+                return Lost;
+            }
+        }
+    }
+}
+
+/// Runs the task with its spool; the outcome is known when everything it told is at the server.
+async fn supervised(
+    agent: &Arc<Agent>,
+    lease: &LeaseView,
+    stop: &Stop,
+    signal: StopSignal,
+) -> Outcome {
+    let failed = |reason: String| Outcome::Failed { reason };
+    let folder = match tempfile::Builder::new()
+        .prefix("task-")
+        .tempdir_in(&agent.config.work_dir)
+    {
+        Ok(folder) => folder,
+        Err(error) => {
+            return failed(format!(
+                "the agent could not make a folder for the task: {error}"
+            ));
+        }
+    };
+    let (reports, waiting) = mpsc::channel(spool::CHANNEL);
+    let services = Arc::new(LeaseServices {
+        client: agent.config.client.clone(),
+        task: lease.task.clone(),
+        fence: lease.fence,
+        reports,
+    });
+    let heard = |state: LeaseState| {
+        if let Some(reason) = state.stop {
+            stop.ask(&reason);
+        }
+    };
+    let sent = spool::pump(
+        &agent.config.client,
+        (&lease.task, lease.fence),
+        folder.path(),
+        waiting,
+        heard,
+    );
+    // `execute` owns the only senders: when it returns, the spool sends what is left and ends.
+    let (outcome, sent) =
+        tokio::join!(execute(agent, lease, folder.path(), services, signal), sent);
+    match sent {
+        Ok(()) => outcome,
+        Err(error) => failed(with_causes(&error)),
+    }
+}
+
+async fn execute(
+    agent: &Arc<Agent>,
+    lease: &LeaseView,
+    folder: &Path,
+    services: Arc<LeaseServices>,
+    signal: StopSignal,
+) -> Outcome {
+    let job = match prepare(agent, lease, folder).await {
+        Ok(job) => job,
+        Err(error) => {
+            return Outcome::Failed {
+                reason: format!(
+                    "the agent could not fetch what the task needs: {}",
+                    with_causes(&error)
+                ),
+            };
+        }
+    };
+    let component = match agent
+        .cache
+        .file(&agent.config.client, &lease.plugin.digest)
+        .await
+    {
+        Ok(component) => component,
+        Err(error) => {
+            return Outcome::Failed {
+                reason: format!(
+                    "the agent could not fetch the plugin: {}",
+                    with_causes(&error)
+                ),
+            };
+        }
+    };
+    let (loading, digest) = (agent.clone(), lease.plugin.digest);
+    let loaded =
+        tokio::task::spawn_blocking(move || loading.runtime.load(digest, &component)).await;
+    match loaded {
+        Ok(Ok(plugin)) => agent.runtime.run(&plugin, job, services, signal).await,
+        Ok(Err(error)) => Outcome::Failed {
+            reason: with_causes(&error),
+        },
+        Err(panic) => Outcome::Failed {
+            reason: format!("internal error: compiling the plugin panicked: {panic}"),
+        },
+    }
+}
+
+async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job, ClientError> {
+    let client = &agent.config.client;
+    let dir = agent.cache.dataset(client, &lease.dataset).await?;
+    let work = match lease.action.as_str() {
+        "preprocess" => JobWork::Preprocess {
+            parameters: lease.settings.clone(),
+        },
+        _ => {
+            let checkpoint = match &lease.checkpoint {
+                None => None,
+                Some(model) => Some(CheckpointFile {
+                    model_id: model.id,
+                    iteration: model.iteration,
+                    metadata: model.metadata.clone(),
+                    path: agent.cache.file(client, &model.sha256).await?,
+                }),
+            };
+            JobWork::Train {
+                hyperparameter: lease.settings.clone(),
+                checkpoint,
+            }
+        }
+    };
+    let granted = |name: &String| Some((name.clone(), agent.config.environment.get(name)?.clone()));
+    Ok(Job {
+        task: lease.task.clone(),
+        trial: None,
+        seed: lease.seed,
+        params: lease.params.clone(),
+        work,
+        dataset: DatasetFiles {
+            id: lease.dataset.id,
+            name: lease.dataset.name.clone(),
+            version: lease.dataset.number,
+            digest: lease.dataset.digest,
+            dir,
+        },
+        work_dir: folder.to_owned(),
+        limits: agent.config.limits.lowered_to(&lease.limits),
+        environment: lease.environment.iter().filter_map(granted).collect(),
+    })
+}
+
+/// What the sandbox asks of the outside, for one lease.
+struct LeaseServices {
+    client: Client,
+    task: TaskId,
+    fence: i64,
+    reports: mpsc::Sender<Report>,
+}
+
+#[async_trait]
+impl Services for LeaseServices {
+    async fn report(&self, report: Report) -> Result<(), Refused> {
+        // The spool ends early only when the server refused a batch; it says why at the end.
+        self.reports
+            .send(report)
+            .await
+            .map_err(|_| Refused::Stopped)
+    }
+
+    async fn upload(&self, file: &Path, digest: Digest, _size_bytes: u64) -> Result<(), Refused> {
+        let missing = until_answered(|| self.client.missing_files(std::slice::from_ref(&digest)))
+            .await
+            .map_err(refused)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        until_answered(|| self.client.put_file(&digest, file))
+            .await
+            .map_err(refused)
+    }
+
+    async fn commit_version(
+        &self,
+        files: Vec<FileEntry>,
+        description: String,
+    ) -> Result<CommittedVersion, Refused> {
+        let version = CommitVersion { files, description };
+        let made = until_answered(|| self.client.commit_version(&self.task, self.fence, &version))
+            .await
+            .map_err(refused)?;
+        Ok(CommittedVersion {
+            id: made.id,
+            number: made.number,
+            digest: made.digest,
+        })
+    }
+}
+
+fn refused(error: ClientError) -> Refused {
+    match error.status() {
+        Some(409) => Refused::Stopped,
+        _ => Refused::Failed(with_causes(&error)),
+    }
+}

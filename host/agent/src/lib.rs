@@ -1,0 +1,162 @@
+//! The agent: leases tasks from a server, runs them in the sandbox, and reports.
+//!
+//! It speaks only the HTTP API, so that an agent on another machine and the one that
+//! `trainshed serve` starts are the same program. It never touches the database. Start reading
+//! at [`run`].
+
+mod fetch;
+mod inspect;
+mod lease;
+mod retry;
+mod spool;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use trainshed_core::limits::Limits;
+use trainshed_core::view::AgentInfo;
+use trainshed_runtime::{Runtime, RuntimeConfig, RuntimeError};
+use trainshed_wire::{Client, ClientError};
+
+pub use inspect::{Inspection, inspect};
+
+use crate::fetch::Cache;
+
+/// Longest wait of one request for a task.
+const LEASE_WAIT: Duration = Duration::from_secs(20);
+
+/// What an agent needs to know.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// The server and the key.
+    pub client: Client,
+    /// For people, e.g. the machine's name.
+    pub name: String,
+    /// Whether it is a child of the server and ends with it.
+    pub local: bool,
+    /// Compiled components, data sets and models are kept here.
+    pub cache_dir: PathBuf,
+    /// Tasks get their private folders here.
+    pub work_dir: PathBuf,
+    /// How many tasks run at once, at least 1.
+    pub slots: u32,
+    /// What one task may use at most.
+    pub limits: Limits,
+    /// Environment variables that plugins may read, where their manifest names them.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Why an agent could not start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The sandbox could not be set up.
+    #[error("the sandbox could not be set up")]
+    Runtime(#[from] RuntimeError),
+    /// A folder of the agent could not be made.
+    #[error("the folder `{path}` could not be made")]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What happened.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server refused the agent.
+    #[error("the server refused the agent")]
+    Refused(#[source] ClientError),
+}
+
+/// What all slots share.
+struct Agent {
+    config: AgentConfig,
+    runtime: Runtime,
+    cache: Cache,
+}
+
+/// Leases and runs tasks until `shutdown` is done; then the running tasks are stopped and
+/// their ends reported.
+///
+/// Waits, without end, for a server that does not answer.
+///
+/// # Errors
+/// When the agent cannot start, or the server does not know its key.
+pub async fn run(
+    config: AgentConfig,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), AgentError> {
+    for path in [&config.cache_dir, &config.work_dir] {
+        std::fs::create_dir_all(path).map_err(|source| AgentError::Folder {
+            path: path.clone(),
+            source,
+        })?;
+    }
+    let runtime = Runtime::new(RuntimeConfig {
+        cache_dir: config.cache_dir.join("compiled"),
+        max_tasks: config.slots,
+        max_memory_bytes: config.limits.memory_bytes,
+    })?;
+    let agent = Arc::new(Agent {
+        cache: Cache::new(&config.cache_dir),
+        runtime,
+        config,
+    });
+    let (stop, stopping) = watch::channel(false);
+    let mut slots = JoinSet::new();
+    for _ in 0..agent.config.slots.max(1) {
+        slots.spawn(serve_slot(agent.clone(), stopping.clone()));
+    }
+    let mut shutdown = std::pin::pin!(shutdown);
+    let mut first_error = None;
+    loop {
+        tokio::select! {
+            () = &mut shutdown, if !*stop.borrow() => stop.send_replace(true),
+            ended = slots.join_next() => match ended {
+                None => break,
+                Some(Ok(Ok(()))) => continue,
+                Some(Ok(Err(error))) => {
+                    first_error.get_or_insert(error);
+                    stop.send_replace(true)
+                }
+                Some(Err(panic)) => {
+                    tracing::error!(%panic, "a slot of the agent panicked");
+                    continue;
+                }
+            },
+        };
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+/// Leases and runs one task after the other.
+async fn serve_slot(
+    agent: Arc<Agent>,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
+    let client = &agent.config.client;
+    let info = AgentInfo {
+        name: agent.config.name.clone(),
+        local: agent.config.local,
+    };
+    let registered = tokio::select! {
+        registered = retry::until_answered(|| client.register_agent(&info)) => registered,
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+    };
+    let id = registered.map_err(AgentError::Refused)?.id;
+    while !*stopping.borrow() {
+        let leased = tokio::select! {
+            leased = retry::until_answered(|| client.lease(&id, LEASE_WAIT)) => leased,
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        };
+        match leased {
+            Ok(None) => {}
+            Ok(Some(lease)) => lease::run(&agent, lease, stopping.clone()).await,
+            Err(error) => return Err(AgentError::Refused(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! `trainshed agent`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::io::AsyncReadExt;
+use trainshed_agent::AgentConfig;
+use trainshed_core::limits::Limits;
+use trainshed_wire::Client;
+
+use crate::args::{AgentArgs, Capacity, Global};
+use crate::connect::{data_dir, key_for_server};
+use crate::error::CliError;
+use crate::local::cache_dir;
+use crate::output::Output;
+use crate::serve::stop_requested;
+
+pub(crate) async fn agent(
+    global: &Global,
+    arguments: AgentArgs,
+    output: &Output,
+) -> Result<ExitCode, CliError> {
+    let Some(url) = &global.server else {
+        return Err(CliError::Usage(
+            "an agent needs a server: --server http://…".to_owned(),
+        ));
+    };
+    let data_dir = data_dir(global)?;
+    let work_dir = data_dir.join("agent/work");
+    if arguments.child {
+        // The server holds the lock on the data folder: what lies here is left of a former run.
+        let _ = std::fs::remove_dir_all(&work_dir);
+    }
+    let config = AgentConfig {
+        client: Client::new(url, &key_for_server(global)?),
+        name: arguments.name.unwrap_or_else(machine_name),
+        local: arguments.child,
+        cache_dir: cache_dir(&data_dir),
+        work_dir,
+        slots: arguments.capacity.slots.unwrap_or_else(cores),
+        limits: limits(arguments.capacity.limits.as_deref())?,
+        environment: granted(&arguments.capacity),
+    };
+    if arguments.child {
+        trainshed_agent::run(config, parent_gone()).await?;
+    } else {
+        output.say(&format!(
+            "agent `{}` runs {} tasks at once for {url}",
+            config.name, config.slots
+        ));
+        trainshed_agent::run(config, stop_requested()).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns when standard input ends: the parent has closed it, or is no more.
+async fn parent_gone() {
+    let mut input = tokio::io::stdin();
+    let mut buffer = [0; 64];
+    while matches!(input.read(&mut buffer).await, Ok(count) if count > 0) {}
+}
+
+fn limits(path: Option<&Path>) -> Result<Limits, CliError> {
+    let Some(path) = path else {
+        return Ok(Limits::default());
+    };
+    let failed = |source| CliError::File {
+        path: path.to_owned(),
+        verb: "read",
+        source,
+    };
+    let content = std::fs::read(path).map_err(failed)?;
+    serde_json::from_slice(&content).map_err(|source| CliError::Json {
+        path: path.to_owned(),
+        expected: "an object of limits",
+        source,
+    })
+}
+
+fn granted(capacity: &Capacity) -> BTreeMap<String, String> {
+    capacity
+        .grant_env
+        .iter()
+        .filter_map(|name| Some((name.clone(), std::env::var(name).ok()?)))
+        .collect()
+}
+
+fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1))
+}
+
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    name.map_or_else(|_| "agent".to_owned(), |name| name.trim().to_owned())
+}

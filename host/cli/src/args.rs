@@ -1,0 +1,259 @@
+//! The command line: its doc comments are the manual.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Run, track and repeat machine-learning plugins in a sandbox
+///
+/// Data goes to standard output, everything else to standard error.
+///
+/// Exit codes: 0 done; 1 failed, or the task failed or was stopped; 2 wrong usage; 3 not
+/// found; 4 not allowed; 5 conflict with what is there; 6 the server did not answer;
+/// 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "trainshed", version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// Print JSON on standard output instead of tables and texts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Where things are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Folder of the database, files and keys [default: ~/.local/share/trainshed]
+    #[arg(long, global = true, env = "TRAINSHED_DATA_DIR", value_name = "FOLDER")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Server to talk to, e.g. `http://127.0.0.1:8080`; without it, the one that runs on the
+    /// data folder, or none: the command then opens the data folder itself
+    #[arg(long, global = true, env = "TRAINSHED_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Key for the server; without it, the one in the data folder
+    #[arg(
+        long,
+        global = true,
+        env = "TRAINSHED_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub(crate) key: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Run(RunArgs),
+    Submit(SubmitArgs),
+    Serve(ServeArgs),
+    Agent(AgentArgs),
+    /// Install plugins and look at them
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Make data sets and look at them
+    #[command(subcommand)]
+    Dataset(DatasetCommand),
+    /// Look at tasks and stop them
+    #[command(subcommand)]
+    Task(TaskCommand),
+    /// Look at models and download them
+    #[command(subcommand)]
+    Model(ModelCommand),
+    #[command(hide = true)]
+    InspectPlugin(InspectArgs),
+}
+
+/// Run an action here and now, without a server
+///
+/// Follows the task to its end and prints the action's result on standard output. Interrupt
+/// it once (Ctrl-C) to stop the task and keep what it has saved, twice to leave at once.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// File with the action as JSON, `-` for standard input
+    pub(crate) action: PathBuf,
+    /// Component to run; it is installed first
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plugin: Option<PathBuf>,
+    /// File or folder to use as the data set; it is imported first
+    #[arg(long, value_name = "PATH")]
+    pub(crate) dataset: Option<PathBuf>,
+}
+
+/// Submit an action to a server
+///
+/// Prints the task's id, and nothing else, on standard output. With `--follow`, stays until
+/// the task ends, prints its result too, and exits with 0 only if it completed.
+#[derive(Debug, Args)]
+pub(crate) struct SubmitArgs {
+    /// File with the action as JSON, `-` for standard input
+    pub(crate) action: PathBuf,
+    /// Wait for the task to end, showing how it goes
+    #[arg(long)]
+    pub(crate) follow: bool,
+}
+
+/// Start a server, and an agent on this machine
+///
+/// The first start makes a key and writes it to the file `key` in the data folder.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Address to listen on
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Do not start an agent
+    #[arg(long)]
+    pub(crate) no_agent: bool,
+    #[command(flatten)]
+    pub(crate) capacity: Capacity,
+}
+
+/// Run tasks of a server on this machine
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    /// Name of the agent, for people [default: the machine's name]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) capacity: Capacity,
+    /// End when standard input ends, and say that the agent is a child of the server
+    #[arg(long, hide = true)]
+    pub(crate) child: bool,
+}
+
+/// What an agent offers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Capacity {
+    /// Tasks that run at once [default: one per core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) slots: Option<u32>,
+    /// File with limits of one task as JSON, e.g. `{"memory_bytes":1073741824}`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) limits: Option<PathBuf>,
+    /// Environment variable that plugins may read if their manifest names it (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) grant_env: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PluginCommand {
+    /// Install a component
+    Push {
+        /// The `.wasm` file
+        file: PathBuf,
+    },
+    /// List installed plugins
+    Ls,
+    /// Show a plugin and the parameters of its actions
+    Show {
+        /// `name`, `name@version` or `sha256:<digest>`
+        plugin: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DatasetCommand {
+    /// Make a data set of files, or a new version of it
+    ///
+    /// Prints the id of the version on standard output.
+    Create {
+        /// Name; a data set of this name gets a new version
+        name: String,
+        /// Files, and folders whose content is taken
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+        /// What it is, for people
+        #[arg(long, default_value = "")]
+        description: String,
+        /// Id of the version it was made from
+        #[arg(long, value_name = "ID")]
+        parent: Option<u64>,
+    },
+    /// List data set versions
+    Ls,
+    /// Show a version and its files
+    Show {
+        /// Id of the version
+        id: u64,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TaskCommand {
+    /// List tasks, newest first
+    Ls {
+        /// Only tasks in this state (can be repeated)
+        #[arg(long, value_name = "STATE")]
+        status: Vec<String>,
+        /// Only tasks of this project and those below it
+        #[arg(long)]
+        project: Option<String>,
+        /// Only tasks whose name has this text in it
+        #[arg(long)]
+        name: Option<String>,
+        /// How many tasks at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+    },
+    /// Show a task
+    Show {
+        /// Id of the task
+        id: String,
+    },
+    /// Show the metrics of a task, or the points of one curve
+    Metrics {
+        /// Id of the task
+        id: String,
+        /// Curve whose points to print, e.g. `train/loss`
+        #[arg(long, value_name = "TITLE/SERIES")]
+        curve: Option<String>,
+    },
+    /// Print the console of a task
+    Logs {
+        /// Id of the task
+        id: String,
+        /// Go on until the task ends
+        #[arg(long, short)]
+        follow: bool,
+        /// Only the last lines
+        #[arg(long, value_name = "N")]
+        tail: Option<u64>,
+    },
+    /// Stop a waiting or running task
+    Stop {
+        /// Id of the task
+        id: String,
+        /// Why, for the task's status reason
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ModelCommand {
+    /// List models, newest first
+    Ls {
+        /// Only models of this task
+        #[arg(long, value_name = "ID")]
+        task: Option<String>,
+    },
+    /// Download the weights of a model as a safetensors file
+    Download {
+        /// Id of the model
+        id: u64,
+        /// Where to write it [default: <name>-<id>.safetensors]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+}
+
+/// Ask a component what it is (used by the server, in a process of its own)
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    pub(crate) file: PathBuf,
+    #[arg(long)]
+    pub(crate) cache_dir: PathBuf,
+}

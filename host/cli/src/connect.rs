@@ -1,0 +1,123 @@
+//! Finds the server that a command talks to: the one that was named, the one that runs on the
+//! data folder, or one that this process is for itself.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use trainshed_engine::OpenError;
+use trainshed_wire::Client;
+
+use crate::args::Global;
+use crate::error::CliError;
+use crate::local::LocalServer;
+
+/// How long to wait for a data folder that another short command has.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A client, and the server behind it where that is this process.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    local: Option<LocalServer>,
+}
+
+/// Where the server that has the data folder can be reached; the file `server.json` in it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct ServerAddress {
+    pub(crate) url: String,
+}
+
+impl Connection {
+    /// Connects without starting an agent: for commands that only look and store.
+    pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
+        Self::find(global, false).await
+    }
+
+    /// Connects to something that can run tasks.
+    pub(crate) async fn open_with_agent(global: &Global) -> Result<Self, CliError> {
+        Self::find(global, true).await
+    }
+
+    async fn find(global: &Global, with_agent: bool) -> Result<Self, CliError> {
+        if let Some(url) = &global.server {
+            let client = Client::new(url, &key_for_server(global)?);
+            return Ok(Self {
+                client,
+                local: None,
+            });
+        }
+        let data_dir = data_dir(global)?;
+        let started = Instant::now();
+        loop {
+            match LocalServer::start(&data_dir, with_agent).await {
+                Ok(local) => {
+                    return Ok(Self {
+                        client: local.client().clone(),
+                        local: Some(local),
+                    });
+                }
+                Err(CliError::Open { source, .. }) if matches!(*source, OpenError::Locked) => {}
+                Err(error) => return Err(error),
+            }
+            if let Some(client) = running_server(&data_dir).await {
+                return Ok(Self {
+                    client,
+                    local: None,
+                });
+            }
+            if started.elapsed() > PATIENCE {
+                return Err(CliError::InUse(data_dir));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Ends what this process started.
+    pub(crate) async fn close(self) {
+        if let Some(local) = self.local {
+            local.stop().await;
+        }
+    }
+}
+
+/// The server that has the data folder, if it answers.
+async fn running_server(data_dir: &Path) -> Option<Client> {
+    let address = std::fs::read(data_dir.join("server.json")).ok()?;
+    let address: ServerAddress = serde_json::from_slice(&address).ok()?;
+    let client = Client::new(&address.url, &read_key(data_dir)?);
+    client.plugins().await.is_ok().then_some(client)
+}
+
+/// The folder of the database, files and keys.
+pub(crate) fn data_dir(global: &Global) -> Result<PathBuf, CliError> {
+    if let Some(folder) = &global.data_dir {
+        return Ok(folder.clone());
+    }
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let share = from("XDG_DATA_HOME").or_else(|| Some(from("HOME")?.join(".local/share")));
+    Ok(share.ok_or(CliError::NoDataDir)?.join("trainshed"))
+}
+
+/// The key that was given, or the one in the data folder.
+pub(crate) fn key_for_server(global: &Global) -> Result<String, CliError> {
+    match &global.key {
+        Some(key) => Ok(key.clone()),
+        None => data_dir(global)
+            .ok()
+            .and_then(|folder| read_key(&folder))
+            .ok_or(CliError::NoKey),
+    }
+}
+
+pub(crate) fn read_key(data_dir: &Path) -> Option<String> {
+    Some(
+        std::fs::read_to_string(data_dir.join("key"))
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
+}

@@ -1,0 +1,250 @@
+//! A server in this process, and an agent in a child process.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use trainshed_core::Timestamp;
+use trainshed_engine::{Engine, EngineConfig};
+use trainshed_wire::Client;
+
+use crate::args::Capacity;
+use crate::connect::{ServerAddress, read_key};
+use crate::error::CliError;
+use crate::inspector::ProcessInspector;
+
+/// How long an agent that is told to end may take to report how its tasks ended.
+const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A server on a data folder, for as long as this process needs one.
+pub(crate) struct LocalServer {
+    client: Client,
+    data_dir: PathBuf,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<io::Result<()>>,
+    agent: Option<JoinHandle<()>>,
+}
+
+impl LocalServer {
+    /// Opens the data folder and serves it on a free port of the loopback interface.
+    pub(crate) async fn start(data_dir: &Path, with_agent: bool) -> Result<Self, CliError> {
+        let capacity = with_agent.then(|| Capacity {
+            slots: Some(1),
+            limits: None,
+            grant_env: Vec::new(),
+        });
+        Self::start_at(data_dir, SocketAddr::from(([127, 0, 0, 1], 0)), capacity).await
+    }
+
+    /// Opens the data folder and serves it at `address`, with an agent of `capacity`.
+    pub(crate) async fn start_at(
+        data_dir: &Path,
+        address: SocketAddr,
+        capacity: Option<Capacity>,
+    ) -> Result<Self, CliError> {
+        let (engine, key) = open_engine(data_dir).await?;
+        let listening = |source| CliError::Listen {
+            address: address.to_string(),
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(listening)?;
+        let url = format!("http://{}", listener.local_addr().map_err(listening)?);
+        let serves = capacity.is_some();
+        let (stop, stopping) = watch::channel(false);
+        let sweeper = engine.spawn_sweeper();
+        let mut server_stopping = stopping.clone();
+        let served = engine.clone();
+        let server = tokio::spawn(async move {
+            let done = trainshed_server::serve(listener, served, async move {
+                // A dropped sender means the same.
+                let _ = server_stopping.wait_for(|stop| *stop).await;
+            });
+            let ended = done.await;
+            sweeper.abort();
+            ended
+        });
+        if serves {
+            write_private(
+                &data_dir.join("server.json"),
+                &serde_json::to_vec(&ServerAddress { url: url.clone() })
+                    .expect("an address is a text"),
+            )?;
+        }
+        let agent = capacity.map(|capacity| {
+            let child = AgentChild {
+                data_dir: data_dir.to_owned(),
+                url: url.clone(),
+                key: key.clone(),
+                capacity,
+            };
+            tokio::spawn(child.keep_running(engine, stopping))
+        });
+        Ok(Self {
+            client: Client::new(&url, &key),
+            data_dir: data_dir.to_owned(),
+            stop,
+            server,
+            agent,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Stops the agent, which stops its tasks, and then the server.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Some(agent) = self.agent {
+            // The agent's own end was logged where it was seen.
+            let _ = agent.await;
+            let _ = fs::remove_file(self.data_dir.join("server.json"));
+        }
+        // Streams that clients hold open must not hold the process.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.server).await;
+    }
+}
+
+/// Opens the data folder and returns the key for it, which the first opening makes.
+async fn open_engine(data_dir: &Path) -> Result<(Engine, String), CliError> {
+    let config = EngineConfig {
+        data_dir: data_dir.to_owned(),
+        lease_ttl_ms: 60_000,
+        inspector: Arc::new(ProcessInspector::new(&cache_dir(data_dir))),
+        clock: Arc::new(now),
+    };
+    let opened = Engine::open(config).await;
+    let (engine, opened) = opened.map_err(|source| CliError::Open {
+        path: data_dir.to_owned(),
+        source: Box::new(source),
+    })?;
+    if let Some(key) = opened.admin_key {
+        write_private(&data_dir.join("key"), format!("{key}\n").as_bytes())?;
+        return Ok((engine, key));
+    }
+    let key = read_key(data_dir).ok_or(CliError::NoKey)?;
+    Ok((engine, key))
+}
+
+/// Where compiled components and downloaded files of agents on this data folder are kept.
+pub(crate) fn cache_dir(data_dir: &Path) -> PathBuf {
+    data_dir.join("agent/cache")
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock is read here and passed down"
+)]
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Timestamp(since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }))
+}
+
+/// Writes a file that only its owner can read. It appears whole or not at all.
+fn write_private(path: &Path, content: &[u8]) -> Result<(), CliError> {
+    let failed = |source| CliError::File {
+        path: path.to_owned(),
+        verb: "written",
+        source,
+    };
+    let partial = path.with_extension("part");
+    let written = (|| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&partial)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    })();
+    written.map_err(failed)
+}
+
+/// An agent in a child process: native code that crashes under a plugin takes it down, and
+/// with it a lease, but never the server.
+struct AgentChild {
+    data_dir: PathBuf,
+    url: String,
+    key: String,
+    capacity: Capacity,
+}
+
+impl AgentChild {
+    /// Starts the agent, again if it ends by itself, until told to stop.
+    async fn keep_running(self, engine: Engine, mut stopping: watch::Receiver<bool>) {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let mut child = match self.spawn() {
+                Ok(child) => child,
+                Err(error) => {
+                    tracing::error!(%error, "the agent could not be started");
+                    return;
+                }
+            };
+            // The child ends when this end of the pipe closes, however this process ends.
+            let lifeline = child.stdin.take();
+            tokio::select! {
+                ended = child.wait() => tracing::error!(?ended, "the agent ended by itself"),
+                _ = stopping.wait_for(|stop| *stop) => {
+                    drop(lifeline);
+                    if tokio::time::timeout(AGENT_PATIENCE, child.wait()).await.is_err() {
+                        tracing::warn!("the agent did not end in time and is killed");
+                        // It is gone either way.
+                        let _ = child.kill().await;
+                    }
+                    return;
+                }
+            }
+            if let Err(error) = engine
+                .interrupt_local("interrupted: the agent ended while the task ran")
+                .await
+            {
+                tracing::error!(%error, "the agent's tasks could not be marked as interrupted");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
+                _ = stopping.wait_for(|stop| *stop) => return,
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("agent")
+            .arg("--child")
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .arg("--server")
+            .arg(&self.url);
+        if let Some(slots) = self.capacity.slots {
+            command.arg("--slots").arg(slots.to_string());
+        }
+        if let Some(limits) = &self.capacity.limits {
+            command.arg("--limits").arg(limits);
+        }
+        for name in &self.capacity.grant_env {
+            command.arg("--grant-env").arg(name);
+        }
+        // Of its own group, so that Ctrl-C reaches it only through the server.
+        command
+            .env("TRAINSHED_KEY", &self.key)
+            .process_group(0)
+            .kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::null());
+        command.spawn()
+    }
+}

@@ -1,0 +1,76 @@
+//! The `trainshed` binary: flags, environment and files are read here and nowhere else.
+//!
+//! Every command is a client of the HTTP API. Without a server to talk to, it opens the data
+//! folder and serves the API to itself for as long as it runs. Start reading at [`args`].
+
+mod agent;
+mod args;
+mod connect;
+mod dataset;
+mod error;
+mod follow;
+mod inspector;
+mod local;
+mod model;
+mod output;
+mod plugin;
+mod run;
+mod serve;
+mod task;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::error::CliError;
+use crate::output::Output;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let output = Output::new(arguments.json);
+    start_logging(&arguments.command);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return output.fail(&CliError::Start(error)),
+    };
+    let done = runtime.block_on(execute(arguments, &output));
+    // A thread that still runs a plugin must not keep the process from ending.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => code,
+        Err(error) => output.fail(&error),
+    }
+}
+
+async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliError> {
+    let global = arguments.global;
+    match arguments.command {
+        Command::Run(run) => run::run(&global, run, output).await,
+        Command::Submit(submit) => run::submit(&global, submit, output).await,
+        Command::Serve(serve) => serve::serve(&global, serve, output).await,
+        Command::Agent(agent) => agent::agent(&global, agent, output).await,
+        Command::Plugin(plugin) => plugin::plugin(&global, plugin, output).await,
+        Command::Dataset(dataset) => dataset::dataset(&global, dataset, output).await,
+        Command::Task(task) => task::task(&global, task, output).await,
+        Command::Model(model) => model::model(&global, model, output).await,
+        Command::InspectPlugin(inspect) => inspector::inspect(inspect, output).await,
+    }
+}
+
+/// Logs go to standard error: warnings for people's commands, more for servers and agents.
+fn start_logging(command: &Command) {
+    let default = match command {
+        Command::Serve(_) | Command::Agent(_) => "info",
+        _ => "warn",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINSHED_LOG");
+    tracing_subscriber::fmt()
+        .with_env_filter(filter.unwrap_or_else(|_| default.into()))
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+}

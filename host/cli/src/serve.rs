@@ -1,0 +1,45 @@
+//! `trainshed serve`.
+
+use std::process::ExitCode;
+
+use crate::args::{Global, ServeArgs};
+use crate::connect::data_dir;
+use crate::error::CliError;
+use crate::local::LocalServer;
+use crate::output::Output;
+
+pub(crate) async fn serve(
+    global: &Global,
+    arguments: ServeArgs,
+    output: &Output,
+) -> Result<ExitCode, CliError> {
+    let data_dir = data_dir(global)?;
+    let capacity = (!arguments.no_agent).then_some(arguments.capacity);
+    let server = LocalServer::start_at(&data_dir, arguments.listen, capacity).await?;
+    output.say(&format!(
+        "trainshed serves {} at {}",
+        data_dir.display(),
+        server.client().url()
+    ));
+    output.say(&format!("the key is in {}", data_dir.join("key").display()));
+    stop_requested().await;
+    output.say("stopping");
+    server.stop().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns at Ctrl-C, or when the process is asked to end.
+pub(crate) async fn stop_requested() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = match signal(SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "SIGTERM cannot be heard");
+            return std::future::pending().await;
+        }
+    };
+    tokio::select! {
+        heard = tokio::signal::ctrl_c() => if heard.is_err() { terminate.recv().await; },
+        _ = terminate.recv() => {}
+    }
+}

@@ -1,0 +1,240 @@
+//! `trainshed task`.
+
+use std::process::ExitCode;
+
+use trainshed_core::task::TaskState;
+use trainshed_core::view::{TaskQuery, TaskView};
+use trainshed_wire::{Client, Metrics};
+
+use crate::args::{Global, TaskCommand};
+use crate::connect::Connection;
+use crate::error::CliError;
+use crate::output::{Output, number, printable, time};
+
+/// Lines of one look at a console.
+const CONSOLE_PAGE: u64 = 10_000;
+
+pub(crate) async fn task(
+    global: &Global,
+    command: TaskCommand,
+    output: &Output,
+) -> Result<ExitCode, CliError> {
+    let connection = Connection::open(global).await?;
+    let done = execute(&connection.client, command, output).await;
+    connection.close().await;
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Result<(), CliError> {
+    match command {
+        TaskCommand::Ls {
+            status,
+            project,
+            name,
+            limit,
+        } => {
+            let state = status
+                .iter()
+                .map(|name| state(name))
+                .collect::<Result<_, _>>()?;
+            let tasks = list(
+                client,
+                TaskQuery {
+                    state,
+                    project,
+                    name,
+                    limit,
+                    after: None,
+                },
+            )
+            .await?;
+            let header = [
+                "ID", "NAME", "STATUS", "PROGRESS", "PLUGIN", "DATASET", "CREATED",
+            ];
+            output.list(&tasks, &header, tasks.iter().map(row).collect());
+        }
+        TaskCommand::Show { id } => {
+            let task = client.task(&id).await?;
+            let rows = details(&task)
+                .into_iter()
+                .map(|(field, value)| vec![field.to_owned(), value])
+                .collect();
+            output.list(&task, &["FIELD", "VALUE"], rows);
+        }
+        TaskCommand::Metrics { id, curve: None } => {
+            let metrics = client.metrics(&id).await?;
+            let header = ["METRIC", "LAST", "AT", "MIN", "AT", "MAX", "AT", "POINTS"];
+            output.list(&metrics, &header, metric_rows(&metrics));
+        }
+        TaskCommand::Metrics {
+            id,
+            curve: Some(curve),
+        } => points(client, &id, &curve, output).await?,
+        TaskCommand::Logs { id, follow, tail } => logs(client, &id, follow, tail, output).await?,
+        TaskCommand::Stop { id, reason } => {
+            let task = client.stop(&id, reason).await?;
+            if output.is_json() {
+                output.document(&task);
+            } else {
+                let stopping = if task.stopping {
+                    "stopping"
+                } else {
+                    task.status.as_str()
+                };
+                output.line(stopping);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As many tasks as asked for, however many pages that takes.
+async fn list(client: &Client, mut query: TaskQuery) -> Result<Vec<TaskView>, CliError> {
+    let wanted = query.limit as usize;
+    let mut tasks = Vec::new();
+    loop {
+        query.limit = u32::try_from(wanted - tasks.len())
+            .unwrap_or(u32::MAX)
+            .min(500);
+        let page = client.tasks(&query).await?;
+        tasks.extend(page.items);
+        query.after = page.next;
+        if query.after.is_none() || tasks.len() >= wanted {
+            return Ok(tasks);
+        }
+    }
+}
+
+fn state(name: &str) -> Result<TaskState, CliError> {
+    let known = || TaskState::ALL.map(TaskState::as_str).join(", ");
+    TaskState::parse(name).ok_or_else(|| {
+        CliError::Usage(format!(
+            "--status must be one of {}, but it is `{name}`",
+            known()
+        ))
+    })
+}
+
+fn row(task: &TaskView) -> Vec<String> {
+    vec![
+        task.id.to_string(),
+        task.name.clone(),
+        task.status.to_string(),
+        format!("{:.0}%", task.progress),
+        format!("{}@{}", task.plugin.name, task.plugin.version),
+        task.dataset.to_string(),
+        time(task.created),
+    ]
+}
+
+fn details(task: &TaskView) -> Vec<(&'static str, String)> {
+    let optional = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let json = |map| serde_json::Value::Object(map).to_string();
+    vec![
+        ("id", task.id.to_string()),
+        ("name", task.name.clone()),
+        ("project", task.project.clone()),
+        ("type", task.task_type.as_str().to_owned()),
+        ("status", task.status.to_string()),
+        ("status reason", task.status_reason.clone()),
+        ("comment", task.comment.clone()),
+        ("tags", task.tags.join(", ")),
+        ("action", task.action.clone()),
+        ("params", json(task.params.clone())),
+        ("result", optional(task.result.clone().map(json))),
+        (
+            "plugin",
+            format!(
+                "{}@{} sha256:{}",
+                task.plugin.name, task.plugin.version, task.plugin.digest
+            ),
+        ),
+        ("data set", task.dataset.to_string()),
+        (
+            "checkpoint",
+            optional(task.checkpoint.map(|id| id.to_string())),
+        ),
+        ("seed", task.seed.to_string()),
+        ("progress", format!("{:.0}%", task.progress)),
+        ("last iteration", task.last_iteration.to_string()),
+        ("agent", optional(task.agent.clone())),
+        ("created", time(task.created)),
+        ("started", optional(task.started.map(time))),
+        ("completed", optional(task.completed.map(time))),
+    ]
+}
+
+fn metric_rows(metrics: &Metrics) -> Vec<Vec<String>> {
+    let curves = metrics.scalars.iter().map(|curve| {
+        vec![
+            format!("{}/{}", curve.title, curve.series),
+            number(curve.last.0),
+            curve.last_iteration.to_string(),
+            number(curve.min.0),
+            curve.min_iteration.to_string(),
+            number(curve.max.0),
+            curve.max_iteration.to_string(),
+            curve.count.to_string(),
+        ]
+    });
+    let singles = metrics.singles.iter().map(|single| {
+        let mut row = vec![single.name.clone(), number(single.value.0)];
+        row.resize(8, String::new());
+        row
+    });
+    curves.chain(singles).collect()
+}
+
+async fn points(client: &Client, id: &str, curve: &str, output: &Output) -> Result<(), CliError> {
+    let Some((title, series)) = curve.split_once('/') else {
+        return Err(CliError::Usage(format!(
+            "--curve must be TITLE/SERIES, e.g. train/loss, but it is `{curve}`"
+        )));
+    };
+    let curve = client.curve(id, title, series).await?;
+    let rows = curve.iterations.iter().zip(&curve.values).zip(&curve.times);
+    // All digits here: these numbers are for programs and spreadsheets as much as for people.
+    let rows = rows.map(|((iteration, value), at)| {
+        vec![iteration.to_string(), value.0.to_string(), time(*at)]
+    });
+    output.list(&curve, &["ITERATION", "VALUE", "TIME"], rows.collect());
+    Ok(())
+}
+
+async fn logs(
+    client: &Client,
+    id: &str,
+    follow: bool,
+    tail: Option<u64>,
+    output: &Output,
+) -> Result<(), CliError> {
+    let mut next = match tail {
+        None => 0,
+        Some(wanted) => client
+            .console(id, u64::MAX >> 1, 1)
+            .await?
+            .total
+            .saturating_sub(wanted),
+    };
+    loop {
+        let ended = client.task(id).await?.status.has_ended();
+        loop {
+            let page = client.console(id, next, CONSOLE_PAGE).await?;
+            for line in &page.lines {
+                if output.is_json() {
+                    output.line(&serde_json::to_string(line).expect("a line is texts and numbers"));
+                } else {
+                    output.line(&printable(&line.text));
+                }
+            }
+            next += page.lines.len() as u64;
+            if page.lines.is_empty() {
+                break;
+            }
+        }
+        if !follow || ended {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+}

@@ -1,0 +1,50 @@
+//! Plugins.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use trainshed_core::action::PluginRef;
+use trainshed_core::view::PluginView;
+use trainshed_engine::Engine;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Json, Path};
+use crate::files::stream_of;
+
+/// `POST /plugins`: installs the component in the body; 201 with what it says of itself.
+///
+/// Pushing the same component again answers the same. The body is streamed to the store.
+pub(crate) async fn push(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    body: Body,
+) -> Result<impl IntoResponse, ApiError> {
+    let digest = engine.put_unnamed_file(&workspace, stream_of(body)).await?;
+    let plugin = engine.push_plugin(&workspace, digest).await?;
+    Ok((StatusCode::CREATED, Json(plugin)))
+}
+
+/// `GET /plugins`: every installed plugin, ordered by name, newest version first.
+pub(crate) async fn list(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+) -> Result<Json<Vec<PluginView>>, ApiError> {
+    Ok(Json(engine.plugins(&workspace).await?))
+}
+
+/// `GET /plugins/{reference}`: one plugin, by `name`, `name@version` or `sha256:…`.
+pub(crate) async fn show(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(reference): Path<String>,
+) -> Result<Json<PluginView>, ApiError> {
+    let parsed = PluginRef::parse(&reference);
+    let parsed = parsed
+        .map_err(|message| ApiError::invalid("reference", format!("the reference {message}")))?;
+    let plugin = engine.plugin(&workspace, &parsed).await?;
+    Ok(Json(
+        plugin.ok_or_else(|| ApiError::missing("plugin", &reference))?,
+    ))
+}

@@ -1,0 +1,201 @@
+//! Actions and tasks.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde::Deserialize;
+use serde_json::Value;
+use trainshed_core::action::Action;
+use trainshed_core::task::TaskState;
+use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
+use trainshed_engine::Engine;
+use trainshed_wire::{Curve, Metrics, Models, Samples, StopRequest, Submitted};
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::extract::{Json, Path, Query, task_id};
+
+/// `POST /actions`: submits an action; 202 with its task, whose address is in `Location`.
+///
+/// Answers before the work begins; `GET /tasks/{id}/events` tells the rest.
+pub(crate) async fn submit(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Json(submitted): Json<Value>,
+) -> Result<impl IntoResponse, ApiError> {
+    let action = Action::parse(&submitted)?;
+    let warnings = action.warnings.clone();
+    let task = engine.submit(&workspace, action).await?;
+    let location = [(header::LOCATION, format!("/api/v1/tasks/{}", task.id))];
+    Ok((
+        StatusCode::ACCEPTED,
+        location,
+        Json(Submitted { task, warnings }),
+    ))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// States with commas between them.
+    #[serde(default)]
+    status: String,
+    project: Option<String>,
+    name: Option<String>,
+    limit: Option<u32>,
+    after: Option<String>,
+}
+
+/// `GET /tasks`: a page of tasks, newest first.
+pub(crate) async fn list(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<TaskView>>, ApiError> {
+    let names = query.status.split(',').filter(|name| !name.is_empty());
+    let query = TaskQuery {
+        state: names.map(state).collect::<Result<_, _>>()?,
+        project: query.project,
+        name: query.name,
+        limit: query.limit.unwrap_or(100).clamp(1, 500),
+        after: query.after,
+    };
+    Ok(Json(engine.tasks(&workspace, query).await?))
+}
+
+fn state(name: &str) -> Result<TaskState, ApiError> {
+    TaskState::parse(name).ok_or_else(|| {
+        let known = TaskState::ALL.map(TaskState::as_str).join(", ");
+        ApiError::invalid(
+            "status",
+            format!("status must be of {known}, but one is `{name}`"),
+        )
+    })
+}
+
+/// `GET /tasks/{id}`: one task.
+pub(crate) async fn show(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<TaskView>, ApiError> {
+    let task = engine.task(&workspace, &task_id(&id)?).await?;
+    Ok(Json(task.ok_or_else(|| no_task(&id))?))
+}
+
+/// `POST /tasks/{id}/stop`: asks a waiting or running task to stop.
+pub(crate) async fn stop(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+    body: Option<axum::Json<StopRequest>>,
+) -> Result<Json<TaskView>, ApiError> {
+    let reason = body
+        .and_then(|body| body.0.reason)
+        .unwrap_or_else(|| "stopped by the user".to_owned());
+    Ok(Json(engine.stop(&workspace, &task_id(&id)?, reason).await?))
+}
+
+/// `GET /tasks/{id}/scalars`: every curve without its points, and every single value.
+pub(crate) async fn metrics(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Metrics>, ApiError> {
+    let task = task_id(&id)?;
+    let scalars = engine
+        .scalars(&workspace, &task)
+        .await?
+        .ok_or_else(|| no_task(&id))?;
+    let singles = engine
+        .singles(&workspace, &task)
+        .await?
+        .ok_or_else(|| no_task(&id))?;
+    Ok(Json(Metrics { scalars, singles }))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct CurveQuery {
+    title: String,
+    series: String,
+}
+
+/// `GET /tasks/{id}/scalars/points?title=&series=`: the points of one curve.
+pub(crate) async fn curve(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<CurveQuery>,
+) -> Result<Json<Curve>, ApiError> {
+    let points = engine
+        .points(&workspace, &task_id(&id)?, &query.title, &query.series)
+        .await?;
+    let points = points.ok_or_else(|| no_task(&id))?;
+    if points.is_empty() {
+        return Err(ApiError::missing(
+            "series",
+            &format!("{}/{}", query.title, query.series),
+        ));
+    }
+    Ok(Json(Curve {
+        title: query.title,
+        series: query.series,
+        iterations: points.iter().map(|point| point.iteration).collect(),
+        values: points.iter().map(|point| point.value).collect(),
+        times: points.iter().map(|point| point.at).collect(),
+    }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConsoleQuery {
+    /// The first line wanted; absent for the end of the console.
+    after: Option<u64>,
+    limit: Option<u64>,
+}
+
+/// `GET /tasks/{id}/console`: lines from `after` on, or the last ones.
+pub(crate) async fn console(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+    Query(query): Query<ConsoleQuery>,
+) -> Result<Json<ConsolePage>, ApiError> {
+    let limit = query.limit.unwrap_or(1000).clamp(1, 10_000);
+    let page = engine
+        .console(&workspace, &task_id(&id)?, query.after, limit)
+        .await?;
+    Ok(Json(page.ok_or_else(|| no_task(&id))?))
+}
+
+/// `GET /tasks/{id}/samples`: the images; their content is at `/files/{sha256}`.
+pub(crate) async fn samples(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Samples>, ApiError> {
+    let samples = engine.samples(&workspace, &task_id(&id)?).await?;
+    Ok(Json(Samples {
+        samples: samples.ok_or_else(|| no_task(&id))?,
+    }))
+}
+
+/// `GET /tasks/{id}/models`: what the task saved, newest first.
+pub(crate) async fn models(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Models>, ApiError> {
+    let task = task_id(&id)?;
+    engine
+        .task(&workspace, &task)
+        .await?
+        .ok_or_else(|| no_task(&id))?;
+    Ok(Json(Models {
+        models: engine.models(&workspace, Some(&task)).await?,
+    }))
+}
+
+pub(crate) fn no_task(id: &str) -> ApiError {
+    ApiError::missing("task", id).hint(Some("`trainshed task ls` lists them.".to_owned()))
+}
