@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use trainshed_engine::OpenError;
+use trainshed_engine::{OpenError, StoreError};
 use trainshed_wire::ClientError;
 
 /// Why a command did not do what it was asked to.
@@ -40,6 +40,13 @@ pub(crate) enum CliError {
         path: PathBuf,
         #[source]
         source: Box<OpenError>,
+    },
+    /// The data folder was opened, and then the store failed.
+    #[error("the data folder `{}` could not be used", path.display())]
+    Store {
+        path: PathBuf,
+        #[source]
+        source: StoreError,
     },
     /// Another process has the data folder and does not serve it.
     #[error("the data folder `{}` is in use by another trainshed process", .0.display())]
@@ -90,6 +97,7 @@ impl CliError {
             Self::InUse(_) => Some("Wait for it to end, or give another folder with --data-dir.".to_owned()),
             Self::NoKey => Some("Give it with --key or TRAINSHED_KEY; the server wrote it to the file `key` in its data folder.".to_owned()),
             Self::Open { source, .. } => source.hint(),
+            Self::Store { source, .. } => source.hint(),
             _ => None,
         }
     }

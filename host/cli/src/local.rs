@@ -127,11 +127,20 @@ async fn open_engine(data_dir: &Path) -> Result<(Engine, String), CliError> {
         path: data_dir.to_owned(),
         source: Box::new(source),
     })?;
-    if let Some(key) = opened.admin_key {
-        write_private(&data_dir.join("key"), format!("{key}\n").as_bytes())?;
-        return Ok((engine, key));
-    }
-    let key = read_key(data_dir).ok_or(CliError::NoKey)?;
+    let path = data_dir.join("key");
+    let key = match (opened.admin_key, read_key(data_dir)) {
+        (Some(first), _) => first,
+        (None, Some(known)) => return Ok((engine, known)),
+        // The file was removed, or the first start was killed before it was written.
+        (None, None) => {
+            let added = engine.add_key().await;
+            added.map_err(|source| CliError::Store {
+                path: data_dir.to_owned(),
+                source,
+            })?
+        }
+    };
+    write_private(&path, format!("{key}\n").as_bytes())?;
     Ok((engine, key))
 }
 

@@ -3,6 +3,7 @@
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use trainshed_core::action::ActionError;
 use trainshed_engine::{
     LeaseError, PushError, PutError, QueryError, StopError, StoreError, SubmitError, VersionError,
 };
@@ -41,6 +42,11 @@ impl ApiError {
 
     pub(crate) fn at(mut self, pointer: &str) -> Self {
         self.0.pointer = Some(pointer.to_owned());
+        self
+    }
+
+    fn maybe_at(mut self, pointer: Option<&str>) -> Self {
+        self.0.pointer = pointer.map(str::to_owned);
         self
     }
 
@@ -87,4 +93,139 @@ pub(crate) async fn method_not_allowed(method: Method, OriginalUri(uri): Origina
         "unknown-method",
         format!("`{path}` does not answer {method}"),
     )
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        use StatusCode as Status;
+        let (status, kind) = match &error {
+            StoreError::Full { .. } => (Status::INSUFFICIENT_STORAGE, "storage-full"),
+            StoreError::Damaged { .. } => (Status::INTERNAL_SERVER_ERROR, "storage-damaged"),
+            StoreError::Unavailable { .. }
+            | StoreError::Locked { .. }
+            | StoreError::NewerSchema { .. } => (Status::SERVICE_UNAVAILABLE, "store-unavailable"),
+        };
+        tracing::error!(error = %chain(&error), "the store failed");
+        let hint = error.hint();
+        Self::new(status, kind, chain(&error)).hint(hint)
+    }
+}
+
+impl From<ActionError> for ApiError {
+    fn from(error: ActionError) -> Self {
+        Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid-action",
+            error.message,
+        )
+        .at(&error.pointer)
+        .hint(error.hint)
+    }
+}
+
+impl From<SubmitError> for ApiError {
+    fn from(error: SubmitError) -> Self {
+        use StatusCode as Status;
+        let (status, kind) = match error {
+            SubmitError::Store(source) => return source.into(),
+            SubmitError::UnknownPlugin { .. } | SubmitError::NoPlugin { .. } => {
+                (Status::UNPROCESSABLE_ENTITY, "unknown-plugin")
+            }
+            SubmitError::AmbiguousPlugin { .. } => {
+                (Status::UNPROCESSABLE_ENTITY, "ambiguous-plugin")
+            }
+            SubmitError::UnknownAction { .. } => (Status::UNPROCESSABLE_ENTITY, "unknown-action"),
+            SubmitError::UnknownDataset { .. } => {
+                (Status::UNPROCESSABLE_ENTITY, "unknown-data-set")
+            }
+            SubmitError::UnknownCheckpoint { .. } => {
+                (Status::UNPROCESSABLE_ENTITY, "unknown-model")
+            }
+            SubmitError::NameTaken { .. } => (Status::CONFLICT, "name-taken"),
+        };
+        Self::new(status, kind, error.to_string())
+            .hint(error.hint())
+            .maybe_at(error.pointer())
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let hint = error.hint();
+        match error {
+            QueryError::Store(source) => source.into(),
+            QueryError::Cursor(cursor) => Self::invalid("after", cursor.to_string()).hint(hint),
+        }
+    }
+}
+
+impl From<StopError> for ApiError {
+    fn from(error: StopError) -> Self {
+        let (status, kind) = match error {
+            StopError::Store(source) => return source.into(),
+            StopError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            StopError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
+impl From<LeaseError> for ApiError {
+    fn from(error: LeaseError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            LeaseError::Store(source) => return source.into(),
+            LeaseError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            LeaseError::UnknownAgent(_) => (StatusCode::NOT_FOUND, "unknown-agent"),
+            LeaseError::Stale { .. } => (StatusCode::CONFLICT, "stale-lease"),
+            LeaseError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-report"),
+            LeaseError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<PutError> for ApiError {
+    fn from(error: PutError) -> Self {
+        let (status, kind) = match error {
+            PutError::Store(source) => return source.into(),
+            PutError::WrongDigest { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-digest"),
+            PutError::BrokenOff { .. } => (StatusCode::BAD_REQUEST, "upload-broken-off"),
+        };
+        Self::new(status, kind, chain(&error))
+    }
+}
+
+impl From<PushError> for ApiError {
+    fn from(error: PushError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            PushError::Store(source) => return source.into(),
+            PushError::MissingFile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            PushError::Refused(_) | PushError::Manifest(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-plugin")
+            }
+            PushError::VersionTaken { .. } => (StatusCode::CONFLICT, "version-taken"),
+            PushError::Inspection(_) => (StatusCode::SERVICE_UNAVAILABLE, "not-inspected"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<VersionError> for ApiError {
+    fn from(error: VersionError) -> Self {
+        let (status, kind) = match error {
+            VersionError::Store(source) => return source.into(),
+            VersionError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            VersionError::Name(_)
+            | VersionError::Description(_)
+            | VersionError::Files(_)
+            | VersionError::UnknownParent(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-data-set")
+            }
+        };
+        Self::new(status, kind, error.to_string())
+            .hint(error.hint())
+            .maybe_at(error.pointer())
+    }
 }

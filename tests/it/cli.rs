@@ -1,0 +1,99 @@
+//! The command line, as a person and as a program use it.
+
+use std::process::Output;
+
+use serde_json::{Value, json};
+
+use crate::shed::{Shed, digits, plugin, root, trainshed};
+
+#[track_caller]
+fn text(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn one_command_trains_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let action = root().join("plugins/digits-mlp/actions/train.json");
+    let mut run = trainshed(folder.path());
+    run.arg("run").arg(&action).arg("--plugin").arg(plugin("digits-mlp")).arg("--dataset").arg(digits());
+
+    let output = run.output().unwrap();
+
+    let result: Value = serde_json::from_str(text(&output).trim()).unwrap();
+    assert_eq!(result["model_id"], 1);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("completed"), "{told}");
+    assert!(told.contains("validation/accuracy"), "{told}");
+
+    let tasks: Value = serde_json::from_str(&text(&trainshed(folder.path()).args(["--json", "task", "ls"]).output().unwrap())).unwrap();
+    assert_eq!(tasks[0]["status"], "completed");
+    let id = tasks[0]["id"].as_str().unwrap();
+    let curve = text(&trainshed(folder.path()).args(["task", "metrics", id, "--curve", "train/loss"]).output().unwrap());
+    assert_eq!(curve.lines().count(), 21);
+    let models = text(&trainshed(folder.path()).args(["model", "ls"]).output().unwrap());
+    assert!(models.starts_with("ID\tNAME\t"), "{models}");
+}
+
+#[test]
+fn the_data_sets_and_plugins_of_a_folder_are_listed_without_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| trainshed(folder.path()).args(arguments).output().unwrap();
+
+    assert_eq!(text(&run(&["dataset", "create", "digits", digits().to_str().unwrap()])).trim(), "1");
+    assert_eq!(text(&run(&["dataset", "create", "digits", digits().to_str().unwrap()])).trim(), "1");
+    assert!(text(&run(&["dataset", "ls"])).contains("digits"));
+    assert!(text(&run(&["dataset", "show", "1"])).contains("digits.csv"));
+    assert_eq!(text(&run(&["plugin", "push", plugin("standardize").to_str().unwrap()])).trim(), "standardize@0.1.0");
+    assert!(text(&run(&["plugin", "ls"])).contains("preprocess"));
+    assert!(text(&run(&["plugin", "show", "standardize"])).contains("exclude"));
+}
+
+#[track_caller]
+fn check_exit(output: &Output, code: i32, part: &str) {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(error.contains(part), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+}
+
+#[test]
+fn mistakes_have_documented_exit_codes_and_say_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| trainshed(folder.path()).args(arguments).output().unwrap();
+    let action = folder.path().join("action.json");
+    let write = |value: Value| std::fs::write(&action, value.to_string()).unwrap();
+    let path = action.to_str().unwrap();
+
+    check_exit(&run(&["fly"]), 2, "unrecognized subcommand");
+    check_exit(&run(&["run", "/no/such/file.json"]), 1, "could not be read");
+    std::fs::write(&action, "{not json").unwrap();
+    check_exit(&run(&["run", path]), 2, "is not a JSON action");
+    write(json!({"action": "train", "params": {"name": "x", "dataset": 1}}));
+    check_exit(&run(&["submit", path]), 2, "at least 3 characters");
+    check_exit(&run(&["task", "show", "00000000000000000000000000000000"]), 3, "hint: `trainshed task ls`");
+    check_exit(&run(&["model", "download", "5"]), 3, "there is no model");
+    check_exit(&run(&["--server", "http://127.0.0.1:1", "task", "ls"]), 6, "trainshed serve");
+    check_exit(&run(&["--server", "http://127.0.0.1:1", "--data-dir", "/nowhere", "task", "ls"]), 4, "no key");
+    check_exit(&run(&["task", "ls", "--status", "done"]), 2, "--status must be one of");
+}
+
+#[tokio::test]
+async fn a_command_finds_the_server_that_runs_on_the_data_folder() {
+    let shed = Shed::start().await;
+    shed.push("digits-mlp").await;
+    let dataset = shed.import("digits", &digits());
+    let action = shed.data_dir().join("action.json");
+    let content = json!({"action": "train", "params": {"name": "submitted", "dataset": dataset, "hyperparameter": {"epochs": 1}}});
+    std::fs::write(&action, content.to_string()).unwrap();
+
+    // No --server: the address is in the data folder.
+    let output = trainshed(shed.data_dir()).args(["submit", "--follow"]).arg(&action).output().unwrap();
+
+    let printed = text(&output);
+    let (id, result) = printed.trim().split_once('\n').unwrap();
+    assert_eq!(shed.client.task(id).await.unwrap().name, "submitted");
+    assert!(serde_json::from_str::<Value>(result).unwrap()["model_id"].is_number());
+}

@@ -1,0 +1,14 @@
+//! Whole-system tests: the real binary, real plugins, a real database.
+//!
+//! Each module is one promise of the README. Start reading at [`shed`] for how a test talks
+//! to the system.
+#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+
+mod actions;
+mod architecture;
+mod cli;
+mod faults;
+mod hostile;
+mod preprocess;
+mod shed;
+mod training;
