@@ -12,7 +12,7 @@ use crate::shed::{Shed, digits, eventually, plugin, trainshed};
 async fn a_killed_run_leaves_a_store_that_opens_and_a_task_that_was_interrupted() {
     let folder = tempfile::tempdir().unwrap();
     let action = folder.path().join("action.json");
-    let content = json!({"action": "train", "params": {"name": "for ever", "dataset": 1, "hyperparameter": {"do": "slow"}}});
+    let content = json!({"action": "train", "params": {"name": "for ever", "dataset": 1, "hyperparameter": {"do": "obey-stop"}}});
     std::fs::write(&action, content.to_string()).unwrap();
     let data_dir = folder.path().join("data");
     let mut run = trainshed(&data_dir);
@@ -41,7 +41,7 @@ async fn a_server_that_was_killed_starts_again_with_everything_that_was_reported
     let done = shed.train("done before", &mlp, dataset, json!({"hyperparameter": {"epochs": 2}})).await;
     let done = shed.ended(&done).await;
     let loss = shed.bits(&done, "train", "loss").await;
-    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "slow"}})).await;
+    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
     shed.has_begun(&running).await;
 
     let shed = Shed::start_in(shed.kill(), &["--slots", "1"]).await;
@@ -59,7 +59,7 @@ async fn a_killed_agent_costs_its_tasks_and_not_the_server() {
     let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--slots", "1"]).await;
     let (mlp, misbehave) = (shed.push("digits-mlp").await, shed.push("misbehave").await);
     let dataset = shed.import("digits", &digits());
-    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "slow"}})).await;
+    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
     shed.has_begun(&running).await;
 
     kill_child_of(shed.server_process());
@@ -87,10 +87,10 @@ async fn a_waiting_task_is_stopped_at_once_and_a_running_one_within_its_grace() 
     let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--slots", "1"]).await;
     let misbehave = shed.push("misbehave").await;
     let dataset = shed.import("digits", &digits());
-    let deaf = json!({"hyperparameter": {"do": "ignore-stop"}, "limits": {"grace_ms": 300}});
+    let deaf = json!({"hyperparameter": {"do": "loop"}, "limits": {"grace_ms": 300}});
     let running = shed.train("deaf", &misbehave, dataset, deaf).await;
     shed.has_begun(&running).await;
-    let waiting = shed.train("waiting", &misbehave, dataset, json!({"hyperparameter": {"do": "slow"}})).await;
+    let waiting = shed.train("waiting", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
 
     let waiting = shed.client.stop(waiting.id.as_str(), None).await.unwrap();
     assert_eq!((waiting.status, waiting.status_reason.as_str()), (TaskState::Stopped, "stopped by the user"));

@@ -1,0 +1,230 @@
+//! The engine itself: opening, keys, events, the sweeper.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use trainshed_core::{TaskId, Timestamp, WorkspaceId};
+use trainshed_store::{EndedTask, Store, StoreError, Workspace};
+use uuid::Uuid;
+
+use crate::catalog::Inspector;
+use crate::event::{Changes, Event};
+
+/// The workspace that is made when a data folder is opened for the first time.
+const FIRST_WORKSPACE: &str = "default";
+/// How often the sweeper looks: short against any lease, long against the cost of a look.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// All use cases. Cheap to clone; the clones are one engine.
+#[derive(Clone)]
+pub struct Engine {
+    pub(crate) store: Store,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    lease_ttl_ms: u32,
+    inspector: Arc<dyn Inspector>,
+    clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    changes: Changes,
+}
+
+/// What an engine is made of.
+pub struct EngineConfig {
+    /// Made if it is missing.
+    pub data_dir: PathBuf,
+    /// A lease ends this long after it was last renewed; 60,000 is a good value.
+    pub lease_ttl_ms: u32,
+    /// Looks into pushed components.
+    pub inspector: Arc<dyn Inspector>,
+    /// Tells the time.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+/// What opening a data folder brought to light.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenedStore {
+    /// The first key, when the folder was opened for the first time. It is not stored and
+    /// cannot be had again; see [`Engine::add_key`].
+    pub admin_key: Option<String>,
+    /// Tasks that ran when the former process ended; they are stopped now.
+    pub interrupted: Vec<TaskId>,
+}
+
+/// Why a data folder was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("the data folder is in use by another trainshed")]
+    Locked,
+    /// The store failed.
+    #[error("the data could not be opened")]
+    Store(#[source] StoreError),
+}
+
+impl OpenError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Locked => {
+                Some("Wait for it to end, or give another folder with --data-dir.".into())
+            }
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+impl From<StoreError> for OpenError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Locked { .. } => Self::Locked,
+            other => Self::Store(other),
+        }
+    }
+}
+
+impl Engine {
+    /// Opens the data folder. Tasks of local agents of a former process are stopped; agents
+    /// elsewhere get time to renew their leases.
+    ///
+    /// # Errors
+    /// When another process has the folder open, or its data cannot be used.
+    pub async fn open(config: EngineConfig) -> Result<(Self, OpenedStore), OpenError> {
+        let store = Store::open(&config.data_dir).await?;
+        let engine = Self {
+            store,
+            shared: Arc::new(Shared {
+                lease_ttl_ms: config.lease_ttl_ms,
+                inspector: config.inspector,
+                clock: config.clock,
+                changes: Changes::new(),
+            }),
+        };
+        let admin_key = engine.create_workspace(FIRST_WORKSPACE).await?;
+        let store = &engine.store;
+        let reason = "interrupted: trainshed ended while the task ran";
+        let ended = store.end_local_leases(reason, engine.now()).await?;
+        store.extend_leases(engine.lease_until()).await?;
+        let opened = OpenedStore {
+            admin_key,
+            interrupted: ended.into_iter().map(|ended| ended.task).collect(),
+        };
+        Ok((engine, opened))
+    }
+
+    /// Waits until the store is closed, so that another process can open it. Later calls
+    /// of any clone fail.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// The workspace that `key` opens; `None` for an unknown key.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn authenticate(&self, key: &str) -> Result<Option<Workspace>, StoreError> {
+        self.store.authenticate(key).await
+    }
+
+    /// Makes a workspace and returns its first key; `None` when the name is taken.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn create_workspace(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let id = WorkspaceId::from_u128(Uuid::now_v7().as_u128());
+        let key = fresh_key();
+        let made = self.store.create_workspace(&id, name, &key, self.now());
+        Ok(made.await?.then_some(key))
+    }
+
+    /// Makes another key for the first workspace. Whoever has the data folder open may do
+    /// so: it is the way back in when all keys are lost.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn add_key(&self) -> Result<String, StoreError> {
+        let key = fresh_key();
+        self.store
+            .add_key(FIRST_WORKSPACE, &key, self.now())
+            .await?;
+        Ok(key)
+    }
+
+    /// A stream that says whenever a task changed, from now on.
+    pub fn subscribe(&self) -> broadcast::Receiver<Event> {
+        self.changes().subscribe()
+    }
+
+    /// Stops the tasks whose lease has run out; returns how many.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn sweep(&self) -> Result<usize, StoreError> {
+        let ended = self.store.end_expired_leases(self.now()).await?;
+        for EndedTask { workspace, task } in &ended {
+            tracing::warn!(%task, "the lease of a task ran out");
+            self.changes().task_changed(workspace, task);
+        }
+        Ok(ended.len())
+    }
+
+    /// Stops the running tasks of all local agents, for `reason`: their process has ended.
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn interrupt_local(&self, reason: &str) -> Result<usize, StoreError> {
+        let ended = self.store.end_local_leases(reason, self.now()).await?;
+        for EndedTask { workspace, task } in &ended {
+            self.changes().task_changed(workspace, task);
+        }
+        Ok(ended.len())
+    }
+
+    /// Sweeps every few seconds, until the returned handle is aborted.
+    pub fn spawn_sweeper(&self) -> JoinHandle<()> {
+        let engine = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if let Err(error) = engine.sweep().await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "expired leases could not be ended");
+                }
+            }
+        })
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.shared.clock)()
+    }
+
+    pub(crate) fn lease_ttl(&self) -> Duration {
+        Duration::from_millis(u64::from(self.shared.lease_ttl_ms))
+    }
+
+    /// When a lease that is renewed now ends.
+    pub(crate) fn lease_until(&self) -> Timestamp {
+        self.now().plus_millis(i64::from(self.shared.lease_ttl_ms))
+    }
+
+    pub(crate) fn inspector(&self) -> &dyn Inspector {
+        &*self.shared.inspector
+    }
+
+    pub(crate) fn changes(&self) -> &Changes {
+        &self.shared.changes
+    }
+}
+
+/// A key that nobody can guess: 244 random bits.
+fn fresh_key() -> String {
+    format!(
+        "tsk_{:032x}{:032x}",
+        Uuid::new_v4().as_u128(),
+        Uuid::new_v4().as_u128()
+    )
+}

@@ -1,0 +1,268 @@
+//! What agents do: lease a task, keep the lease, report, finish. Also stopping tasks, which
+//! agents hear of here.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use trainshed_core::dataset::{FileEntry, seal};
+use trainshed_core::report::Batch;
+use trainshed_core::task::Outcome;
+use trainshed_core::view::{AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView};
+use trainshed_core::{AgentId, TaskId};
+use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StopError, StoreError, Workspace};
+
+use crate::catalog::is_named;
+use crate::engine::Engine;
+use crate::event::Event;
+use crate::validate::check_batch;
+
+/// How long a waiting call trusts that it would be woken: another engine on the same store
+/// wakes nobody here.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Engine {
+    /// Registers an agent. A process registers anew each time it starts.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn register_agent(
+        &self,
+        workspace: &Workspace,
+        mut info: AgentInfo,
+    ) -> Result<AgentView, StoreError> {
+        info.name = info.name.chars().take(200).collect();
+        let id = self
+            .store
+            .register_agent(workspace, &info, self.now())
+            .await?;
+        Ok(AgentView {
+            id,
+            name: info.name,
+        })
+    }
+
+    /// Hands the task that waits longest to `agent`; waits up to `wait` for one.
+    ///
+    /// # Errors
+    /// When the agent is not registered.
+    pub async fn lease(
+        &self,
+        workspace: &Workspace,
+        agent: &AgentId,
+        wait: Duration,
+    ) -> Result<Option<LeaseView>, LeaseError> {
+        let seen = self.store.see_agent(workspace, agent, self.now()).await;
+        if !seen.map_err(LeaseError::Store)? {
+            return Err(LeaseError::UnknownAgent(agent.clone()));
+        }
+        let deadline = Instant::now() + wait;
+        loop {
+            // Listening begins before the look, so that no task falls between the two.
+            let mut queued = std::pin::pin!(self.changes().queued().notified());
+            queued.as_mut().enable();
+            if let Some(lease) = self
+                .claim(workspace, agent)
+                .await
+                .map_err(LeaseError::Store)?
+            {
+                return Ok(Some(lease));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            // Woken or not, the store tells whether there is a task.
+            let _ = timeout(left.min(LOOK_EVERY), queued).await;
+        }
+    }
+
+    async fn claim(
+        &self,
+        workspace: &Workspace,
+        agent: &AgentId,
+    ) -> Result<Option<LeaseView>, StoreError> {
+        // Looking costs no write, so agents that wait do not stand in each other's way.
+        if !self.store.has_queued_task(workspace).await? {
+            return Ok(None);
+        }
+        let (now, until) = (self.now(), self.lease_until());
+        let Some(claimed) = self.store.claim_task(workspace, agent, now, until).await? else {
+            return Ok(None);
+        };
+        self.changes().task_changed(workspace.id(), &claimed.task);
+        self.describe_lease(workspace, claimed).await.map(Some)
+    }
+
+    async fn describe_lease(
+        &self,
+        workspace: &Workspace,
+        claimed: ClaimedTask,
+    ) -> Result<LeaseView, StoreError> {
+        let gone = |what: &str| StoreError::Damaged {
+            action: "describe a leased task",
+            source: format!("the {what} of task {} is gone", claimed.task).into(),
+        };
+        let task = self.store.task(workspace, &claimed.task).await?;
+        let task = task.ok_or_else(|| gone("row"))?;
+        let dataset = self.store.dataset(workspace, task.dataset).await?;
+        let dataset = dataset.ok_or_else(|| gone("data set"))?;
+        let checkpoint = match task.checkpoint {
+            Some(id) => {
+                let model = self.store.model(workspace, id).await?;
+                Some(model.ok_or_else(|| gone("checkpoint"))?)
+            }
+            None => None,
+        };
+        let component = trainshed_core::action::PluginRef::Digest(task.plugin.digest);
+        let plugins = self.store.plugins(workspace).await?;
+        let plugin = plugins
+            .into_iter()
+            .find(|plugin| is_named(plugin, &component));
+        let environment = plugin.ok_or_else(|| gone("plugin"))?.manifest.environment;
+        Ok(LeaseView {
+            task: claimed.task,
+            name: task.name,
+            fence: claimed.fence,
+            ttl_ms: u64::try_from(self.lease_ttl().as_millis()).unwrap_or(u64::MAX),
+            action: task.action,
+            params: task.params,
+            settings: claimed.settings,
+            seed: task.seed,
+            limits: claimed.limits,
+            plugin: task.plugin,
+            environment,
+            dataset,
+            checkpoint,
+        })
+    }
+
+    /// Keeps a lease. Waits up to `wait`, but no longer than a third of the lease, for a
+    /// request to stop, and returns as soon as there is one.
+    ///
+    /// # Errors
+    /// When the lease is over.
+    pub async fn renew(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        wait: Duration,
+    ) -> Result<LeaseState, LeaseError> {
+        let deadline = Instant::now() + wait.min(self.lease_ttl() / 3);
+        let mut changes = self.subscribe();
+        let until = self.lease_until();
+        let mut stop = self
+            .store
+            .renew_lease(workspace, task, fence, until)
+            .await?;
+        while stop.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let change = async {
+                // An error means that events were missed, which may have been this task's.
+                while let Ok(Event { task: changed, .. }) = changes.recv().await {
+                    if changed == *task {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(left.min(LOOK_EVERY), change).await;
+            stop = self.store.stop_request(workspace, task, fence).await?;
+        }
+        Ok(LeaseState { stop })
+    }
+
+    /// Records a batch of reports, all or none, and keeps the lease. A batch that was
+    /// recorded before is not recorded again.
+    ///
+    /// # Errors
+    /// When the lease is over, a report breaks a rule, or a file was not uploaded before.
+    pub async fn report(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        batch: Batch,
+    ) -> Result<LeaseState, LeaseError> {
+        check_batch(&batch).map_err(LeaseError::Invalid)?;
+        let (until, now) = (self.lease_until(), self.now());
+        let recorded = self
+            .store
+            .append_batch(workspace, task, fence, &batch, until, now);
+        let stop = recorded.await?;
+        self.changes().task_changed(workspace.id(), task);
+        Ok(LeaseState { stop })
+    }
+
+    /// Stages the data set version that a task makes. Saying it again with the same files is
+    /// harmless; other files take the place of the former.
+    ///
+    /// # Errors
+    /// When the lease is over, the files break a rule or were not uploaded before.
+    pub async fn commit_version(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        files: Vec<FileEntry>,
+        description: String,
+    ) -> Result<DatasetView, LeaseError> {
+        let sealed = seal(files).map_err(|error| LeaseError::Invalid(error.to_string()));
+        let (files, digest) = sealed?;
+        let version = NewVersion {
+            name: "",
+            parent: None,
+            description: &description,
+            digest: &digest,
+            files: &files,
+        };
+        let (until, now) = (self.lease_until(), self.now());
+        let staged = self
+            .store
+            .stage_dataset(workspace, task, fence, &version, until, now);
+        staged.await
+    }
+
+    /// Ends a task and shows what it made: its models whatever the outcome, its data set
+    /// version when it completed. Saying it again is harmless.
+    ///
+    /// # Errors
+    /// When the lease is over and did not end the task itself.
+    pub async fn finish(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        outcome: Outcome,
+    ) -> Result<TaskView, LeaseError> {
+        let now = self.now();
+        self.store
+            .finish_task(workspace, task, fence, &outcome, now)
+            .await?;
+        self.changes().task_changed(workspace.id(), task);
+        let view = self.store.task(workspace, task).await;
+        let view = view.map_err(LeaseError::Store)?;
+        view.ok_or_else(|| LeaseError::UnknownTask(task.clone()))
+    }
+
+    /// Stops a task: one that waits at once, one that runs by a request that its agent
+    /// hears. Stopping one that is being stopped already is no error.
+    ///
+    /// # Errors
+    /// When it neither waits nor runs.
+    pub async fn stop(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        reason: String,
+    ) -> Result<TaskView, StopError> {
+        let now = self.now();
+        self.store.stop_task(workspace, task, &reason, now).await?;
+        self.changes().task_changed(workspace.id(), task);
+        let view = self.store.task(workspace, task).await;
+        let view = view.map_err(StopError::Store)?;
+        view.ok_or_else(|| StopError::UnknownTask(task.clone()))
+    }
+}

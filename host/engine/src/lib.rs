@@ -1,0 +1,25 @@
+//! The use cases: submit an action, lease a task, report, finish, stop, push a plugin, make a
+//! data set, read what is there.
+//!
+//! Nothing here knows HTTP, SQL or WebAssembly. State lives in the store alone, so any number
+//! of engines may come to share one; what an engine holds in memory are hints that wake those
+//! who wait. Start reading at [`Engine::submit`], then [`Engine::lease`], [`Engine::report`]
+//! and [`Engine::finish`].
+#![warn(missing_docs)]
+
+mod catalog;
+mod engine;
+mod event;
+mod lease;
+mod read;
+mod submit;
+mod validate;
+mod version;
+
+pub use catalog::{InspectError, Inspector, PushError, VersionError};
+pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
+pub use event::Event;
+pub use submit::SubmitError;
+pub use trainshed_store::{
+    BadCursor, FileContent, LeaseError, PutError, QueryError, StopError, StoreError, Workspace,
+};

@@ -1,0 +1,345 @@
+//! Submitting an action: everything it names is resolved, then it becomes a waiting task.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+use trainshed_core::TaskId;
+use trainshed_core::action::{Action, PluginRef, Work};
+use trainshed_core::name::nearest;
+use trainshed_core::task::TaskState;
+use trainshed_core::view::{PluginSummary, PluginView, TaskView};
+use trainshed_store::{InsertTaskError, NewTask, ParameterRow, StoreError, Workspace};
+use uuid::Uuid;
+
+use crate::catalog::is_named;
+use crate::engine::Engine;
+
+/// The project of actions that name none.
+const DEFAULT_PROJECT: &str = "default";
+/// Fields of `params` that hold the plugin's own settings.
+const SETTINGS_FIELDS: [&str; 3] = ["hyperparameter", "hyperparameters", "parameters"];
+
+/// Why an action was not accepted. Nothing was queued.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// No such plugin is installed; `nearest` is the installed one spelled most like it.
+    #[error("no plugin `{reference}` is installed")]
+    UnknownPlugin {
+        /// As submitted.
+        reference: PluginRef,
+        /// Its name, or its name and version.
+        nearest: Option<String>,
+    },
+    /// The action names no plugin, and none that is installed has it.
+    #[error("no installed plugin has the action `{action}`")]
+    NoPlugin {
+        /// As submitted.
+        action: &'static str,
+    },
+    /// The action names no plugin, and several have it.
+    #[error("plugin is required: {} have the action `{action}`", listed(.plugins))]
+    AmbiguousPlugin {
+        /// As submitted.
+        action: &'static str,
+        /// Their names.
+        plugins: Vec<String>,
+    },
+    /// The plugin does not have the action.
+    #[error("the plugin `{plugin}` has no action `{action}`; it has {}", listed(.actions))]
+    UnknownAction {
+        /// Name and version.
+        plugin: String,
+        /// As submitted.
+        action: &'static str,
+        /// What it has.
+        actions: Vec<String>,
+    },
+    /// There is no data set version with this id.
+    #[error("there is no data set {id}")]
+    UnknownDataset {
+        /// As submitted.
+        id: u64,
+        /// Ids and names of the newest ones that there are.
+        known: Vec<(u64, String)>,
+    },
+    /// There is no model with this id.
+    #[error("there is no model {id}")]
+    UnknownCheckpoint {
+        /// As submitted.
+        id: u64,
+    },
+    /// A waiting or running task has the name.
+    #[error("the name `{name}` is in use: the task {task} has it and is {state}")]
+    NameTaken {
+        /// As submitted.
+        name: String,
+        /// The other task.
+        task: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// The store failed.
+    #[error("the task could not be recorded")]
+    Store(#[source] StoreError),
+}
+
+impl SubmitError {
+    /// JSON pointer of the field at fault in the action.
+    pub fn pointer(&self) -> Option<&'static str> {
+        match self {
+            Self::UnknownPlugin { .. } | Self::NoPlugin { .. } | Self::AmbiguousPlugin { .. } => {
+                Some("/plugin")
+            }
+            Self::UnknownAction { .. } => Some("/action"),
+            Self::UnknownDataset { .. } => Some("/params/dataset"),
+            Self::UnknownCheckpoint { .. } => Some("/params/checkpoint"),
+            Self::NameTaken { .. } => Some("/params/name"),
+            Self::Store(_) => None,
+        }
+    }
+
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownPlugin {
+                nearest: Some(name),
+                ..
+            } => Some(format!("Did you mean `{name}`?")),
+            Self::UnknownPlugin { .. } => Some(
+                "`trainshed plugin ls` lists what is installed; `trainshed plugin push` installs."
+                    .into(),
+            ),
+            Self::NoPlugin { .. } => {
+                Some("Install one with `trainshed plugin push FILE`, then submit again.".into())
+            }
+            Self::AmbiguousPlugin { plugins, .. } => plugins
+                .first()
+                .map(|name| format!("Add a plugin to the action, e.g. \"plugin\": \"{name}\".")),
+            Self::UnknownDataset { known, .. } if known.is_empty() => {
+                Some("There is none yet: `trainshed dataset create` makes one.".into())
+            }
+            Self::UnknownDataset { known, .. } => {
+                let known = known.iter().map(|(id, name)| format!("{id} (`{name}`)"));
+                let known: Vec<String> = known.collect();
+                Some(format!("The newest data sets are {}.", known.join(", ")))
+            }
+            Self::UnknownCheckpoint { .. } => Some(
+                "`trainshed model ls` lists them; a model can be used once its task has ended."
+                    .into(),
+            ),
+            Self::NameTaken { task, .. } => Some(format!(
+                "Wait for it, stop it with `trainshed task stop {task}`, or choose another name."
+            )),
+            Self::UnknownAction { .. } => None,
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+impl Engine {
+    /// Accepts an action: resolves its plugin, data set and checkpoint, and queues a task.
+    ///
+    /// # Errors
+    /// When something that the action names is not there, or its name is in use.
+    pub async fn submit(
+        &self,
+        workspace: &Workspace,
+        action: Action,
+    ) -> Result<TaskView, SubmitError> {
+        let plugin = self.resolve_plugin(workspace, &action).await?;
+        self.check_dataset(workspace, action.common.dataset).await?;
+        let (settings, checkpoint) = match &action.work {
+            Work::Train {
+                hyperparameter,
+                checkpoint,
+            } => (hyperparameter.clone(), *checkpoint),
+            Work::Preprocess { parameters } => (parameters.clone(), None),
+        };
+        if let Some(id) = checkpoint {
+            let model = self.store.model(workspace, id).await;
+            let model = model.map_err(SubmitError::Store)?;
+            model.ok_or(SubmitError::UnknownCheckpoint { id })?;
+        }
+        let id = TaskId::from_u128(Uuid::now_v7().as_u128());
+        let task = NewTask {
+            id: id.clone(),
+            encoded_name: action.common.encoded_name(),
+            action: action.work.action(),
+            parameters: parameters(&settings, &action.params),
+            seed: action.common.seed.unwrap_or_else(drawn_seed),
+            project: action
+                .common
+                .project
+                .unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
+            name: action.common.name,
+            task_type: action.common.task_type,
+            comment: action.common.description.unwrap_or_default(),
+            tags: action.common.tags,
+            params: action.params,
+            settings,
+            plugin: PluginSummary {
+                name: plugin.manifest.name,
+                version: plugin.manifest.version,
+                digest: plugin.digest,
+            },
+            dataset: action.common.dataset,
+            checkpoint,
+            limits: action.common.limits,
+        };
+        let inserted = self.store.insert_task(workspace, &task, self.now()).await;
+        inserted.map_err(|error| match error {
+            InsertTaskError::NameTaken { name, task, state } => {
+                SubmitError::NameTaken { name, task, state }
+            }
+            InsertTaskError::Store(error) => SubmitError::Store(error),
+        })?;
+        self.changes().task_queued();
+        self.changes().task_changed(workspace.id(), &id);
+        let view = self.store.task(workspace, &id).await;
+        let view = view.map_err(SubmitError::Store)?;
+        Ok(view.expect("tasks are never deleted"))
+    }
+
+    /// The plugin that an action names, or the only one that has the action.
+    async fn resolve_plugin(
+        &self,
+        workspace: &Workspace,
+        action: &Action,
+    ) -> Result<PluginView, SubmitError> {
+        let wanted = action.work.action();
+        let plugins = self.plugins(workspace).await.map_err(SubmitError::Store)?;
+        let Some(reference) = &action.plugin else {
+            return only_plugin(plugins, wanted);
+        };
+        let Some(plugin) = plugins.iter().find(|plugin| is_named(plugin, reference)) else {
+            return Err(SubmitError::UnknownPlugin {
+                nearest: nearest_plugin(&plugins, reference),
+                reference: reference.clone(),
+            });
+        };
+        let manifest = &plugin.manifest;
+        if manifest.action(wanted).is_none() {
+            let actions = manifest.actions.iter();
+            return Err(SubmitError::UnknownAction {
+                plugin: format!("{}@{}", manifest.name, manifest.version),
+                action: wanted,
+                actions: actions.map(|action| action.name.clone()).collect(),
+            });
+        }
+        Ok(plugin.clone())
+    }
+
+    async fn check_dataset(&self, workspace: &Workspace, id: u64) -> Result<(), SubmitError> {
+        /// Enough to recognise the right one, short enough for one line.
+        const NAMED_IN_HINT: u32 = 5;
+        let dataset = self.store.dataset(workspace, id).await;
+        if dataset.map_err(SubmitError::Store)?.is_some() {
+            return Ok(());
+        }
+        let known = self.store.dataset_names(workspace, NAMED_IN_HINT).await;
+        Err(SubmitError::UnknownDataset {
+            id,
+            known: known.map_err(SubmitError::Store)?,
+        })
+    }
+}
+
+/// The newest version of the only plugin that has `action`; `plugins` are ordered by name,
+/// newest first.
+fn only_plugin(plugins: Vec<PluginView>, action: &'static str) -> Result<PluginView, SubmitError> {
+    let mut able = plugins
+        .into_iter()
+        .filter(|plugin| plugin.manifest.action(action).is_some());
+    let first = able.next().ok_or(SubmitError::NoPlugin { action })?;
+    let others: BTreeSet<String> = able
+        .map(|plugin| plugin.manifest.name)
+        .filter(|name| *name != first.manifest.name)
+        .collect();
+    if others.is_empty() {
+        return Ok(first);
+    }
+    let plugins = [first.manifest.name].into_iter().chain(others).collect();
+    Err(SubmitError::AmbiguousPlugin { action, plugins })
+}
+
+/// What was probably meant by a reference that names nothing.
+fn nearest_plugin(plugins: &[PluginView], reference: &PluginRef) -> Option<String> {
+    let PluginRef::Named { name, .. } = reference else {
+        return None;
+    };
+    let newest = plugins.iter().find(|plugin| plugin.manifest.name == *name);
+    if let Some(plugin) = newest {
+        return Some(format!("{name}@{}", plugin.manifest.version));
+    }
+    let names = plugins.iter().map(|plugin| plugin.manifest.name.as_str());
+    nearest(name, names).map(str::to_owned)
+}
+
+/// A seed for an action that asks for a random one: 48 bits, so that every reader of JSON
+/// keeps it exactly.
+fn drawn_seed() -> u64 {
+    let random = Uuid::new_v4().as_u128() & ((1 << 48) - 1);
+    u64::try_from(random).expect("48 bits fit")
+}
+
+/// The rows to find a task by: the plugin's settings in section `General`, the other fields
+/// of the action in section `Args`.
+fn parameters(settings: &Map<String, Value>, params: &Map<String, Value>) -> Vec<ParameterRow> {
+    let mut general = BTreeMap::new();
+    flatten("", settings, &mut general);
+    let mut args = BTreeMap::new();
+    flatten("", params, &mut args);
+    // The settings are in `General`. Their fields are left out whole, and with them nested keys.
+    args.retain(|name, _| {
+        let field = name.split('/').next().unwrap_or_default();
+        !SETTINGS_FIELDS.contains(&field)
+    });
+    let sections = [("General", general), ("Args", args)];
+    let rows = sections.into_iter().flat_map(|(section, rows)| {
+        rows.into_iter().map(move |(name, value)| ParameterRow {
+            section: section.to_owned(),
+            name,
+            r#type: type_name(&value).to_owned(),
+            value: match value {
+                Value::String(text) => text,
+                other => other.to_string(),
+            },
+        })
+    });
+    rows.collect()
+}
+
+/// Joins the keys of nested objects by `/`. Of two paths that become one, the later stays.
+fn flatten(prefix: &str, values: &Map<String, Value>, flat: &mut BTreeMap<String, Value>) {
+    for (key, value) in values {
+        let name = format!("{prefix}{key}");
+        match value {
+            Value::Object(nested) if !nested.is_empty() => {
+                flatten(&format!("{name}/"), nested, flat);
+            }
+            other => {
+                flat.insert(name, other.clone());
+            }
+        }
+    }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "integer",
+        Value::String(_) => "text",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    }
+}

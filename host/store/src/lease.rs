@@ -1,0 +1,554 @@
+//! Agents, and the leases under which they run tasks.
+//!
+//! A lease is a task's row with an agent, a fence and a deadline. Every write of a running
+//! task begins with [`hold_lease`], which is also what keeps two writers of one task apart:
+//! whoever carries an old fence writes nothing.
+
+use serde_json::{Map, Value};
+use sqlx::{Any, Transaction};
+use trainshed_core::limits::LimitRequest;
+use trainshed_core::progress::Progress;
+use trainshed_core::task::{Outcome, TaskState};
+use trainshed_core::view::{AgentInfo, DatasetView};
+use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
+
+use crate::database::{Store, fresh_id};
+use crate::dataset::{
+    InsertDatasetError, NewVersion, dataset_name, delete_staged_version, show_staged_version,
+    stage_version,
+};
+use crate::error::StoreError;
+use crate::model::show_models;
+use crate::workspace::Workspace;
+
+/// Why a write of a running task was refused. Nothing of it was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    UnknownTask(TaskId),
+    /// The agent has not registered here.
+    #[error("there is no agent {0}")]
+    UnknownAgent(AgentId),
+    /// The task has ended or runs under another lease; the caller must stop its run.
+    #[error("the lease {fence} of task {task} is over")]
+    Stale {
+        /// The task.
+        task: TaskId,
+        /// As the caller has it.
+        fence: i64,
+    },
+    /// A report breaks a rule.
+    #[error("{0}")]
+    Invalid(String),
+    /// A file that a report names was not uploaded before, or has another length.
+    #[error("the file {sha256} of {size_bytes} bytes, {role}, has not been uploaded")]
+    MissingFile {
+        /// As reported.
+        sha256: Digest,
+        /// As reported.
+        size_bytes: u64,
+        /// Of what it is the content.
+        role: String,
+    },
+    /// The store failed.
+    #[error("the report could not be recorded")]
+    Store(#[source] StoreError),
+}
+
+/// Why a task was not stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    /// There is no such task.
+    #[error("there is no task {0}")]
+    UnknownTask(TaskId),
+    /// It neither waits nor runs.
+    #[error("the task {task} cannot be stopped: it is {state}")]
+    NotRunning {
+        /// The task.
+        task: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// The store failed.
+    #[error("the task could not be stopped")]
+    Store(#[source] StoreError),
+}
+
+impl LeaseError {
+    /// What the caller can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownAgent(_) => Some("Register the agent again.".into()),
+            Self::Stale { .. } => Some("Stop the run: its task was ended or handed on.".into()),
+            Self::MissingFile { .. } => Some("Upload the file first, then report it.".into()),
+            Self::UnknownTask(_) | Self::Invalid(_) => None,
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+impl StopError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownTask(_) => Some("`trainshed task ls` lists them.".into()),
+            Self::NotRunning { .. } => None,
+            Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+/// A task that was handed to an agent, beside what [`Store::task`] tells.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimedTask {
+    /// Which task.
+    pub task: TaskId,
+    /// Every later write carries it.
+    pub fence: i64,
+    /// The settings of the action itself: `hyperparameter` or `parameters`.
+    pub settings: Map<String, Value>,
+    /// What the action asks for.
+    pub limits: LimitRequest,
+}
+
+/// What a writer learns of its task when it holds the lease.
+#[derive(sqlx::FromRow)]
+pub(crate) struct Held {
+    pub(crate) progress: String,
+    pub(crate) checkpoint: Option<i64>,
+    pub(crate) dataset: i64,
+    pub(crate) stop_requested: Option<i64>,
+    pub(crate) stop_reason: Option<String>,
+}
+
+impl Held {
+    /// Why the task is to stop, if it is.
+    pub(crate) fn stop(&self) -> Option<String> {
+        self.stop_requested?;
+        Some(self.stop_reason.clone().unwrap_or_default())
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    id: String,
+    fence: i64,
+    settings: String,
+    limits: String,
+}
+
+impl Store {
+    /// Registers an agent under a new id.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn register_agent(
+        &self,
+        workspace: &Workspace,
+        info: &AgentInfo,
+        now: Timestamp,
+    ) -> Result<AgentId, StoreError> {
+        let action = "register an agent";
+        let id = AgentId::from_u128(fresh_id());
+        let mut transaction = self.begin(action).await?;
+        sqlx::query(
+            "insert into agent (workspace, id, name, is_local, last_seen)
+             values ($1, $2, $3, $4, $5)",
+        )
+        .bind(workspace.as_str())
+        .bind(id.as_str())
+        .bind(&info.name)
+        .bind(i64::from(info.local))
+        .bind(now.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(id)
+    }
+
+    /// Whether `agent` is registered; notes that it was seen.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn see_agent(
+        &self,
+        workspace: &Workspace,
+        agent: &AgentId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let action = "note an agent";
+        let mut transaction = self.begin(action).await?;
+        let seen = sqlx::query("update agent set last_seen = $1 where workspace = $2 and id = $3")
+            .bind(now.as_millis())
+            .bind(workspace.as_str())
+            .bind(agent.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(seen.rows_affected() == 1)
+    }
+
+    /// Whether a task of `workspace` waits for an agent.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn has_queued_task(&self, workspace: &Workspace) -> Result<bool, StoreError> {
+        let (waiting,): (i64,) = sqlx::query_as(
+            "select count(*) from
+               (select 1 from task where workspace = $1 and state = 'queued' limit 1) as waiting",
+        )
+        .bind(workspace.as_str())
+        .fetch_one(&self.reader)
+        .await
+        .map_err(StoreError::database("look for a waiting task"))?;
+        Ok(waiting > 0)
+    }
+
+    /// Hands the task that waits longest to `agent` until `lease_until`; `None` when none
+    /// waits.
+    ///
+    /// No task is handed out twice: the row changes only while it is still queued.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn claim_task(
+        &self,
+        workspace: &Workspace,
+        agent: &AgentId,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<Option<ClaimedTask>, StoreError> {
+        let action = "claim a task";
+        let mut transaction = self.begin(action).await?;
+        let row: Option<ClaimedRow> = sqlx::query_as(
+            "update task
+                set state = 'in_progress', agent = $1, fence = fence + 1, ended_fence = null,
+                    attempts = attempts + 1,
+                    lease_until = $2, started = $3, last_update = $3
+              where workspace = $4 and state = 'queued'
+                and id = (select id from task where workspace = $4 and state = 'queued'
+                           order by queued, id limit 1)
+          returning id, fence, settings, limits",
+        )
+        .bind(agent.as_str())
+        .bind(lease_until.as_millis())
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        row.map(|row| {
+            Ok(ClaimedTask {
+                task: row.id.parse().map_err(StoreError::damaged(action))?,
+                fence: row.fence,
+                settings: serde_json::from_str(&row.settings)
+                    .map_err(StoreError::damaged(action))?,
+                limits: serde_json::from_str(&row.limits).map_err(StoreError::damaged(action))?,
+            })
+        })
+        .transpose()
+    }
+
+    /// Moves the deadline of a lease to `lease_until`; returns why the task is to stop, if
+    /// it is.
+    ///
+    /// # Errors
+    /// [`LeaseError::Stale`] when the lease is over.
+    pub async fn renew_lease(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        lease_until: Timestamp,
+    ) -> Result<Option<String>, LeaseError> {
+        let begun = self.begin("renew a lease").await;
+        let mut transaction = begun.map_err(LeaseError::Store)?;
+        let held = hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
+        let committed = transaction.commit().await;
+        committed.map_err(lease_error("renew a lease"))?;
+        Ok(held.stop())
+    }
+
+    /// Why a running task is to stop, if it is. Unlike [`Store::renew_lease`], writes nothing.
+    ///
+    /// # Errors
+    /// [`LeaseError::Stale`] when the lease is over.
+    pub async fn stop_request(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+    ) -> Result<Option<String>, LeaseError> {
+        let row: Option<(Option<i64>, Option<String>)> = sqlx::query_as(
+            "select stop_requested, stop_reason from task
+              where workspace = $1 and id = $2 and fence = $3 and state = 'in_progress'",
+        )
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(fence)
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(lease_error("look for a request to stop"))?;
+        let (requested, reason) = row.ok_or_else(|| stale(task, fence))?;
+        Ok(requested.map(|_| reason.unwrap_or_default()))
+    }
+
+    /// Stages the version that a task makes of its data set; see [`NewVersion`], of which
+    /// name and parent are taken from that data set.
+    ///
+    /// # Errors
+    /// When the lease is over or a file is not there.
+    pub async fn stage_dataset(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        version: &NewVersion<'_>,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<DatasetView, LeaseError> {
+        let action = "record a data set";
+        let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
+        let held = hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
+        let name = dataset_name(&mut transaction, workspace, held.dataset).await;
+        let name = name.map_err(lease_error(action))?;
+        let version = NewVersion {
+            name: &name,
+            parent: u64::try_from(held.dataset).ok(),
+            ..*version
+        };
+        let staged = stage_version(&mut transaction, workspace, task, &version, now).await;
+        let staged = staged.map_err(|error| match error {
+            InsertDatasetError::MissingFile {
+                path,
+                sha256,
+                size_bytes,
+            } => LeaseError::MissingFile {
+                sha256,
+                size_bytes,
+                role: format!("`{path}` of the data set"),
+            },
+            InsertDatasetError::Store(error) => LeaseError::Store(error),
+        })?;
+        let committed = transaction.commit().await;
+        committed.map_err(lease_error(action))?;
+        Ok(staged)
+    }
+
+    /// Ends a running task. One transaction writes the state and shows what the task made:
+    /// its models whatever the outcome, its data set version when it completed. Ending it
+    /// again under the same lease changes nothing and is no error.
+    ///
+    /// # Errors
+    /// [`LeaseError::Stale`] when the lease is over and did not end the task itself.
+    pub async fn finish_task(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), LeaseError> {
+        let action = "finish a task";
+        let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
+        let (result, reason) = match outcome {
+            Outcome::Completed { result } => (Some(result), ""),
+            Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
+        };
+        let ended: Option<(String, Option<String>, String)> = sqlx::query_as(
+            "update task
+                set state = $1, state_reason = $2, ended = $3, last_update = $3,
+                    lease_until = null, ended_fence = fence
+              where workspace = $4 and id = $5 and fence = $6 and state = 'in_progress'
+          returning action, output_model, progress",
+        )
+        .bind(outcome.state().as_str())
+        .bind(reason)
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(fence)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(lease_error(action))?;
+        let Some((task_action, output, progress)) = ended else {
+            return check_finished(&mut transaction, workspace, task, fence).await;
+        };
+
+        let model = show_models(
+            &mut transaction,
+            workspace.as_str(),
+            task,
+            output.as_deref(),
+        );
+        let model = model.await.map_err(lease_error(action))?;
+        let dataset = if result.is_some() {
+            show_staged_version(&mut transaction, workspace.as_str(), task).await
+        } else {
+            let deleted = delete_staged_version(&mut transaction, workspace.as_str(), task).await;
+            deleted.map(|()| None)
+        };
+        let dataset = dataset.map_err(lease_error(action))?;
+        if let Some(result) = result {
+            let mut result = result.clone();
+            match task_action.as_str() {
+                "preprocess" => result.insert("dataset_id".into(), dataset.into()),
+                _ => result.insert("model_id".into(), model.into()),
+            };
+            let mut progress: Progress = serde_json::from_str(&progress)
+                .map_err(|error| LeaseError::Store(StoreError::damaged(action)(error)))?;
+            progress.finish();
+            sqlx::query(
+                "update task set result = $1, progress = $2 where workspace = $3 and id = $4",
+            )
+            .bind(Value::Object(result).to_string())
+            .bind(serde_json::json!(progress).to_string())
+            .bind(workspace.as_str())
+            .bind(task.as_str())
+            .execute(&mut *transaction)
+            .await
+            .map_err(lease_error(action))?;
+        }
+        let committed = transaction.commit().await;
+        committed.map_err(lease_error(action))
+    }
+
+    /// Stops a task: one that waits at once, one that runs by a request that its agent
+    /// hears. Of several requests the first one's reason stays.
+    ///
+    /// # Errors
+    /// When it neither waits nor runs.
+    pub async fn stop_task(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<(), StopError> {
+        let action = "stop a task";
+        let failed = |error| StopError::Store(StoreError::database(action)(error));
+        let mut transaction = self.begin(action).await.map_err(StopError::Store)?;
+        let stopped = sqlx::query(
+            "update task
+                set state_reason = case when state = 'queued' then $1 else state_reason end,
+                    ended = case when state = 'queued' then $2 else ended end,
+                    stop_requested = coalesce(stop_requested, $2),
+                    stop_reason = coalesce(stop_reason, $1),
+                    last_update = $2,
+                    state = case when state = 'queued' then 'stopped' else state end
+              where workspace = $3 and id = $4 and state in ('queued', 'in_progress')",
+        )
+        .bind(reason)
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        if stopped.rows_affected() == 1 {
+            return transaction.commit().await.map_err(failed);
+        }
+        let state: Option<(String,)> =
+            sqlx::query_as("select state from task where workspace = $1 and id = $2")
+                .bind(workspace.as_str())
+                .bind(task.as_str())
+                .fetch_optional(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        let state = state.and_then(|(state,)| TaskState::parse(&state));
+        Err(match state {
+            Some(state) => StopError::NotRunning {
+                task: task.clone(),
+                state,
+            },
+            None => StopError::UnknownTask(task.clone()),
+        })
+    }
+}
+
+/// Takes part in a task under its lease and moves the deadline. The row stays locked until
+/// the transaction ends.
+pub(crate) async fn hold_lease(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    fence: i64,
+    lease_until: Timestamp,
+) -> Result<Held, LeaseError> {
+    let held: Option<Held> = sqlx::query_as(
+        "update task set lease_until = $1
+          where workspace = $2 and id = $3 and fence = $4 and state = 'in_progress'
+      returning progress, checkpoint, dataset, stop_requested, stop_reason",
+    )
+    .bind(lease_until.as_millis())
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(fence)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(lease_error("hold a lease"))?;
+    match held {
+        Some(held) => Ok(held),
+        None => Err(lost_lease(transaction, workspace, task, fence).await?),
+    }
+}
+
+pub(crate) fn lease_error(action: &'static str) -> impl FnOnce(sqlx::Error) -> LeaseError {
+    move |error| LeaseError::Store(StoreError::database(action)(error))
+}
+
+fn stale(task: &TaskId, fence: i64) -> LeaseError {
+    LeaseError::Stale {
+        task: task.clone(),
+        fence,
+    }
+}
+
+/// Says why a lease does not hold.
+async fn lost_lease(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    fence: i64,
+) -> Result<LeaseError, LeaseError> {
+    let known: Option<(i64,)> =
+        sqlx::query_as("select fence from task where workspace = $1 and id = $2")
+            .bind(workspace.as_str())
+            .bind(task.as_str())
+            .fetch_optional(&mut **transaction)
+            .await
+            .map_err(lease_error("hold a lease"))?;
+    Ok(match known {
+        Some(_) => stale(task, fence),
+        None => LeaseError::UnknownTask(task.clone()),
+    })
+}
+
+/// Accepts the end of a task that has ended under this very lease: the answer was lost.
+async fn check_finished(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    fence: i64,
+) -> Result<(), LeaseError> {
+    let ended: Option<(i64,)> = sqlx::query_as(
+        "select fence from task where workspace = $1 and id = $2 and ended_fence = $3",
+    )
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(fence)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(lease_error("finish a task"))?;
+    match ended {
+        Some(_) => Ok(()),
+        None => Err(lost_lease(transaction, workspace, task, fence).await?),
+    }
+}

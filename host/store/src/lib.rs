@@ -1,0 +1,35 @@
+//! Everything durable: the tables of the database and the content-addressed files.
+//!
+//! One function is one statement or one transaction, and its documentation says what races
+//! it decides. Nothing here knows HTTP, plugins or what an action means. Start reading at
+//! [`Store::open`], then `lease.rs` for what a running task may write.
+//!
+//! Reads see what was committed before they began. There is one writing connection, so
+//! writes wait for each other and never fail because another one is under way.
+#![warn(missing_docs)]
+
+mod database;
+mod dataset;
+mod error;
+mod file;
+mod frame;
+mod interrupt;
+mod lease;
+mod model;
+mod plugin;
+mod report;
+mod results;
+mod task;
+mod workspace;
+
+pub use database::Store;
+pub use dataset::{InsertDatasetError, NewVersion};
+pub use error::StoreError;
+pub use file::{FileContent, PutError};
+pub use frame::{DamagedFrame, decode_frame, encode_frame};
+pub use interrupt::EndedTask;
+pub use lease::{ClaimedTask, LeaseError, StopError};
+pub use plugin::InsertPluginError;
+pub use report::MAX_SERIES;
+pub use task::{BadCursor, InsertTaskError, NewTask, ParameterRow, QueryError};
+pub use workspace::Workspace;
