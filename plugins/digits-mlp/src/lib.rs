@@ -1,0 +1,211 @@
+//! A multi-layer perceptron that reads handwritten digits.
+//!
+//! It trains on four fifths of a table with the columns `pixel_0` … and `label`, judges
+//! by the rest after every epoch, and saves the model that did best.
+
+mod data;
+mod settings;
+
+use serde_json::{Value, json};
+use trainshed_sdk::nn::{Mlp, classification};
+use trainshed_sdk::rng::Rng;
+use trainshed_sdk::run::Metric;
+use trainshed_sdk::trainer::{Column, Start, Summary, Trainer};
+use trainshed_sdk::{
+    About, Category, Checkpoint, Dataset, Failure, ModelDetails, Run, Train, image,
+};
+
+use data::Digits;
+use settings::Settings;
+
+struct DigitsMlp;
+
+trainshed_sdk::export_train!(DigitsMlp);
+
+/// How many wrongly read digits are shown at the end.
+const SHOWN_MISTAKES: usize = 8;
+
+impl Train for DigitsMlp {
+    const ABOUT: About = trainshed_sdk::about!(Category::NeuralNet);
+    const SUMMARY: &'static str = "Trains the network and judges it by rows that it has not seen.";
+    type Hyperparameters = Settings;
+
+    fn train(
+        run: &Run,
+        dataset: &Dataset,
+        settings: Settings,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Value, Failure> {
+        settings.check()?;
+        let digits = Digits::load(dataset)?;
+        let split_seed = split_seed(run, checkpoint);
+        let split = Rng::new(split_seed, "split").split(digits.rows, settings.validation_fraction);
+        let batch = settings.batch_size.min(digits.row_count(&split.train)?);
+        digits.row_count(&split.validation)?;
+        run.set_progress("dataset", 1, 1)?;
+
+        let network = Mlp {
+            inputs: digits.pixels.len(),
+            hidden: settings.hidden.clone(),
+            outputs: digits.classes,
+            activation: settings.activation,
+        };
+        let columns = [&digits.x, &digits.labels];
+        let start = checkpoint.map_or(Start::Seed(run.seed()), Start::Checkpoint);
+        let mut trainer = Trainer::new(
+            &columns.map(Column::of),
+            batch,
+            |scope, batch| classification(&network, scope, &batch[0], &batch[1]),
+            settings.optimizer().as_ref(),
+            &start,
+        )?;
+        let first = checkpoint.map_or(0, Checkpoint::iteration);
+        let (rows, numbers) = (digits.rows, trainer.parameter_count());
+        println!("{rows} digits, {numbers} parameters, after epoch {first}");
+
+        let save = |trainer: &Trainer, name: &str, epoch: u64, judged: Option<&Summary>| {
+            let mut details = details(&digits, &settings, epoch, judged);
+            let seed = (SPLIT_SEED.to_owned(), split_seed.to_string());
+            details.metadata.push(seed);
+            trainer.save(run, name, &details)
+        };
+        let mut best = Best {
+            epoch: first,
+            judged: trainer.evaluate(&columns, &split.validation)?,
+        };
+        let epochs = u64::from(settings.epochs);
+        for done in 1..=epochs {
+            let epoch = first.saturating_add(done);
+            let mut order = split.train.clone();
+            Rng::new(run.seed(), &format!("epoch {epoch}")).shuffle(&mut order);
+            let stopping = || run.stopping();
+            let Some(trained) =
+                trainer.epoch(&columns, &order, settings.learning_rate, stopping)?
+            else {
+                save(&trainer, "last", epoch - 1, None)?;
+                return Err(Failure::Stopped);
+            };
+            let judged = trainer.evaluate(&columns, &split.validation)?;
+            log_epoch(run, epoch, &trained, &judged)?;
+            run.set_progress("train", done, epochs)?;
+
+            if done == 1 || judged.is_better_than(&best.judged) {
+                best = Best { epoch, judged };
+                save(&trainer, "best", epoch, Some(&judged))?;
+            }
+            if settings.saves_after(done) {
+                save(&trainer, "last", epoch, Some(&judged))?;
+            }
+        }
+        run.set_checkpoint_output("best")?;
+
+        show_mistakes(run, &digits, &mut trainer, &split.validation)?;
+        let Best { epoch, judged } = best;
+        run.report_single("validation accuracy", judged.accuracy.unwrap_or(f64::NAN))?;
+        run.report_single("validation loss", judged.loss)?;
+        Ok(json!({
+            "accuracy": judged.accuracy,
+            "loss": judged.loss,
+            "best_epoch": epoch,
+            "epochs": first.saturating_add(epochs),
+        }))
+    }
+}
+
+/// The model that did best on the held-back rows; it is the task's result.
+struct Best {
+    epoch: u64,
+    judged: Summary,
+}
+
+/// The key under which a model keeps the seed of the split that it was trained with.
+const SPLIT_SEED: &str = "split seed";
+
+/// The seed that divides the rows: the checkpoint's own, so that a model which goes on is
+/// still judged by rows that it has not seen.
+fn split_seed(run: &Run, checkpoint: Option<&Checkpoint>) -> u64 {
+    checkpoint
+        .and_then(|checkpoint| checkpoint.metadata(SPLIT_SEED)?.parse().ok())
+        .unwrap_or(run.seed())
+}
+
+fn details(
+    digits: &Digits,
+    settings: &Settings,
+    epoch: u64,
+    judged: Option<&Summary>,
+) -> ModelDetails {
+    let mut metadata = vec![
+        ("hidden".to_owned(), json!(settings.hidden).to_string()),
+        (
+            "activation".to_owned(),
+            json!(settings.activation).to_string(),
+        ),
+        ("inputs".to_owned(), json!(digits.pixels).to_string()),
+    ];
+    if let Some(judged) = judged {
+        let accuracy = judged.accuracy.unwrap_or(f64::NAN);
+        metadata.push(("validation accuracy".to_owned(), accuracy.to_string()));
+    }
+    ModelDetails {
+        iteration: epoch,
+        labels: (0..)
+            .take(digits.classes)
+            .map(|class: i64| (class.to_string(), class))
+            .collect(),
+        metadata,
+    }
+}
+
+fn log_epoch(run: &Run, epoch: u64, trained: &Summary, judged: &Summary) -> Result<(), Failure> {
+    let mut metrics = Vec::new();
+    for (category, summary) in [("train", trained), ("validation", judged)] {
+        let accuracy = summary.accuracy.unwrap_or(f64::NAN);
+        for (key, value) in [("loss", summary.loss), ("accuracy", accuracy)] {
+            metrics.push(Metric {
+                category,
+                key,
+                value,
+                extra: json!({ "epoch": epoch }),
+            });
+        }
+    }
+    run.log_metrics(&metrics)?;
+    let accuracy = judged.accuracy.unwrap_or(f64::NAN);
+    println!(
+        "epoch {epoch}: train loss {:.4}, validation loss {:.4}, validation accuracy {accuracy:.4}",
+        trained.loss, judged.loss
+    );
+    Ok(())
+}
+
+/// Shows the first digits among `rows` that the model reads wrongly.
+fn show_mistakes(
+    run: &Run,
+    digits: &Digits,
+    trainer: &mut Trainer,
+    rows: &[u32],
+) -> Result<(), Failure> {
+    let mut predicted: Vec<i32> = Vec::new();
+    for part in trainer.predict(&[&digits.x, &digits.labels], rows)? {
+        predicted.extend(part.to_vec::<i32>()?);
+    }
+    let Some(side) = digits.side() else {
+        return Ok(());
+    };
+    let labels: Vec<i32> = digits.labels.to_vec()?;
+    let pixels: Vec<f32> = digits.x.to_vec()?;
+    let mistakes = rows
+        .iter()
+        .map(|&row| row as usize)
+        .zip(predicted)
+        .filter(|&(row, predicted)| labels[row] != predicted)
+        .take(SHOWN_MISTAKES);
+    for (index, (row, predicted)) in (0..).zip(mistakes) {
+        let width = digits.pixels.len();
+        let picture = image::gray_png(&pixels[row * width..(row + 1) * width], side, side)?;
+        let extra = json!({ "row": row, "label": labels[row], "predicted": predicted });
+        run.log_visualization("validation", "misread", index, &picture, extra)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The model that an action goes on from, and what is known about one that is saved.
+
+use crate::bindings::imports::trainshed::plugin as raw;
+use crate::{CheckpointError, DType, Tensor};
+
+/// The model that the action goes on from.
+#[derive(Debug)]
+pub struct Checkpoint<'a> {
+    raw: &'a raw::checkpoint::Checkpoint,
+}
+
+/// One named tensor of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name, e.g. `hidden.0.weight`.
+    pub name: String,
+    /// Its element type.
+    pub dtype: DType,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// What is known about a saved model beside its weights.
+#[derive(Debug, Clone, Default)]
+pub struct ModelDetails {
+    /// The iteration (usually the epoch) it belongs to.
+    pub iteration: u64,
+    /// Class names with their numbers, empty when there are none.
+    pub labels: Vec<(String, i64)>,
+    /// Texts that [`Checkpoint::metadata`] gives back, e.g. the model's design; keys are
+    /// unique, all together at most 64 KiB.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl<'a> Checkpoint<'a> {
+    pub(crate) fn new(raw: &'a raw::checkpoint::Checkpoint) -> Self {
+        Self { raw }
+    }
+
+    /// The id of the model.
+    pub fn model_id(&self) -> u64 {
+        self.raw.model_id()
+    }
+
+    /// The iteration at which it was saved.
+    pub fn iteration(&self) -> u64 {
+        self.raw.iteration()
+    }
+
+    /// The text that was saved under `key`.
+    pub fn metadata(&self, key: &str) -> Option<String> {
+        let metadata = self.raw.metadata();
+        let mut texts = metadata.into_iter();
+        texts.find_map(|(name, text)| (name == key).then_some(text))
+    }
+
+    /// Its tensors, ordered by name.
+    ///
+    /// # Errors
+    /// When an element type is not one that this SDK knows.
+    pub fn entries(&self) -> Result<Vec<Entry>, CheckpointError> {
+        let entries = self.raw.entries().into_iter();
+        entries
+            .map(|entry| {
+                let dtype = DType::parse(&entry.dtype).ok_or_else(|| {
+                    let (name, dtype) = (&entry.name, &entry.dtype);
+                    CheckpointError::Unreadable(format!(
+                        "tensor `{name}` has the unknown element type `{dtype}`"
+                    ))
+                })?;
+                let shape = crate::tensor::shape_from_host(&entry.shape);
+                Ok(Entry {
+                    name: entry.name,
+                    dtype,
+                    shape,
+                })
+            })
+            .collect()
+    }
+
+    /// Reads one tensor into host memory.
+    ///
+    /// # Errors
+    /// When there is none of that name, or the file is damaged.
+    pub fn load(&self, name: &str) -> Result<Tensor, CheckpointError> {
+        Ok(Tensor::from_raw(self.raw.load(name)?))
+    }
+}

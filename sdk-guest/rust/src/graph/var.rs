@@ -1,0 +1,278 @@
+use std::fmt;
+use std::rc::Rc;
+
+use super::{Graph, dtype_attribute, integer, integers};
+use crate::DType;
+use crate::compute::Value;
+
+/// A value of a program that is being recorded. Cheap to clone.
+///
+/// Its methods record instructions and answer their results; a mistake is kept by the
+/// [`Graph`], and the answer then is any value.
+#[derive(Clone)]
+pub struct Var {
+    pub(super) graph: Graph,
+    pub(super) value: Value,
+    pub(super) dtype: DType,
+    pub(super) shape: Rc<[usize]>,
+}
+
+impl Var {
+    /// The type of its elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// Its shape.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The graph it belongs to.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The result of an instruction that it stands for.
+    pub fn value(&self) -> Value {
+        self.value
+    }
+
+    /// Its absolute value.
+    pub fn abs(&self) -> Self {
+        self.number("abs")
+    }
+
+    /// -1, 0 or 1. Its gradient is 0.
+    pub fn sign(&self) -> Self {
+        self.number("sign")
+    }
+
+    /// Itself times itself.
+    pub fn square(&self) -> Self {
+        self.number("square")
+    }
+
+    /// The exponential function.
+    pub fn exp(&self) -> Self {
+        self.float("exp")
+    }
+
+    /// The natural logarithm.
+    pub fn log(&self) -> Self {
+        self.float("log")
+    }
+
+    /// The square root.
+    pub fn sqrt(&self) -> Self {
+        self.float("sqrt")
+    }
+
+    /// One divided by the square root.
+    pub fn rsqrt(&self) -> Self {
+        self.float("rsqrt")
+    }
+
+    /// The hyperbolic tangent.
+    pub fn tanh(&self) -> Self {
+        self.float("tanh")
+    }
+
+    /// `1 / (1 + exp(-x))`.
+    pub fn sigmoid(&self) -> Self {
+        self.float("sigmoid")
+    }
+
+    /// The larger of itself and 0, NaN where it is NaN. Its gradient at 0 is 0, as in
+    /// PyTorch.
+    pub fn relu(&self) -> Self {
+        let zero = self.full_like(0.0);
+        self.less_equal(&zero).select(&zero, self)
+    }
+
+    /// The Gaussian error linear unit in its tanh form.
+    ///
+    /// Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016,
+    /// section 2.
+    pub fn gelu(&self) -> Self {
+        const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
+        let cubic = self * self.square() * 0.044_715;
+        let inner = (self + cubic) * SQRT_2_OVER_PI;
+        self * 0.5 * (inner.tanh() + 1.0)
+    }
+
+    /// A constant of its type and shape.
+    pub fn full_like(&self, value: f64) -> Self {
+        self.graph.full(self.dtype, &self.shape, value)
+    }
+
+    /// Its elements as another type: floats to integers truncate and saturate, NaN
+    /// becomes 0; to `bool` is "not 0". Records nothing when it has the type already.
+    pub fn convert(&self, dtype: DType) -> Self {
+        if dtype == self.dtype {
+            return self.clone();
+        }
+        let attributes = vec![dtype_attribute(dtype)];
+        self.graph
+            .emit("convert", &[self], attributes, dtype, &self.shape)
+    }
+
+    /// Itself, with a gradient of 0.
+    pub fn stop_gradient(&self) -> Self {
+        let (dtype, shape) = (self.dtype, &self.shape);
+        self.graph
+            .emit("stop-gradient", &[self], vec![], dtype, shape)
+    }
+
+    /// Logical negation of a `bool`.
+    pub fn logical_not(&self) -> Self {
+        if self.dtype != DType::Bool {
+            return self.refused("not", "bool");
+        }
+        self.graph
+            .emit("not", &[self], vec![], self.dtype, &self.shape)
+    }
+
+    /// The sum over `axes`, which are removed.
+    pub fn sum(&self, axes: &[usize]) -> Self {
+        self.reduced("reduce-sum", axes)
+    }
+
+    /// The mean over `axes`, which are removed.
+    pub fn mean(&self, axes: &[usize]) -> Self {
+        self.reduced("reduce-mean", axes)
+    }
+
+    /// The largest element over `axes`, which are removed.
+    pub fn max(&self, axes: &[usize]) -> Self {
+        self.reduced("reduce-max", axes)
+    }
+
+    /// The smallest element over `axes`, which are removed.
+    pub fn min(&self, axes: &[usize]) -> Self {
+        self.reduced("reduce-min", axes)
+    }
+
+    /// The sum of all elements, of rank 0.
+    pub fn sum_all(&self) -> Self {
+        self.sum(&self.all_axes())
+    }
+
+    /// The mean of all elements, of rank 0.
+    pub fn mean_all(&self) -> Self {
+        self.mean(&self.all_axes())
+    }
+
+    /// Where along `axis` the largest element is, as `i32`; the first of equals.
+    pub fn arg_max(&self, axis: usize) -> Self {
+        let Some(shape) = self.without("arg-max", &[axis]) else {
+            return self.clone();
+        };
+        let attributes = vec![("axis", integer(axis))];
+        self.graph
+            .emit("arg-max", &[self], attributes, DType::I32, &shape)
+    }
+
+    /// Exponentials along `axis`, divided by their sum.
+    pub fn softmax(&self, axis: usize) -> Self {
+        self.along("softmax", axis)
+    }
+
+    /// The logarithm of [`Var::softmax`], computed without overflow.
+    pub fn log_softmax(&self, axis: usize) -> Self {
+        self.along("log-softmax", axis)
+    }
+
+    /// A new last axis of `classes`, 1 at the element's number and 0 elsewhere; a number
+    /// out of range gives zeros only. For integers.
+    pub fn one_hot(&self, classes: usize, dtype: DType) -> Self {
+        if matches!(self.dtype, DType::F32 | DType::Bool) {
+            return self.refused("one-hot", "integers");
+        }
+        let shape = [&*self.shape, &[classes]].concat();
+        let attributes = vec![("classes", integer(classes)), dtype_attribute(dtype)];
+        self.graph
+            .emit("one-hot", &[self], attributes, dtype, &shape)
+    }
+
+    /// What it is, for error messages: `f32 [32, 10]`.
+    pub(super) fn described(&self) -> String {
+        format!("{} {:?}", self.dtype, self.shape)
+    }
+
+    /// Keeps the mistake that `op` takes something else.
+    pub(crate) fn refused(&self, op: &str, expected: &str) -> Self {
+        let found = self.described();
+        self.graph
+            .fail(format!("`{op}` takes {expected}, but got {found}"));
+        self.clone()
+    }
+
+    /// The shape without `axes`; none, and a mistake, when they are not its axes.
+    fn without(&self, op: &str, axes: &[usize]) -> Option<Vec<usize>> {
+        let increasing = axes.windows(2).all(|pair| pair[0] < pair[1]);
+        if !increasing || axes.iter().any(|&axis| axis >= self.shape.len()) {
+            let shape = &self.shape;
+            self.graph.fail(format!(
+                "`{op}` over axes {axes:?} does not fit the shape {shape:?}"
+            ));
+            return None;
+        }
+        let kept = self.shape.iter().enumerate();
+        Some(
+            kept.filter(|(axis, _)| !axes.contains(axis))
+                .map(|(_, &size)| size)
+                .collect(),
+        )
+    }
+
+    fn all_axes(&self) -> Vec<usize> {
+        (0..self.shape.len()).collect()
+    }
+
+    fn number(&self, op: &str) -> Self {
+        if self.dtype == DType::Bool {
+            return self.refused(op, "numbers");
+        }
+        self.graph
+            .emit(op, &[self], vec![], self.dtype, &self.shape)
+    }
+
+    fn float(&self, op: &str) -> Self {
+        if self.dtype != DType::F32 {
+            return self.refused(op, "f32");
+        }
+        self.graph
+            .emit(op, &[self], vec![], self.dtype, &self.shape)
+    }
+
+    fn along(&self, op: &str, axis: usize) -> Self {
+        if self.dtype != DType::F32 {
+            return self.refused(op, "f32");
+        }
+        if self.without(op, &[axis]).is_none() {
+            return self.clone();
+        }
+        let attributes = vec![("axis", integer(axis))];
+        self.graph
+            .emit(op, &[self], attributes, self.dtype, &self.shape)
+    }
+
+    fn reduced(&self, op: &str, axes: &[usize]) -> Self {
+        if self.dtype == DType::Bool {
+            return self.refused(op, "numbers");
+        }
+        let Some(shape) = self.without(op, axes) else {
+            return self.clone();
+        };
+        let attributes = vec![("axes", integers(axes))];
+        self.graph.emit(op, &[self], attributes, self.dtype, &shape)
+    }
+}
+
+impl fmt::Debug for Var {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.value.instruction;
+        write!(formatter, "%{at}: {}", self.described())
+    }
+}

@@ -1,0 +1,228 @@
+use crate::graph::Var;
+
+/// How parameters move, recorded into the training step.
+///
+/// An optimizer keeps tensors of each parameter's shape (its slots) in the session's
+/// state; they are zero before the first step and saved with the model.
+pub trait Optimizer {
+    /// The names of the slots it keeps for each parameter, e.g. `exp_avg`.
+    fn slots(&self) -> Vec<&'static str>;
+
+    /// Records one step for one parameter; `slots` are in the order of
+    /// [`Optimizer::slots`].
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated;
+}
+
+/// What all parameters share in one step; both have rank 0.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// The number of the step, as `f32`; counts from 1 and is exact below 2^24.
+    pub count: Var,
+    /// The learning rate, an input of every step.
+    pub learning_rate: Var,
+}
+
+/// What a parameter and its slots become.
+#[derive(Debug, Clone)]
+pub struct Updated {
+    /// The parameter's new value.
+    pub parameter: Var,
+    /// The slots' new values.
+    pub slots: Vec<Var>,
+}
+
+/// Stochastic gradient descent, as PyTorch's `SGD` with dampening 0.
+///
+/// Source: I. Sutskever et al., "On the importance of initialization and momentum in deep
+/// learning", ICML 2013, section 2, with PyTorch's form of momentum: the learning rate is
+/// applied to the accumulated gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Sgd {
+    /// The share of the last step that is kept; 0 keeps no slot.
+    pub momentum: f64,
+    /// Whether to look ahead by the momentum.
+    pub nesterov: bool,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+}
+
+/// The exponential averages of [`Adam`] and [`AdamW`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moments {
+    /// The share of the gradients' average that is kept.
+    pub beta1: f64,
+    /// The share of the squared gradients' average that is kept.
+    pub beta2: f64,
+    /// Keeps the divisor from 0.
+    pub epsilon: f64,
+}
+
+/// Adam, as in PyTorch.
+///
+/// Source: D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", ICLR 2015,
+/// algorithm 1; the bias corrections are computed in `f32`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Adam {
+    /// The averages.
+    pub moments: Moments,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+}
+
+/// AdamW, as in PyTorch: [`Adam`] whose weight decay does not pass through the averages.
+///
+/// Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019,
+/// algorithm 2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamW {
+    /// The averages.
+    pub moments: Moments,
+    /// The share of each parameter that a step takes away, times the learning rate.
+    pub weight_decay: f64,
+}
+
+/// RMSprop, as in PyTorch without momentum.
+///
+/// Source: T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5,
+/// 2012.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RmsProp {
+    /// The share of the squared gradients' average that is kept.
+    pub alpha: f64,
+    /// Keeps the divisor from 0.
+    pub epsilon: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+}
+
+impl Optimizer for Sgd {
+    fn slots(&self) -> Vec<&'static str> {
+        if self.momentum == 0.0 {
+            Vec::new()
+        } else {
+            vec!["momentum_buffer"]
+        }
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let gradient = with_l2(gradient, parameter, self.weight_decay);
+        let Some(buffer) = slots.first() else {
+            return Updated {
+                parameter: parameter - &step.learning_rate * gradient,
+                slots: Vec::new(),
+            };
+        };
+        let buffer = buffer * self.momentum + &gradient;
+        let direction = if self.nesterov {
+            gradient + &buffer * self.momentum
+        } else {
+            buffer.clone()
+        };
+        Updated {
+            parameter: parameter - &step.learning_rate * direction,
+            slots: vec![buffer],
+        }
+    }
+}
+
+impl Default for Moments {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+        }
+    }
+}
+
+impl Moments {
+    const SLOTS: [&'static str; 2] = ["exp_avg", "exp_avg_sq"];
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let [average, squares] = slots else {
+            unreachable!("the trainer hands over as many slots as it was asked for");
+        };
+        let average = average * self.beta1 + gradient * (1.0 - self.beta1);
+        let squares = squares * self.beta2 + gradient.square() * (1.0 - self.beta2);
+        let correction = |beta: f64| {
+            let beta = step.count.full_like(beta);
+            1.0 - beta.power(&step.count)
+        };
+        let step_size = &step.learning_rate / correction(self.beta1);
+        // Inverted once, so that elements are multiplied and not divided.
+        let root_correction = 1.0 / correction(self.beta2).sqrt();
+        let divisor = squares.sqrt() * root_correction + self.epsilon;
+        Updated {
+            parameter: parameter - step_size * (&average / divisor),
+            slots: vec![average, squares],
+        }
+    }
+}
+
+impl Optimizer for Adam {
+    fn slots(&self) -> Vec<&'static str> {
+        Moments::SLOTS.to_vec()
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let gradient = with_l2(gradient, parameter, self.weight_decay);
+        self.moments.update(parameter, &gradient, slots, step)
+    }
+}
+
+impl Default for AdamW {
+    fn default() -> Self {
+        Self {
+            moments: Moments::default(),
+            weight_decay: 0.01,
+        }
+    }
+}
+
+impl Optimizer for AdamW {
+    fn slots(&self) -> Vec<&'static str> {
+        Moments::SLOTS.to_vec()
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        if self.weight_decay == 0.0 {
+            return self.moments.update(parameter, gradient, slots, step);
+        }
+        let kept = 1.0 - &step.learning_rate * self.weight_decay;
+        let decayed = parameter * kept;
+        self.moments.update(&decayed, gradient, slots, step)
+    }
+}
+
+impl Default for RmsProp {
+    fn default() -> Self {
+        Self {
+            alpha: 0.99,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl Optimizer for RmsProp {
+    fn slots(&self) -> Vec<&'static str> {
+        vec!["square_avg"]
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let gradient = with_l2(gradient, parameter, self.weight_decay);
+        let squares = &slots[0] * self.alpha + gradient.square() * (1.0 - self.alpha);
+        let divisor = squares.sqrt() + self.epsilon;
+        Updated {
+            parameter: parameter - &step.learning_rate * (gradient / divisor),
+            slots: vec![squares],
+        }
+    }
+}
+
+fn with_l2(gradient: &Var, parameter: &Var, weight_decay: f64) -> Var {
+    if weight_decay == 0.0 {
+        return gradient.clone();
+    }
+    gradient + parameter * weight_decay
+}
