@@ -24,20 +24,73 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
 const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     ("trainshed-core", &["tokio", "async-trait", "trainshed-*"]),
     ("trainshed-tensor", &["tokio", "wasmtime", "trainshed-*"]),
-    ("trainshed-store", &["trainshed-runtime", "axum", "wasmtime", "trainshed-engine", "trainshed-wire"]),
-    ("trainshed-runtime", &["trainshed-store", "trainshed-engine", "trainshed-wire", "axum", "sqlx", "reqwest"]),
-    ("trainshed-engine", &["axum", "wasmtime", "clap", "trainshed-wire", "trainshed-runtime"]),
-    ("trainshed-wire", &["trainshed-engine", "trainshed-store", "trainshed-runtime"]),
-    ("trainshed-server", &["wasmtime", "trainshed-runtime", "trainshed-agent"]),
-    ("trainshed-agent", &["trainshed-store", "trainshed-engine", "trainshed-server", "axum", "sqlx"]),
+    (
+        "trainshed-store",
+        &[
+            "trainshed-runtime",
+            "axum",
+            "wasmtime",
+            "trainshed-engine",
+            "trainshed-wire",
+        ],
+    ),
+    (
+        "trainshed-runtime",
+        &[
+            "trainshed-store",
+            "trainshed-engine",
+            "trainshed-wire",
+            "axum",
+            "sqlx",
+            "reqwest",
+        ],
+    ),
+    (
+        "trainshed-engine",
+        &[
+            "axum",
+            "wasmtime",
+            "clap",
+            "trainshed-wire",
+            "trainshed-runtime",
+        ],
+    ),
+    (
+        "trainshed-wire",
+        &["trainshed-engine", "trainshed-store", "trainshed-runtime"],
+    ),
+    (
+        "trainshed-server",
+        &["wasmtime", "trainshed-runtime", "trainshed-agent"],
+    ),
+    (
+        "trainshed-agent",
+        &[
+            "trainshed-store",
+            "trainshed-engine",
+            "trainshed-server",
+            "axum",
+            "sqlx",
+        ],
+    ),
 ];
 
 /// The packages that each crate of ours imports directly, tests apart.
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
-    let metadata = MetadataCommand::new().manifest_path(root().join("Cargo.toml")).no_deps().exec().unwrap();
+    let metadata = MetadataCommand::new()
+        .manifest_path(root().join("Cargo.toml"))
+        .no_deps()
+        .exec()
+        .unwrap();
     let packages = metadata.packages.into_iter().map(|package| {
-        let normal = package.dependencies.into_iter().filter(|import| import.kind == DependencyKind::Normal);
-        (package.name.to_string(), normal.map(|import| import.name).collect())
+        let normal = package
+            .dependencies
+            .into_iter()
+            .filter(|import| import.kind == DependencyKind::Normal);
+        (
+            package.name.to_string(),
+            normal.map(|import| import.name).collect(),
+        )
     });
     packages.collect()
 }
@@ -46,9 +99,17 @@ fn imports() -> BTreeMap<String, BTreeSet<String>> {
 fn heavy_packages_have_one_importer() {
     let imports = imports();
     for (heavy, allowed) in ONLY_IMPORTERS {
-        let importers = imports.iter().filter(|(_, imports)| imports.contains(*heavy)).map(|(name, _)| name.as_str());
-        let others: Vec<&str> = importers.filter(|importer| !allowed.contains(importer)).collect();
-        assert!(others.is_empty(), "{heavy} is imported by {others:?}, but belongs to {allowed:?}");
+        let importers = imports
+            .iter()
+            .filter(|(_, imports)| imports.contains(*heavy))
+            .map(|(name, _)| name.as_str());
+        let others: Vec<&str> = importers
+            .filter(|importer| !allowed.contains(importer))
+            .collect();
+        assert!(
+            others.is_empty(),
+            "{heavy} is imported by {others:?}, but belongs to {allowed:?}"
+        );
     }
 }
 
@@ -60,7 +121,10 @@ fn arrows_between_crates_never_turn_back() {
         let mut reached: BTreeSet<&str> = BTreeSet::new();
         let mut open = vec![*name];
         while let Some(next) = open.pop() {
-            for import in imports.get(next).unwrap_or_else(|| panic!("there is no crate {next}")) {
+            for import in imports
+                .get(next)
+                .unwrap_or_else(|| panic!("there is no crate {next}"))
+            {
                 if reached.insert(import) && import.starts_with("trainshed-") {
                     open.push(import);
                 }

@@ -18,7 +18,12 @@ fn one_command_trains_without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let action = root().join("plugins/digits-mlp/actions/train.json");
     let mut run = trainshed(folder.path());
-    run.arg("run").arg(&action).arg("--plugin").arg(plugin("digits-mlp")).arg("--dataset").arg(digits());
+    run.arg("run")
+        .arg(&action)
+        .arg("--plugin")
+        .arg(plugin("digits-mlp"))
+        .arg("--dataset")
+        .arg(digits());
 
     let output = run.output().unwrap();
 
@@ -28,12 +33,28 @@ fn one_command_trains_without_a_server() {
     assert!(told.contains("completed"), "{told}");
     assert!(told.contains("validation/accuracy"), "{told}");
 
-    let tasks: Value = serde_json::from_str(&text(&trainshed(folder.path()).args(["--json", "task", "ls"]).output().unwrap())).unwrap();
+    let tasks: Value = serde_json::from_str(&text(
+        &trainshed(folder.path())
+            .args(["--json", "task", "ls"])
+            .output()
+            .unwrap(),
+    ))
+    .unwrap();
     assert_eq!(tasks[0]["status"], "completed");
     let id = tasks[0]["id"].as_str().unwrap();
-    let curve = text(&trainshed(folder.path()).args(["task", "metrics", id, "--curve", "train/loss"]).output().unwrap());
+    let curve = text(
+        &trainshed(folder.path())
+            .args(["task", "metrics", id, "--curve", "train/loss"])
+            .output()
+            .unwrap(),
+    );
     assert_eq!(curve.lines().count(), 21);
-    let models = text(&trainshed(folder.path()).args(["model", "ls"]).output().unwrap());
+    let models = text(
+        &trainshed(folder.path())
+            .args(["model", "ls"])
+            .output()
+            .unwrap(),
+    );
     assert!(models.starts_with("ID\tNAME\t"), "{models}");
 }
 
@@ -42,11 +63,37 @@ fn the_data_sets_and_plugins_of_a_folder_are_listed_without_a_server() {
     let folder = tempfile::tempdir().unwrap();
     let run = |arguments: &[&str]| trainshed(folder.path()).args(arguments).output().unwrap();
 
-    assert_eq!(text(&run(&["dataset", "create", "digits", digits().to_str().unwrap()])).trim(), "1");
-    assert_eq!(text(&run(&["dataset", "create", "digits", digits().to_str().unwrap()])).trim(), "1");
+    assert_eq!(
+        text(&run(&[
+            "dataset",
+            "create",
+            "digits",
+            digits().to_str().unwrap()
+        ]))
+        .trim(),
+        "1"
+    );
+    assert_eq!(
+        text(&run(&[
+            "dataset",
+            "create",
+            "digits",
+            digits().to_str().unwrap()
+        ]))
+        .trim(),
+        "1"
+    );
     assert!(text(&run(&["dataset", "ls"])).contains("digits"));
     assert!(text(&run(&["dataset", "show", "1"])).contains("digits.csv"));
-    assert_eq!(text(&run(&["plugin", "push", plugin("standardize").to_str().unwrap()])).trim(), "standardize@0.1.0");
+    assert_eq!(
+        text(&run(&[
+            "plugin",
+            "push",
+            plugin("standardize").to_str().unwrap()
+        ]))
+        .trim(),
+        "standardize@0.1.0"
+    );
     assert!(text(&run(&["plugin", "ls"])).contains("preprocess"));
     assert!(text(&run(&["plugin", "show", "standardize"])).contains("exclude"));
 }
@@ -73,11 +120,34 @@ fn mistakes_have_documented_exit_codes_and_say_what_to_do() {
     check_exit(&run(&["run", path]), 2, "is not a JSON action");
     write(json!({"action": "train", "params": {"name": "x", "dataset": 1}}));
     check_exit(&run(&["submit", path]), 2, "at least 3 characters");
-    check_exit(&run(&["task", "show", "00000000000000000000000000000000"]), 3, "hint: `trainshed task ls`");
+    check_exit(
+        &run(&["task", "show", "00000000000000000000000000000000"]),
+        3,
+        "hint: `trainshed task ls`",
+    );
     check_exit(&run(&["model", "download", "5"]), 3, "there is no model");
-    check_exit(&run(&["--server", "http://127.0.0.1:1", "task", "ls"]), 6, "trainshed serve");
-    check_exit(&run(&["--server", "http://127.0.0.1:1", "--data-dir", "/nowhere", "task", "ls"]), 4, "no key");
-    check_exit(&run(&["task", "ls", "--status", "done"]), 2, "--status must be one of");
+    check_exit(
+        &run(&["--server", "http://127.0.0.1:1", "task", "ls"]),
+        6,
+        "trainshed serve",
+    );
+    check_exit(
+        &run(&[
+            "--server",
+            "http://127.0.0.1:1",
+            "--data-dir",
+            "/nowhere",
+            "task",
+            "ls",
+        ]),
+        4,
+        "no key",
+    );
+    check_exit(
+        &run(&["task", "ls", "--status", "done"]),
+        2,
+        "--status must be one of",
+    );
 }
 
 #[tokio::test]
@@ -90,7 +160,11 @@ async fn a_command_finds_the_server_that_runs_on_the_data_folder() {
     std::fs::write(&action, content.to_string()).unwrap();
 
     // No --server: the address is in the data folder.
-    let output = trainshed(shed.data_dir()).args(["submit", "--follow"]).arg(&action).output().unwrap();
+    let output = trainshed(shed.data_dir())
+        .args(["submit", "--follow"])
+        .arg(&action)
+        .output()
+        .unwrap();
 
     let printed = text(&output);
     let (id, result) = printed.trim().split_once('\n').unwrap();

@@ -16,13 +16,28 @@ async fn a_killed_run_leaves_a_store_that_opens_and_a_task_that_was_interrupted(
     std::fs::write(&action, content.to_string()).unwrap();
     let data_dir = folder.path().join("data");
     let mut run = trainshed(&data_dir);
-    run.arg("run").arg(&action).arg("--plugin").arg(plugin("misbehave")).arg("--dataset").arg(digits());
-    let mut run = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    run.arg("run")
+        .arg(&action)
+        .arg("--plugin")
+        .arg(plugin("misbehave"))
+        .arg("--dataset")
+        .arg(digits());
+    let mut run = run
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
     let list = || {
-        let output = trainshed(&data_dir).args(["--json", "task", "ls"]).output().unwrap();
+        let output = trainshed(&data_dir)
+            .args(["--json", "task", "ls"])
+            .output()
+            .unwrap();
         serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default()
     };
-    eventually("the task runs", async || (list()[0]["status"] == "in_progress").then_some(())).await;
+    eventually("the task runs", async || {
+        (list()[0]["status"] == "in_progress").then_some(())
+    })
+    .await;
 
     run.kill().unwrap();
     run.wait().unwrap();
@@ -38,10 +53,24 @@ async fn a_server_that_was_killed_starts_again_with_everything_that_was_reported
     let shed = Shed::start().await;
     let (mlp, misbehave) = (shed.push("digits-mlp").await, shed.push("misbehave").await);
     let dataset = shed.import("digits", &digits());
-    let done = shed.train("done before", &mlp, dataset, json!({"hyperparameter": {"epochs": 2}})).await;
+    let done = shed
+        .train(
+            "done before",
+            &mlp,
+            dataset,
+            json!({"hyperparameter": {"epochs": 2}}),
+        )
+        .await;
     let done = shed.ended(&done).await;
     let loss = shed.bits(&done, "train", "loss").await;
-    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
+    let running = shed
+        .train(
+            "running",
+            &misbehave,
+            dataset,
+            json!({"hyperparameter": {"do": "obey-stop"}}),
+        )
+        .await;
     shed.has_begun(&running).await;
 
     let shed = Shed::start_in(shed.kill(), &["--slots", "1"]).await;
@@ -49,8 +78,19 @@ async fn a_server_that_was_killed_starts_again_with_everything_that_was_reported
     assert_eq!(shed.bits(&done, "train", "loss").await, loss);
     let running = shed.client.task(running.id.as_str()).await.unwrap();
     assert_eq!(running.status, TaskState::Stopped);
-    assert!(running.status_reason.starts_with("interrupted"), "{}", running.status_reason);
-    let again = shed.train("running", &mlp, dataset, json!({"hyperparameter": {"epochs": 1}})).await;
+    assert!(
+        running.status_reason.starts_with("interrupted"),
+        "{}",
+        running.status_reason
+    );
+    let again = shed
+        .train(
+            "running",
+            &mlp,
+            dataset,
+            json!({"hyperparameter": {"epochs": 1}}),
+        )
+        .await;
     assert_eq!(shed.ended(&again).await.status, TaskState::Completed);
 }
 
@@ -59,26 +99,54 @@ async fn a_killed_agent_costs_its_tasks_and_not_the_server() {
     let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--slots", "1"]).await;
     let (mlp, misbehave) = (shed.push("digits-mlp").await, shed.push("misbehave").await);
     let dataset = shed.import("digits", &digits());
-    let running = shed.train("running", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
+    let running = shed
+        .train(
+            "running",
+            &misbehave,
+            dataset,
+            json!({"hyperparameter": {"do": "obey-stop"}}),
+        )
+        .await;
     shed.has_begun(&running).await;
 
     kill_child_of(shed.server_process());
 
     let running = shed.ended(&running).await;
     assert_eq!(running.status, TaskState::Stopped);
-    assert!(running.status_reason.starts_with("interrupted"), "{}", running.status_reason);
-    let next = shed.train("next", &mlp, dataset, json!({"hyperparameter": {"epochs": 1}})).await;
+    assert!(
+        running.status_reason.starts_with("interrupted"),
+        "{}",
+        running.status_reason
+    );
+    let next = shed
+        .train(
+            "next",
+            &mlp,
+            dataset,
+            json!({"hyperparameter": {"epochs": 1}}),
+        )
+        .await;
     assert_eq!(shed.ended(&next).await.status, TaskState::Completed);
 }
 
 /// Kills the agent that the server started: its only child.
 fn kill_child_of(server: u32) {
-    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+    let children =
+        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
     let threads = std::fs::read_dir(format!("/proc/{server}/task")).unwrap();
-    let of_threads = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default());
+    let of_threads = threads.map(|thread| {
+        std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
+    });
     let all: String = of_threads.chain([children]).collect::<Vec<_>>().join(" ");
-    let child = all.split_whitespace().next().expect("the server has a child").to_owned();
-    let killed = std::process::Command::new("kill").args(["-9", &child]).status().unwrap();
+    let child = all
+        .split_whitespace()
+        .next()
+        .expect("the server has a child")
+        .to_owned();
+    let killed = std::process::Command::new("kill")
+        .args(["-9", &child])
+        .status()
+        .unwrap();
     assert!(killed.success());
 }
 
@@ -90,21 +158,53 @@ async fn a_waiting_task_is_stopped_at_once_and_a_running_one_within_its_grace() 
     let deaf = json!({"hyperparameter": {"do": "loop"}, "limits": {"grace_ms": 300}});
     let running = shed.train("deaf", &misbehave, dataset, deaf).await;
     shed.has_begun(&running).await;
-    let waiting = shed.train("waiting", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
+    let waiting = shed
+        .train(
+            "waiting",
+            &misbehave,
+            dataset,
+            json!({"hyperparameter": {"do": "obey-stop"}}),
+        )
+        .await;
 
     let waiting = shed.client.stop(waiting.id.as_str(), None).await.unwrap();
-    assert_eq!((waiting.status, waiting.status_reason.as_str()), (TaskState::Stopped, "stopped by the user"));
+    assert_eq!(
+        (waiting.status, waiting.status_reason.as_str()),
+        (TaskState::Stopped, "stopped by the user")
+    );
 
     let output = shed.cli(&["task", "stop", running.id.as_str(), "--reason", "enough"]);
     assert!(output.status.success());
-    let running = tokio::time::timeout(Duration::from_secs(20), shed.ended(&running)).await.unwrap();
+    let running = tokio::time::timeout(Duration::from_secs(20), shed.ended(&running))
+        .await
+        .unwrap();
     assert_eq!(running.status, TaskState::Stopped);
-    assert!(running.status_reason.starts_with("enough"), "{}", running.status_reason);
-    assert!(!shed.console(&running).await.is_empty(), "what it had written is kept");
+    assert!(
+        running.status_reason.starts_with("enough"),
+        "{}",
+        running.status_reason
+    );
+    assert!(
+        !shed.console(&running).await.is_empty(),
+        "what it had written is kept"
+    );
 
-    let polite = shed.train("polite", &misbehave, dataset, json!({"hyperparameter": {"do": "obey-stop"}})).await;
+    let polite = shed
+        .train(
+            "polite",
+            &misbehave,
+            dataset,
+            json!({"hyperparameter": {"do": "obey-stop"}}),
+        )
+        .await;
     shed.has_begun(&polite).await;
-    shed.client.stop(polite.id.as_str(), Some("thank you".to_owned())).await.unwrap();
+    shed.client
+        .stop(polite.id.as_str(), Some("thank you".to_owned()))
+        .await
+        .unwrap();
     let polite = shed.ended(&polite).await;
-    assert_eq!((polite.status, polite.status_reason.as_str()), (TaskState::Stopped, "thank you"));
+    assert_eq!(
+        (polite.status, polite.status_reason.as_str()),
+        (TaskState::Stopped, "thank you")
+    );
 }

@@ -8,7 +8,10 @@ use crate::shed::{Shed, digits};
 #[tokio::test]
 async fn a_standardised_version_is_made_and_trained_on() {
     let shed = Shed::start().await;
-    let (standardize, mlp) = (shed.push("standardize").await, shed.push("digits-mlp").await);
+    let (standardize, mlp) = (
+        shed.push("standardize").await,
+        shed.push("digits-mlp").await,
+    );
     let raw = shed.import("digits", &digits());
 
     let action = json!({
@@ -19,16 +22,27 @@ async fn a_standardised_version_is_made_and_trained_on() {
     let task = shed.ended(&task).await;
     assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
 
-    let made = task.result.as_ref().unwrap()["dataset_id"].as_u64().unwrap();
+    let made = task.result.as_ref().unwrap()["dataset_id"]
+        .as_u64()
+        .unwrap();
     let version = shed.client.dataset(made).await.unwrap();
-    assert_eq!((version.name.as_str(), version.number, version.parent), ("digits", 2, Some(raw)));
+    assert_eq!(
+        (version.name.as_str(), version.number, version.parent),
+        ("digits", 2, Some(raw))
+    );
     assert_eq!(version.task, Some(task.id));
-    assert_ne!(version.digest, shed.client.dataset(raw).await.unwrap().digest);
+    assert_ne!(
+        version.digest,
+        shed.client.dataset(raw).await.unwrap().digest
+    );
 
     let task = shed.train("on version 2", &mlp, made, json!({})).await;
     let task = shed.ended(&task).await;
     assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
     let metrics = shed.client.metrics(task.id.as_str()).await.unwrap();
-    let accuracy = metrics.scalars.iter().find(|curve| curve.title == "validation" && curve.series == "accuracy");
+    let accuracy = metrics
+        .scalars
+        .iter()
+        .find(|curve| curve.title == "validation" && curve.series == "accuracy");
     assert!(accuracy.unwrap().last.0 >= 0.95);
 }

@@ -37,7 +37,10 @@ pub(crate) fn digits() -> PathBuf {
 /// The `trainshed` command on a data folder.
 pub(crate) fn trainshed(data_dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_trainshed"));
-    command.env_remove("TRAINSHED_SERVER").env_remove("TRAINSHED_KEY").env_remove("TRAINSHED_LOG");
+    command
+        .env_remove("TRAINSHED_SERVER")
+        .env_remove("TRAINSHED_KEY")
+        .env_remove("TRAINSHED_LOG");
     command.arg("--data-dir").arg(data_dir).stdin(Stdio::null());
     command
 }
@@ -59,19 +62,37 @@ impl Shed {
     /// Starts a server on a data folder, with more arguments of `trainshed serve`.
     pub(crate) async fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
         let mut command = trainshed(folder.path());
-        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments).stderr(Stdio::piped());
+        command
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stderr(Stdio::piped());
         let mut server = command.spawn().unwrap();
         let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
         let url = loop {
-            let line = lines.next().expect("the server says where it listens").unwrap();
+            let line = lines
+                .next()
+                .expect("the server says where it listens")
+                .unwrap();
             if let Some((_, url)) = line.split_once(" at http://") {
                 break format!("http://{url}");
             }
         };
         // What it says later goes to the test's output, and its pipe never fills up.
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
-        let key = std::fs::read_to_string(folder.path().join("key")).unwrap().trim().to_owned();
-        Self { client: Client::new(&url, &key), key, server, folder }
+        std::thread::spawn(move || {
+            lines
+                .map_while(Result::ok)
+                .for_each(|line| eprintln!("{line}"))
+        });
+        let key = std::fs::read_to_string(folder.path().join("key"))
+            .unwrap()
+            .trim()
+            .to_owned();
+        Self {
+            client: Client::new(&url, &key),
+            key,
+            server,
+            folder,
+        }
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
@@ -93,24 +114,47 @@ impl Shed {
 
     /// Installs a plugin of the repository; its reference.
     pub(crate) async fn push(&self, name: &str) -> String {
-        self.client.push_plugin(&plugin(name)).await.unwrap().reference().to_string()
+        self.client
+            .push_plugin(&plugin(name))
+            .await
+            .unwrap()
+            .reference()
+            .to_string()
     }
 
     /// Imports files as a data set; the id of the version.
     pub(crate) fn import(&self, name: &str, path: &Path) -> u64 {
         let output = self.cli(&["dataset", "create", name, path.to_str().unwrap()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     /// Runs a command of the CLI against this server.
     pub(crate) fn cli(&self, arguments: &[&str]) -> Output {
         let mut command = trainshed(self.data_dir());
-        command.args(["--server", self.client.url()]).args(arguments).output().unwrap()
+        command
+            .args(["--server", self.client.url()])
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     /// Submits a train action of a plugin that was pushed.
-    pub(crate) async fn train(&self, name: &str, plugin: &str, dataset: u64, more: Value) -> TaskView {
+    pub(crate) async fn train(
+        &self,
+        name: &str,
+        plugin: &str,
+        dataset: u64,
+        more: Value,
+    ) -> TaskView {
         let mut action = json!({
             "action": "train", "plugin": plugin,
             "params": {"name": name, "dataset": dataset, "hyperparameter": {}},
@@ -133,7 +177,12 @@ impl Shed {
     pub(crate) async fn has_begun(&self, task: &TaskView) {
         eventually("the task has begun", || async {
             let now = self.client.task(task.id.as_str()).await.unwrap();
-            let lines = self.client.console(task.id.as_str(), 0, 1).await.unwrap().total;
+            let lines = self
+                .client
+                .console(task.id.as_str(), 0, 1)
+                .await
+                .unwrap()
+                .total;
             (now.status == TaskState::InProgress && lines > 0).then_some(())
         })
         .await;
@@ -141,13 +190,21 @@ impl Shed {
 
     /// All console lines of a task.
     pub(crate) async fn console(&self, task: &TaskView) -> Vec<String> {
-        let page = self.client.console(task.id.as_str(), 0, 10_000).await.unwrap();
+        let page = self
+            .client
+            .console(task.id.as_str(), 0, 10_000)
+            .await
+            .unwrap();
         page.lines.into_iter().map(|line| line.text).collect()
     }
 
     /// The bits of every point of a curve.
     pub(crate) async fn bits(&self, task: &TaskView, title: &str, series: &str) -> Vec<u64> {
-        let curve = self.client.curve(task.id.as_str(), title, series).await.unwrap();
+        let curve = self
+            .client
+            .curve(task.id.as_str(), title, series)
+            .await
+            .unwrap();
         curve.values.iter().map(|value| value.0.to_bits()).collect()
     }
 }
@@ -173,7 +230,10 @@ pub(crate) fn eventually<T, F: Future<Output = Option<T>>>(
             if let Some(answer) = ask().await {
                 return answer;
             }
-            assert!(started.elapsed() < PATIENCE, "{place}: waited in vain: {what}");
+            assert!(
+                started.elapsed() < PATIENCE,
+                "{place}: waited in vain: {what}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -1,10 +1,12 @@
 //! One leased task, from the first byte fetched to its reported end.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::report::Report;
@@ -133,6 +135,7 @@ async fn supervised(
         task: lease.task.clone(),
         fence: lease.fence,
         reports,
+        network: Handle::current(),
     });
     let heard = |state: LeaseState| {
         if let Some(reason) = state.stop {
@@ -251,6 +254,25 @@ struct LeaseServices {
     task: TaskId,
     fence: i64,
     reports: mpsc::Sender<Report>,
+    /// Where calls to the server run: the sandbox calls from a thread without network.
+    network: Handle,
+}
+
+impl LeaseServices {
+    /// Runs a call to the server on the agent's own threads.
+    async fn call<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, ClientError>> + Send + 'static,
+    ) -> Result<T, Refused> {
+        match self.network.spawn(call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) if error.status() == Some(409) => Err(Refused::Stopped),
+            Ok(Err(error)) => Err(Refused::Failed(with_causes(&error))),
+            Err(panic) => Err(Refused::Failed(format!(
+                "internal error: a call to the server ended with {panic}"
+            ))),
+        }
+    }
 }
 
 #[async_trait]
@@ -264,15 +286,16 @@ impl Services for LeaseServices {
     }
 
     async fn upload(&self, file: &Path, digest: Digest, _size_bytes: u64) -> Result<(), Refused> {
-        let missing = until_answered(|| self.client.missing_files(std::slice::from_ref(&digest)))
-            .await
-            .map_err(refused)?;
-        if missing.is_empty() {
-            return Ok(());
-        }
-        until_answered(|| self.client.put_file(&digest, file))
-            .await
-            .map_err(refused)
+        let (client, file) = (self.client.clone(), file.to_owned());
+        self.call(async move {
+            let missing =
+                until_answered(|| client.missing_files(std::slice::from_ref(&digest))).await?;
+            if missing.is_empty() {
+                return Ok(());
+            }
+            until_answered(|| client.put_file(&digest, &file)).await
+        })
+        .await
     }
 
     async fn commit_version(
@@ -280,21 +303,17 @@ impl Services for LeaseServices {
         files: Vec<FileEntry>,
         description: String,
     ) -> Result<CommittedVersion, Refused> {
+        let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
         let version = CommitVersion { files, description };
-        let made = until_answered(|| self.client.commit_version(&self.task, self.fence, &version))
-            .await
-            .map_err(refused)?;
+        let made =
+            self.call(async move {
+                until_answered(|| client.commit_version(&task, fence, &version)).await
+            })
+            .await?;
         Ok(CommittedVersion {
             id: made.id,
             number: made.number,
             digest: made.digest,
         })
-    }
-}
-
-fn refused(error: ClientError) -> Refused {
-    match error.status() {
-        Some(409) => Refused::Stopped,
-        _ => Refused::Failed(with_causes(&error)),
     }
 }

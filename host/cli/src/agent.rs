@@ -78,6 +78,10 @@ fn limits(path: Option<&Path>) -> Result<Limits, CliError> {
     })
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment, nothing below it does"
+)]
 fn granted(capacity: &Capacity) -> BTreeMap<String, String> {
     capacity
         .grant_env

@@ -89,6 +89,10 @@ async fn running_server(data_dir: &Path) -> Option<Client> {
 }
 
 /// The folder of the database, files and keys.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line reads the environment, nothing below it does"
+)]
 pub(crate) fn data_dir(global: &Global) -> Result<PathBuf, CliError> {
     if let Some(folder) = &global.data_dir {
         return Ok(folder.clone());

@@ -65,8 +65,7 @@ impl LocalServer {
         let served = engine.clone();
         let server = tokio::spawn(async move {
             let done = trainshed_server::serve(listener, served, async move {
-                // A dropped sender means the same.
-                let _ = server_stopping.wait_for(|stop| *stop).await;
+                asked_to_stop(&mut server_stopping).await;
             });
             let ended = done.await;
             sweeper.abort();
@@ -112,6 +111,12 @@ impl LocalServer {
         // Streams that clients hold open must not hold the process.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.server).await;
     }
+}
+
+/// Returns when the server is to stop; a sender that is gone means the same.
+async fn asked_to_stop(stopping: &mut watch::Receiver<bool>) {
+    // What it returns borrows the channel's lock and must not outlive this line.
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// Opens the data folder and returns the key for it, which the first opening makes.
@@ -207,7 +212,7 @@ impl AgentChild {
             let lifeline = child.stdin.take();
             tokio::select! {
                 ended = child.wait() => tracing::error!(?ended, "the agent ended by itself"),
-                _ = stopping.wait_for(|stop| *stop) => {
+                () = asked_to_stop(&mut stopping) => {
                     drop(lifeline);
                     if tokio::time::timeout(AGENT_PATIENCE, child.wait()).await.is_err() {
                         tracing::warn!("the agent did not end in time and is killed");
@@ -225,7 +230,7 @@ impl AgentChild {
             }
             tokio::select! {
                 () = tokio::time::sleep(pause) => pause = (pause * 2).min(Duration::from_secs(30)),
-                _ = stopping.wait_for(|stop| *stop) => return,
+                () = asked_to_stop(&mut stopping) => return,
             }
         }
     }

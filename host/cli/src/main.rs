@@ -18,6 +18,7 @@ mod run;
 mod serve;
 mod task;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -64,13 +65,15 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
 /// Logs go to standard error: warnings for people's commands, more for servers and agents.
 fn start_logging(command: &Command) {
     let default = match command {
-        Command::Serve(_) | Command::Agent(_) => "info",
+        Command::Serve(_) => "info",
+        Command::Agent(agent) if !agent.child => "info",
         _ => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINSHED_LOG");
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| default.into()))
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
 }

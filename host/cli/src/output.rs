@@ -53,7 +53,9 @@ impl Output {
             self.document(items);
         } else if io::stdout().is_terminal() {
             let mut table = Table::new();
-            table.load_preset(presets::NOTHING).set_header(header);
+            table
+                .load_style(presets::NOTHING)
+                .set_header(header.to_vec());
             for row in rows {
                 table.add_row(row.iter().map(|cell| printable(cell)).collect::<Vec<_>>());
             }

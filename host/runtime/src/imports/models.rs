@@ -1,0 +1,201 @@
+//! `models`: what the task makes. Weights go from tensors to a file without passing through
+//! the plugin's memory.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use safetensors::View;
+use trainshed_core::Digest;
+use trainshed_core::digest::Hasher;
+use trainshed_core::model::SavedModel;
+use trainshed_core::name::{is_model_name, is_series_name};
+use trainshed_core::report::Report;
+use trainshed_tensor::{DType, Tensor};
+use wasmtime::component::Resource;
+
+use super::run::Run;
+use crate::bindings::trainshed::plugin::models::{Details, Host, ModelError};
+use crate::job::Refused;
+use crate::state::TaskState;
+
+/// Most tensors, and most labels, of one model.
+const MAX_ENTRIES: usize = 10_000;
+/// Longest texts beside the weights, all together.
+const MAX_METADATA_BYTES: usize = 64 << 10;
+/// Longest class names, all together.
+const MAX_LABEL_BYTES: usize = 1 << 20;
+
+impl Host for TaskState {
+    async fn save(
+        &mut self,
+        _run: Resource<Run>,
+        name: String,
+        tensors: Vec<(String, Resource<Tensor>)>,
+        details: Details,
+    ) -> wasmtime::Result<Result<(), ModelError>> {
+        let mut named = Vec::with_capacity(tensors.len());
+        for (name, tensor) in tensors {
+            named.push((name, self.table.get(&tensor)?.clone()));
+        }
+        Ok(self.save_model(name, named, details).await)
+    }
+}
+
+impl TaskState {
+    async fn save_model(
+        &mut self,
+        name: String,
+        tensors: Vec<(String, Tensor)>,
+        details: Details,
+    ) -> Result<(), ModelError> {
+        check(&name, &tensors, &details)?;
+        let data_bytes = tensors
+            .iter()
+            .map(|(_, tensor)| tensor.bytes().len() as u64);
+        self.check_output(data_bytes.fold(0, u64::saturating_add))?;
+
+        self.saves += 1;
+        let file = format!("{name}.{}.safetensors", self.saves);
+        let file = self.facts.outgoing.join(file);
+        let (sha256, size_bytes) = write(tensors, &file)?;
+        // The header is known only now; it is small beside the limit on its entries.
+        if let Err(error) = self.check_output(size_bytes) {
+            // The folder goes when the task ends; until then the file is only in the way.
+            let _ = fs::remove_file(&file);
+            return Err(error);
+        }
+        self.output.take(size_bytes);
+        let uploaded = self.services.upload(&file, sha256, size_bytes).await;
+        uploaded.map_err(refusal)?;
+        let model = SavedModel {
+            name: name.clone(),
+            iteration: details.iteration,
+            sha256,
+            size_bytes,
+            labels: details.labels,
+            metadata: details.metadata,
+        };
+        let reported = self.services.report(Report::Model(model)).await;
+        reported.map_err(refusal)?;
+        self.saved_models.insert(name);
+        Ok(())
+    }
+
+    fn check_output(&self, bytes: u64) -> Result<(), ModelError> {
+        let left = self.output.left();
+        if bytes > left {
+            return Err(ModelError::QuotaExceeded((bytes, left)));
+        }
+        Ok(())
+    }
+}
+
+fn check(name: &str, tensors: &[(String, Tensor)], details: &Details) -> Result<(), ModelError> {
+    let invalid = |argument: &str, message: String| {
+        Err(ModelError::InvalidArgument((argument.to_owned(), message)))
+    };
+    if !is_model_name(name) {
+        let message = "must have 1 to 100 bytes of A-Z, a-z, 0-9, `.`, `_` and `-`";
+        return invalid("name", message.to_owned());
+    }
+    let many = tensors.len().max(details.labels.len());
+    if many > MAX_ENTRIES {
+        let message = format!("must have at most {MAX_ENTRIES} entries, but there are {many}");
+        return invalid("tensors or labels", message);
+    }
+    let mut names = HashSet::new();
+    for (name, _) in tensors {
+        if !is_series_name(name) || name == "__metadata__" {
+            let message = "must have names of 1 to 200 bytes without control characters, and not `__metadata__`";
+            return invalid("tensors", message.to_owned());
+        }
+        if !names.insert(name) {
+            return invalid("tensors", format!("must have one tensor named `{name}`"));
+        }
+    }
+    let label_bytes: usize = details.labels.iter().map(|(name, _)| name.len()).sum();
+    if label_bytes > MAX_LABEL_BYTES {
+        let message = format!("must have at most {MAX_LABEL_BYTES} bytes, but has {label_bytes}");
+        return invalid("labels", message);
+    }
+    let mut keys = HashSet::new();
+    let mut metadata_bytes = 0;
+    for (key, value) in &details.metadata {
+        metadata_bytes += key.len() + value.len();
+        if !keys.insert(key) {
+            let message = "must have every key once".to_owned();
+            return invalid("metadata", message);
+        }
+    }
+    if metadata_bytes > MAX_METADATA_BYTES {
+        let message =
+            format!("must have at most {MAX_METADATA_BYTES} bytes, but has {metadata_bytes}");
+        return invalid("metadata", message);
+    }
+    Ok(())
+}
+
+/// Writes a safetensors file. The same tensors give the same bytes.
+fn write(tensors: Vec<(String, Tensor)>, file: &Path) -> Result<(Digest, u64), ModelError> {
+    let not_stored = |error: &dyn std::fmt::Display| ModelError::NotStored(error.to_string());
+    let views = tensors
+        .into_iter()
+        .map(|(name, tensor)| (name, Weights(tensor)));
+    safetensors::serialize_to_file(views, None, file).map_err(|error| not_stored(&error))?;
+    hash(file).map_err(|error| not_stored(&error))
+}
+
+/// The digest and the length of a file.
+pub(crate) fn hash(file: &Path) -> std::io::Result<(Digest, u64)> {
+    let mut file = fs::File::open(file)?;
+    let mut hasher = Hasher::default();
+    let mut buffer = vec![0; 256 << 10];
+    let mut size_bytes = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hasher.finish(), size_bytes)),
+            length => {
+                hasher.update(&buffer[..length]);
+                size_bytes += length as u64;
+            }
+        }
+    }
+}
+
+fn refusal(refused: Refused) -> ModelError {
+    match refused {
+        Refused::Stopped => ModelError::Stopped,
+        Refused::Failed(reason) => ModelError::NotStored(reason),
+    }
+}
+
+/// A tensor as safetensors wants to see it.
+struct Weights(Tensor);
+
+impl View for Weights {
+    fn dtype(&self) -> safetensors::Dtype {
+        match self.0.dtype() {
+            DType::F32 => safetensors::Dtype::F32,
+            DType::I32 => safetensors::Dtype::I32,
+            DType::I64 => safetensors::Dtype::I64,
+            DType::U8 => safetensors::Dtype::U8,
+            DType::U32 => safetensors::Dtype::U32,
+            DType::Bool => safetensors::Dtype::BOOL,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        self.0.shape()
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.0.bytes().into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.0.bytes().len()
+    }
+}

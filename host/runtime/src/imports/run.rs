@@ -1,0 +1,398 @@
+//! `run`: what the task was asked, and everything it reports.
+
+use serde_json::{Map, Value};
+use trainshed_core::Digest;
+use trainshed_core::name::is_series_name;
+use trainshed_core::report::{LineSource, Point, Real, Report, Sample};
+use wasmtime::component::Resource;
+
+use crate::bindings::trainshed::plugin::run::{Host, HostRun, Level, Metric, ReportError};
+use crate::job::Refused;
+use crate::limits::bytes_for_people;
+use crate::state::{TaskState, now};
+use crate::wasi::{MAX_LINE_BYTES, not_stored};
+
+/// The current run, as a resource. All that it knows is in [`TaskState`].
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Run;
+
+/// Most measurements of one call.
+const MAX_METRICS: usize = 10_000;
+/// Longest JSON beside a measurement or an image.
+const MAX_EXTRA_BYTES: usize = 4 << 10;
+/// Largest image.
+const MAX_IMAGE_BYTES: usize = 4 << 20;
+/// Most curves of one run: each costs memory here and a place in every list of curves.
+const MAX_CURVES: usize = 10_000;
+/// Most phases of one run.
+const MAX_PHASES: usize = 100;
+
+type Reported = wasmtime::Result<Result<(), ReportError>>;
+
+impl Host for TaskState {}
+
+impl HostRun for TaskState {
+    fn task_id(&mut self, _run: Resource<Run>) -> wasmtime::Result<String> {
+        Ok(self.facts.task.to_string())
+    }
+
+    fn trial_id(&mut self, _run: Resource<Run>) -> wasmtime::Result<Option<String>> {
+        Ok(self.facts.trial.clone())
+    }
+
+    fn seed(&mut self, _run: Resource<Run>) -> wasmtime::Result<u64> {
+        Ok(self.facts.seed)
+    }
+
+    fn params(&mut self, _run: Resource<Run>) -> wasmtime::Result<String> {
+        Ok(self.facts.params.clone())
+    }
+
+    fn stopping(&mut self, _run: Resource<Run>) -> wasmtime::Result<bool> {
+        Ok(self.watch.is_stopping())
+    }
+
+    async fn log_metric(
+        &mut self,
+        _run: Resource<Run>,
+        category: String,
+        key: String,
+        value: f64,
+        extra: Option<String>,
+    ) -> Reported {
+        let metric = Metric {
+            category,
+            key,
+            value,
+            extra,
+        };
+        self.report_metrics(vec![metric]).await
+    }
+
+    async fn log_metrics(&mut self, _run: Resource<Run>, metrics: Vec<Metric>) -> Reported {
+        if metrics.len() > MAX_METRICS {
+            let message = format!(
+                "must be at most {MAX_METRICS} in one call, but there are {}",
+                metrics.len()
+            );
+            return Ok(Err(invalid("metrics", message)));
+        }
+        self.report_metrics(metrics).await
+    }
+
+    async fn log_visualization(
+        &mut self,
+        _run: Resource<Run>,
+        category: String,
+        group: String,
+        index: u64,
+        image: Vec<u8>,
+        extra: Option<String>,
+    ) -> Reported {
+        let checked = check_name("category", &category)
+            .and_then(|()| check_name("group", &group))
+            .and_then(|()| Ok((image_type(&image)?, self.checked_extra(extra)?)));
+        let ((content_type, suffix), extra) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Ok(Err(error)),
+        };
+        let size_bytes = image.len() as u64;
+        if !self.media.take(size_bytes) {
+            let limit = bytes_for_people(self.media.limit());
+            return Ok(Err(self.quota_exceeded("media bytes", &limit)));
+        }
+        let sha256 = Digest::of(&image);
+        let file = self.facts.outgoing.join(format!("{sha256}.{suffix}"));
+        std::fs::write(&file, &image).map_err(|error| not_stored(&error.to_string()))?;
+        if let Err(refused) = self.services.upload(&file, sha256, size_bytes).await {
+            return refusal(refused);
+        }
+        self.hand_over(Report::Sample(Sample {
+            category,
+            group,
+            index,
+            sha256,
+            size_bytes,
+            content_type: content_type.to_owned(),
+            at: now(),
+            extra,
+        }))
+        .await
+    }
+
+    async fn report_scalar(
+        &mut self,
+        _run: Resource<Run>,
+        title: String,
+        series: String,
+        value: f64,
+        iteration: u64,
+    ) -> Reported {
+        let checked = check_name("title", &title).and_then(|()| check_name("series", &series));
+        let taken = checked
+            .and_then(|()| self.note_curve(&title, &series))
+            .and_then(|()| self.take_points(1));
+        if let Err(error) = taken {
+            return Ok(Err(error));
+        }
+        let extra = self.with_trial(None);
+        self.hand_over(Report::Point(Point {
+            title,
+            series,
+            iteration,
+            value: Real(value),
+            at: now(),
+            extra,
+        }))
+        .await
+    }
+
+    async fn report_single(&mut self, _run: Resource<Run>, name: String, value: f64) -> Reported {
+        let taken = check_name("name", &name).and_then(|()| self.take_points(1));
+        if let Err(error) = taken {
+            return Ok(Err(error));
+        }
+        let value = Real(value);
+        self.hand_over(Report::Single { name, value }).await
+    }
+
+    async fn report_text(
+        &mut self,
+        _run: Resource<Run>,
+        level: Level,
+        message: String,
+    ) -> Reported {
+        if message.len() > MAX_LINE_BYTES {
+            let message = format!(
+                "must have at most {MAX_LINE_BYTES} bytes, but it has {}",
+                message.len()
+            );
+            return Ok(Err(invalid("message", message)));
+        }
+        let source = match level {
+            Level::Debug => LineSource::Debug,
+            Level::Info => LineSource::Info,
+            Level::Warning => LineSource::Warning,
+            Level::Error => LineSource::Error,
+        };
+        if let Err(limit_bytes) = self.console.text(source, message) {
+            let limit = bytes_for_people(limit_bytes);
+            return Ok(Err(self.quota_exceeded("log bytes", &limit)));
+        }
+        match self.console.hand_over().await {
+            Ok(()) => Ok(Ok(())),
+            Err(refused) => refusal(refused),
+        }
+    }
+
+    async fn set_progress(
+        &mut self,
+        _run: Resource<Run>,
+        category: String,
+        current: u64,
+        total: u64,
+    ) -> Reported {
+        if let Err(error) = check_name("category", &category) {
+            return Ok(Err(error));
+        }
+        if total == 0 {
+            return Ok(Err(invalid("total", "must be at least 1".to_owned())));
+        }
+        let current = current.min(total);
+        let thousandths = u128::from(current) * 1000 / u128::from(total);
+        let thousandths = u64::try_from(thousandths).unwrap_or(1000);
+        match self.progress.get(&category) {
+            // Nothing that could be seen has changed.
+            Some(known) if *known >= thousandths => return Ok(Ok(())),
+            None if self.progress.len() >= MAX_PHASES => {
+                let message = format!("must be one of at most {MAX_PHASES} phases of the task");
+                return Ok(Err(invalid("category", message)));
+            }
+            _ => {}
+        }
+        self.progress.insert(category.clone(), thousandths);
+        self.hand_over(Report::Progress {
+            category,
+            current,
+            total,
+        })
+        .await
+    }
+
+    async fn set_checkpoint_output(&mut self, _run: Resource<Run>, name: String) -> Reported {
+        if !self.saved_models.contains(&name) {
+            let message = "must be the name of a model that the task has saved".to_owned();
+            return Ok(Err(invalid("name", message)));
+        }
+        if let Err(error) = self.take_points(1) {
+            return Ok(Err(error));
+        }
+        self.hand_over(Report::Output { name }).await
+    }
+
+    fn drop(&mut self, run: Resource<Run>) -> wasmtime::Result<()> {
+        self.table.delete(run)?;
+        Ok(())
+    }
+}
+
+impl TaskState {
+    /// Records all of `metrics`, or none.
+    async fn report_metrics(&mut self, metrics: Vec<Metric>) -> Reported {
+        let mut points = Vec::with_capacity(metrics.len());
+        for metric in metrics {
+            match self.point(metric) {
+                Ok(point) => points.push(point),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if let Err(error) = self.take_points(points.len() as u64) {
+            return Ok(Err(error));
+        }
+        for mut point in points {
+            if let Place::Next(point) = &mut point {
+                let curve = (point.title.clone(), point.series.clone());
+                let next = self.curves.entry(curve).or_insert(0);
+                point.iteration = *next;
+                *next += 1;
+            }
+            let (Place::Next(point) | Place::At(point)) = point;
+            if let Err(error) = self.hand_over(Report::Point(point)).await? {
+                return Ok(Err(error));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Checks a measurement and finds its place on the curve.
+    fn point(&mut self, metric: Metric) -> Result<Place, ReportError> {
+        check_name("category", &metric.category)?;
+        check_name("key", &metric.key)?;
+        let extra = self.checked_extra(metric.extra)?;
+        self.note_curve(&metric.category, &metric.key)?;
+        let given = extra.as_ref().and_then(|extra| {
+            let member = |name| extra.get(name).and_then(Value::as_u64);
+            ["step", "iteration", "epoch"].into_iter().find_map(member)
+        });
+        let point = Point {
+            title: metric.category,
+            series: metric.key,
+            iteration: given.unwrap_or(0),
+            value: Real(metric.value),
+            at: now(),
+            extra,
+        };
+        Ok(match given {
+            Some(_) => Place::At(point),
+            None => Place::Next(point),
+        })
+    }
+
+    /// Knows the curve from now on, unless there are too many.
+    fn note_curve(&mut self, title: &str, series: &str) -> Result<(), ReportError> {
+        let curve = (title.to_owned(), series.to_owned());
+        if self.curves.contains_key(&curve) {
+            return Ok(());
+        }
+        if self.curves.len() >= MAX_CURVES {
+            return Err(self.quota_exceeded("curves", &MAX_CURVES.to_string()));
+        }
+        self.curves.insert(curve, 0);
+        Ok(())
+    }
+
+    fn take_points(&mut self, count: u64) -> Result<(), ReportError> {
+        if self.points.take(count) {
+            return Ok(());
+        }
+        let limit = self.points.limit().to_string();
+        Err(self.quota_exceeded("points", &limit))
+    }
+
+    fn checked_extra(
+        &self,
+        extra: Option<String>,
+    ) -> Result<Option<Map<String, Value>>, ReportError> {
+        let Some(text) = extra else {
+            return Ok(self.with_trial(None));
+        };
+        if text.len() > MAX_EXTRA_BYTES {
+            let length = text.len();
+            let message = format!("must have at most {MAX_EXTRA_BYTES} bytes, but it has {length}");
+            return Err(invalid("extra", message));
+        }
+        match serde_json::from_str(&text) {
+            Ok(extra) => Ok(self.with_trial(Some(extra))),
+            Err(error) => {
+                let message = format!("must be a JSON object, but it is not: {error}");
+                Err(invalid("extra", message))
+            }
+        }
+    }
+
+    /// Everything that a trial reports says which trial it was.
+    fn with_trial(&self, extra: Option<Map<String, Value>>) -> Option<Map<String, Value>> {
+        let Some(trial) = &self.facts.trial else {
+            return extra;
+        };
+        let mut extra = extra.unwrap_or_default();
+        extra.insert("trial_id".to_owned(), trial.clone().into());
+        Some(extra)
+    }
+
+    async fn hand_over(&mut self, report: Report) -> Reported {
+        match self.services.report(report).await {
+            Ok(()) => Ok(Ok(())),
+            Err(refused) => refusal(refused),
+        }
+    }
+
+    /// Tells the plugin, and makes the task fail when it returns.
+    fn quota_exceeded(&mut self, kind: &str, limit: &str) -> ReportError {
+        self.quota_exceeded
+            .get_or_insert_with(|| format!("the plugin's quota of {kind} is used up: {limit}"));
+        ReportError::QuotaExceeded(kind.to_owned())
+    }
+}
+
+/// A measurement and whether its curve counts it.
+enum Place {
+    At(Point),
+    Next(Point),
+}
+
+fn refusal(refused: Refused) -> Reported {
+    match refused {
+        Refused::Stopped => Ok(Err(ReportError::Stopped)),
+        Refused::Failed(reason) => Err(wasmtime::Error::new(not_stored(&reason))),
+    }
+}
+
+fn invalid(argument: &str, message: String) -> ReportError {
+    ReportError::InvalidArgument((argument.to_owned(), message))
+}
+
+fn check_name(argument: &str, name: &str) -> Result<(), ReportError> {
+    if is_series_name(name) {
+        return Ok(());
+    }
+    let message = "must have 1 to 200 bytes and no control characters".to_owned();
+    Err(invalid(argument, message))
+}
+
+/// The media type and file suffix of an image, by its first bytes.
+fn image_type(image: &[u8]) -> Result<(&'static str, &'static str), ReportError> {
+    if image.len() > MAX_IMAGE_BYTES {
+        let length = image.len();
+        let message = format!("must have at most {MAX_IMAGE_BYTES} bytes, but it has {length}");
+        return Err(invalid("image", message));
+    }
+    if image.starts_with(b"\x89PNG\r\n\x1a\n") {
+        Ok(("image/png", "png"))
+    } else if image.starts_with(&[0xff, 0xd8, 0xff]) {
+        Ok(("image/jpeg", "jpg"))
+    } else {
+        let message = "must be a PNG or a JPEG file".to_owned();
+        Err(invalid("image", message))
+    }
+}

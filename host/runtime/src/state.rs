@@ -1,0 +1,219 @@
+//! What the host knows of one run while its plugin is called.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use trainshed_core::dataset::FileEntry;
+use trainshed_core::limits::Limits;
+use trainshed_core::report::Report;
+use trainshed_core::{Digest, TaskId, Timestamp};
+use trainshed_tensor::{Budget, Context, ProgramError};
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+use crate::imports::compute::LiveInstructions;
+use crate::job::{CommittedVersion, Job, Refused, Services};
+use crate::limits::{Limiter, Quota};
+use crate::wasi::{self, Console, Scratch};
+use crate::watch::Watch;
+
+/// Most handles that a plugin may hold: tensors, files, streams, programs.
+pub(crate) const MAX_HANDLES: usize = 100_000;
+
+/// The host's side of one run.
+pub(crate) struct TaskState {
+    pub(crate) table: ResourceTable,
+    pub(crate) wasi: WasiCtx,
+    pub(crate) limiter: Limiter,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) services: Arc<dyn Services>,
+    pub(crate) console: Console,
+    pub(crate) scratch: Scratch,
+    /// Memory, threads and the stop flag of tensor programs.
+    pub(crate) tensors: Context,
+    pub(crate) live_instructions: LiveInstructions,
+    pub(crate) facts: Facts,
+    pub(crate) points: Quota,
+    pub(crate) media: Quota,
+    pub(crate) output: Quota,
+    /// The points that each curve has had without an iteration of their own; by title and series.
+    pub(crate) curves: HashMap<(String, String), u64>,
+    /// How far each phase has come, in thousandths.
+    pub(crate) progress: BTreeMap<String, u64>,
+    pub(crate) saved_models: HashSet<String>,
+    /// How often a model was saved, so that no file is written twice.
+    pub(crate) saves: u64,
+    pub(crate) committed: bool,
+    /// Why the task fails when its plugin returns: the first quota that it used up.
+    pub(crate) quota_exceeded: Option<String>,
+}
+
+/// What the plugin can ask about its run.
+pub(crate) struct Facts {
+    pub(crate) task: TaskId,
+    pub(crate) trial: Option<String>,
+    pub(crate) seed: u64,
+    /// The action's whole `params` object, as JSON.
+    pub(crate) params: String,
+    /// Where files wait for their upload.
+    pub(crate) outgoing: PathBuf,
+}
+
+/// An error of the host that ends the run; the text is the task's status reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Fatal(pub(crate) String);
+
+impl TaskState {
+    /// The state of a run of `job`. Makes the folders of the run.
+    ///
+    /// # Errors
+    /// One sentence when the folders cannot be made or opened.
+    pub(crate) fn for_task(
+        job: &Job,
+        services: Arc<dyn Services>,
+        watch: Arc<Watch>,
+    ) -> Result<Self, String> {
+        let scratch_dir = job.work_dir.join("scratch");
+        let outgoing = job.work_dir.join("outgoing");
+        for folder in [&scratch_dir, &outgoing] {
+            std::fs::create_dir_all(folder)
+                .map_err(|error| format!("the host cannot make the task's folder: {error}"))?;
+        }
+        let facts = Facts {
+            task: job.task.clone(),
+            trial: job.trial.clone(),
+            seed: job.seed,
+            params: Value::Object(job.params.clone()).to_string(),
+            outgoing,
+        };
+        let console = Console::new(job.limits.log_bytes, Arc::clone(&services));
+        let wasi = wasi::for_task(job, &scratch_dir, &console)
+            .map_err(|error| format!("the host cannot open the task's folders: {error:#}"))?;
+        let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);
+        let tensors = tensor_context(&job.limits, &watch)
+            .map_err(|error| format!("the host cannot start the task: {error}"))?;
+        Ok(Self::new(
+            &job.limits,
+            facts,
+            services,
+            console,
+            wasi,
+            scratch,
+            tensors,
+            watch,
+        ))
+    }
+
+    /// The state outside any task: nothing is granted, and what is reported is dropped.
+    ///
+    /// # Errors
+    /// One sentence when the host has no threads to give.
+    pub(crate) fn for_describe(limits: &Limits, watch: Arc<Watch>) -> Result<Self, String> {
+        let services: Arc<dyn Services> = Arc::new(NoTask);
+        let console = Console::new(limits.log_bytes, Arc::clone(&services));
+        let wasi = wasi::for_describe(&console);
+        let facts = Facts {
+            task: TaskId::from_u128(0),
+            trial: None,
+            seed: 0,
+            params: "{}".to_owned(),
+            outgoing: PathBuf::new(),
+        };
+        let scratch = Scratch::new(PathBuf::new(), 0);
+        let tensors = tensor_context(limits, &watch).map_err(|error| error.to_string())?;
+        Ok(Self::new(
+            limits, facts, services, console, wasi, scratch, tensors, watch,
+        ))
+    }
+
+    fn new(
+        limits: &Limits,
+        facts: Facts,
+        services: Arc<dyn Services>,
+        console: Console,
+        wasi: WasiCtx,
+        scratch: Scratch,
+        tensors: Context,
+        watch: Arc<Watch>,
+    ) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
+        Self {
+            table,
+            wasi,
+            limiter: Limiter::new(limits),
+            tensors,
+            live_instructions: LiveInstructions::default(),
+            watch,
+            services,
+            console,
+            scratch,
+            facts,
+            points: Quota::new(limits.points),
+            media: Quota::new(limits.media_bytes),
+            output: Quota::new(limits.output_bytes),
+            curves: HashMap::new(),
+            progress: BTreeMap::new(),
+            saved_models: HashSet::new(),
+            saves: 0,
+            committed: false,
+            quota_exceeded: None,
+        }
+    }
+}
+
+fn tensor_context(limits: &Limits, watch: &Watch) -> Result<Context, ProgramError> {
+    let threads = usize::try_from(limits.threads).unwrap_or(usize::MAX);
+    let budget = Budget::new(limits.tensor_bytes);
+    Context::new(budget, threads, watch.interrupt_flag())
+}
+
+impl WasiView for TaskState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The time of a report.
+pub(crate) fn now() -> Timestamp {
+    // A clock before 1970 is taken for 1970: reports matter more than their time.
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// What a plugin that describes itself talks to.
+struct NoTask;
+
+#[async_trait]
+impl Services for NoTask {
+    async fn report(&self, _report: Report) -> Result<(), Refused> {
+        Ok(())
+    }
+
+    async fn upload(
+        &self,
+        _file: &std::path::Path,
+        _digest: Digest,
+        _size_bytes: u64,
+    ) -> Result<(), Refused> {
+        Err(Refused::Stopped)
+    }
+
+    async fn commit_version(
+        &self,
+        _files: Vec<FileEntry>,
+        _description: String,
+    ) -> Result<CommittedVersion, Refused> {
+        Err(Refused::Stopped)
+    }
+}

@@ -1,0 +1,201 @@
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+
+use super::*;
+
+const NEVER: AtomicBool = AtomicBool::new(false);
+
+fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+    folder
+}
+
+#[track_caller]
+fn check_survey(files: &[(&str, &[u8])], expected: Expect) {
+    let folder = folder_with(files);
+    let text = match survey(folder.path(), &NEVER) {
+        Ok(tables) => tables
+            .iter()
+            .map(|table| format!("{} {} {:?}\n", table.path, table.rows, table.columns))
+            .collect(),
+        Err(error) => format!("{error:?}\n"),
+    };
+    expected.assert_eq(&text);
+}
+
+#[track_caller]
+fn check_load(content: &str, columns: &[&str], dtype: DType, expected: Expect) {
+    let folder = folder_with(&[("t.csv", content.as_bytes())]);
+    let table = &survey(folder.path(), &NEVER).unwrap()[0];
+    let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let budget = Budget::new(1000);
+    let loaded = load(folder.path(), table, &columns, dtype, &budget, &NEVER);
+    let text = match loaded {
+        Ok(tensor) => format!("{:?} {:?}", tensor.shape(), tensor.bytes()),
+        Err(error) => format!("{error:?}"),
+    };
+    expected.assert_eq(&text);
+}
+
+#[test]
+fn columns_take_the_least_kind_that_holds_every_value() {
+    check_survey(
+        &[
+            ("b/t.csv", b"a,b,c,d\n1,2,x,\n-3, 2.5 ,1,9\n"),
+            ("a.CSV", b"\xef\xbb\xbfonly\n"),
+            ("not-a-table.txt", b"\xff"),
+        ],
+        expect![[r#"
+            a.CSV 0 [("only", Integer)]
+            b/t.csv 2 [("a", Integer), ("b", Number), ("c", Text), ("d", Text)]
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", b"a,b,c\n9223372036854775808,nan,1e999\n")],
+        expect![[r#"
+            t.csv 1 [("a", Number), ("b", Text), ("c", Text)]
+        "#]],
+    );
+}
+
+#[test]
+fn hostile_files_are_errors_that_name_file_and_row() {
+    check_survey(
+        &[("t.csv", b"")],
+        expect![[r#"
+            Unreadable("`t.csv`: the file is empty: it needs a header")
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", b"a,b\n1,2\n3\n")],
+        expect![[r#"
+            Unreadable("`t.csv`: row 2 has 1 values, but the header has 2")
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", b"a,a\n")],
+        expect![[r#"
+            Unreadable("`t.csv`: the column `a` is there twice")
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", b"a,\xff\n")],
+        expect![[r#"
+            Unreadable("`t.csv`: the name of column 2 is not UTF-8")
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", &[b'x'; MAX_RECORD_BYTES + (1 << 20)])],
+        expect![[r#"
+            Unreadable("`t.csv`: row 1: a record is longer than 16777216 bytes")
+        "#]],
+    );
+    check_survey(
+        &[("t.csv", &[b','; 1_000_000])],
+        expect![[r#"
+            Unreadable("`t.csv`: it has 1000001 columns, but it may have at most 100000")
+        "#]],
+    );
+}
+
+#[test]
+fn a_link_out_of_the_data_set_is_no_table() {
+    let outside = folder_with(&[("secret.csv", b"a\n1\n")]);
+    let folder = folder_with(&[("t.csv", b"a\n")]);
+    let link = folder.path().join("link.csv");
+    std::os::unix::fs::symlink(outside.path().join("secret.csv"), link).unwrap();
+    let tables = survey(folder.path(), &NEVER).unwrap();
+    assert_eq!(tables.len(), 1);
+}
+
+#[test]
+fn columns_are_loaded_in_the_order_that_was_asked_for() {
+    let content = "a,b,c\n1,2.0,x\n3,4,y\n";
+    check_load(
+        content,
+        &["b", "a"],
+        DType::U8,
+        expect![[r#"[2, 2] [2, 1, 4, 3]"#]],
+    );
+    check_load(content, &[], DType::F32, expect![[r#"[2, 0] []"#]]);
+    check_load(
+        "a\n0\n1\n",
+        &["a"],
+        DType::Bool,
+        expect![[r#"[2, 1] [0, 1]"#]],
+    );
+    check_load(
+        "a\n0.1\n",
+        &["a"],
+        DType::F32,
+        expect![[r#"[1, 1] [205, 204, 204, 61]"#]],
+    );
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_an_error_that_names_its_place() {
+    check_load(
+        "a\n1\n256\n",
+        &["a"],
+        DType::U8,
+        expect![[r#"Unreadable("`t.csv`: row 2, column `a`: `256` is not a value of type u8")"#]],
+    );
+    check_load(
+        "a\n1.5\n",
+        &["a"],
+        DType::I64,
+        expect![[r#"Unreadable("`t.csv`: row 1, column `a`: `1.5` is not a value of type i64")"#]],
+    );
+    check_load(
+        "a\n1e39\n",
+        &["a"],
+        DType::F32,
+        expect![[r#"Unreadable("`t.csv`: row 1, column `a`: `1e39` is not a value of type f32")"#]],
+    );
+    check_load(
+        "a\n1\n",
+        &["b"],
+        DType::F32,
+        expect![[r#"UnknownColumn("b")"#]],
+    );
+}
+
+#[test]
+fn a_tensor_beyond_the_budget_is_refused_before_the_file_is_read() {
+    let content = format!("a\n{}", "1\n".repeat(300));
+    check_load(
+        &content,
+        &["a"],
+        DType::F32,
+        expect![[r#"OutOfMemory { needed: 1200, allowed: 1000 }"#]],
+    );
+}
+
+#[test]
+fn reading_ends_when_the_task_is_stopped() {
+    let folder = folder_with(&[("t.csv", b"a\n1\n")]);
+    let error = survey(folder.path(), &AtomicBool::new(true)).unwrap_err();
+    let expected = "`t.csv`: the task was stopped while it was read";
+    assert_eq!(error, TableError::Unreadable(expected.to_owned()));
+}
+
+proptest! {
+    #[test]
+    fn no_file_makes_the_reader_panic(content in prop::collection::vec(
+        prop_oneof![Just(b','), Just(b'\n'), Just(b'"'), Just(b'1'), any::<u8>()], 0..200,
+    )) {
+        let folder = folder_with(&[("t.csv", &content)]);
+        if let Ok(tables) = survey(folder.path(), &NEVER) {
+            let columns: Vec<String> =
+                tables[0].columns.iter().map(|(name, _)| name.clone()).collect();
+            let budget = Budget::new(1 << 20);
+            // An error is as good as a tensor here.
+            let _ = load(folder.path(), &tables[0], &columns, DType::F32, &budget, &NEVER);
+        }
+    }
+}

@@ -1,0 +1,72 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::cpu::Workers;
+use crate::{Budget, ProgramError};
+
+/// The most threads of one task.
+const MOST_THREADS: usize = 256;
+
+/// What one task may use: memory, threads, and time until it is stopped.
+///
+/// Clones share all three.
+#[derive(Clone)]
+pub struct Context {
+    budget: Budget,
+    pool: Option<Arc<rayon::ThreadPool>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Context {
+    /// Starts the threads of a task: none but the caller's when `threads` is 1 or 0.
+    ///
+    /// When `stop` becomes true, runs end with [`ProgramError::Stopped`].
+    ///
+    /// # Errors
+    /// [`ProgramError::Argument`] when there are too many threads or the machine does not
+    /// give them.
+    pub fn new(
+        budget: Budget,
+        threads: usize,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Self, ProgramError> {
+        if threads > MOST_THREADS {
+            return Err(ProgramError::Argument(format!(
+                "{threads} threads are wanted, but a task may have at most {MOST_THREADS}"
+            )));
+        }
+        let pool = if threads <= 1 {
+            None
+        } else {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .thread_name(|index| format!("tensor-{index}"))
+                .build()
+                .map_err(|error| {
+                    ProgramError::Argument(format!("{threads} threads cannot be started: {error}"))
+                })?;
+            Some(Arc::new(pool))
+        };
+        Ok(Self { budget, pool, stop })
+    }
+
+    /// The account that sessions and their outputs are charged to.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Whether the task was stopped.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Threads for kernels that the stop flag may end.
+    pub(crate) fn workers(&self) -> Workers<'_> {
+        Workers::new(self.pool.as_deref(), Some(&self.stop))
+    }
+
+    /// Threads for kernels that must run to their end.
+    pub(crate) fn committing_workers(&self) -> Workers<'_> {
+        Workers::new(self.pool.as_deref(), None)
+    }
+}

@@ -1,0 +1,248 @@
+//! General matrix products on the `gemm` crate, which chooses its kernels by the machine.
+
+use super::workers::Workers;
+use crate::ir::DotAxes;
+use crate::shape::{Dims, TensorType};
+
+/// Products of `m x k` and `k x n` matrices over a batch, with any strides.
+#[derive(Debug)]
+pub(crate) struct Dot {
+    m: usize,
+    n: usize,
+    k: usize,
+    /// Steps in elements: left rows and columns, right rows and columns.
+    lhs_m: usize,
+    lhs_k: usize,
+    rhs_k: usize,
+    rhs_n: usize,
+    /// The batch dimensions, and the operands' steps along them.
+    batch: Dims,
+    lhs_batch: Dims,
+    rhs_batch: Dims,
+    /// Result rows and columns per block. Blocks are cut by shape alone, and each is
+    /// computed by one thread, so the bits do not depend on the number of threads.
+    block_m: usize,
+    block_n: usize,
+}
+
+/// Multiplications that make a block worth handing to a thread.
+const WORK_PER_BLOCK: usize = 1 << 21;
+
+/// Rows and columns of a block are multiples of it: a few registers of any machine.
+const GRAIN: usize = 96;
+
+/// Multiplications after which the stop flag is looked at.
+const MOST_WORK_PER_BLOCK: usize = 1 << 31;
+
+impl Dot {
+    /// Plans a product of operands with these strides; `None` when axes of an operand
+    /// that make one matrix dimension are not one step apart, so that it must be copied
+    /// into another order first.
+    pub(crate) fn new(
+        axes: &DotAxes,
+        (lhs, lhs_strides): (&TensorType, &Dims),
+        (rhs, rhs_strides): (&TensorType, &Dims),
+    ) -> (Option<Self>, bool, bool) {
+        let lhs_free = axes.lhs_free(lhs.shape.len());
+        let rhs_free = axes.rhs_free(rhs.shape.len());
+        let left = (
+            merged(lhs, lhs_strides, &lhs_free),
+            merged(lhs, lhs_strides, &axes.lhs_contract),
+        );
+        let right = (
+            merged(rhs, rhs_strides, &axes.rhs_contract),
+            merged(rhs, rhs_strides, &rhs_free),
+        );
+        let (left_fits, right_fits) = (
+            left.0.is_some() && left.1.is_some(),
+            right.0.is_some() && right.1.is_some(),
+        );
+        let ((Some((m, lhs_m)), Some((k, lhs_k))), (Some((_, rhs_k)), Some((n, rhs_n)))) =
+            (left, right)
+        else {
+            return (None, left_fits, right_fits);
+        };
+        let pick =
+            |from: &[usize], axes: &[usize]| Dims::collect(axes.iter().map(|&axis| from[axis]));
+        let (block_m, block_n) = blocks(m, n, k);
+        let dot = Self {
+            m,
+            n,
+            k,
+            lhs_m,
+            lhs_k,
+            rhs_k,
+            rhs_n,
+            batch: pick(&lhs.shape, &axes.lhs_batch),
+            lhs_batch: pick(lhs_strides, &axes.lhs_batch),
+            rhs_batch: pick(rhs_strides, &axes.rhs_batch),
+            block_m,
+            block_n,
+        };
+        (Some(dot), true, true)
+    }
+
+    /// Floating-point operations of one run.
+    pub(crate) fn flops(&self) -> u64 {
+        [self.m, self.n, self.k, self.batch.product()]
+            .iter()
+            .fold(2, |flops: u64, &size| flops.saturating_mul(size as u64))
+    }
+
+    pub(super) fn run(&self, lhs: &[u8], rhs: &[u8], output: &mut [u8], workers: &Workers<'_>) {
+        let lhs: &[f32] = bytemuck::cast_slice(lhs);
+        let rhs: &[f32] = bytemuck::cast_slice(rhs);
+        let output: &mut [f32] = bytemuck::cast_slice_mut(output);
+        if output.is_empty() {
+            return;
+        }
+        if self.k == 0 {
+            output.fill(0.0);
+            return;
+        }
+        let rows = self.m.div_ceil(self.block_m);
+        let columns = self.n.div_ceil(self.block_n);
+        let matrices = Matrices::new(lhs, rhs, output);
+        workers.each(self.batch.product() * rows * columns, |piece| {
+            let (matrix, block) = (piece / (rows * columns), piece % (rows * columns));
+            let (row, column) = (block / columns, block % columns);
+            self.block(&matrices, matrix, row * self.block_m, column * self.block_n);
+        });
+    }
+
+    /// Computes the block of one matrix whose first element is at `row` and `column`.
+    #[inline]
+    fn block(&self, matrices: &Matrices<'_>, matrix: usize, row: usize, column: usize) {
+        let (mut lhs, mut rhs) = (row * self.lhs_m, column * self.rhs_n);
+        let mut index = matrix;
+        for axis in (0..self.batch.len()).rev() {
+            let step = index % self.batch[axis];
+            lhs += step * self.lhs_batch[axis];
+            rhs += step * self.rhs_batch[axis];
+            index /= self.batch[axis];
+        }
+        let m = self.block_m.min(self.m - row);
+        let n = self.block_n.min(self.n - column);
+        matrices.multiply(
+            [m, n, self.k],
+            (lhs, [self.lhs_m, self.lhs_k]),
+            (rhs, [self.rhs_k, self.rhs_n]),
+            ((matrix * self.m + row) * self.n + column, [self.n, 1]),
+        );
+    }
+}
+
+/// Size and stride of several axes taken as one; `None` when they are not one step apart.
+fn merged(ty: &TensorType, strides: &[usize], axes: &[usize]) -> Option<(usize, usize)> {
+    let mut merged: Option<(usize, usize)> = None;
+    for &axis in axes.iter().rev() {
+        let (size, stride) = (ty.shape[axis], strides[axis]);
+        merged = match merged {
+            _ if size == 1 => merged,
+            None => Some((size, stride)),
+            Some((total, step)) if stride == step.saturating_mul(total) => {
+                Some((total.saturating_mul(size), step))
+            }
+            // Nothing is read of an empty operand.
+            Some((total, step)) if ty.elements() == 0 => Some((total.saturating_mul(size), step)),
+            Some(_) => return None,
+        };
+    }
+    Some(merged.unwrap_or((1, 1)))
+}
+
+/// Cuts an `m x n` result into blocks of about [`WORK_PER_BLOCK`] multiplications.
+fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
+    let work = |m: usize, n: usize| m.saturating_mul(n).saturating_mul(k);
+    let (mut block_m, mut block_n) = (m.max(1), n.max(1));
+    // Halving the longer side keeps blocks square, where packing costs least.
+    while work(block_m, block_n) > 2 * WORK_PER_BLOCK && block_m.max(block_n) > 2 * GRAIN {
+        let pieces = m.div_ceil(block_m) * n.div_ceil(block_n);
+        if pieces >= MOST_PIECES && work(block_m, block_n) <= MOST_WORK_PER_BLOCK {
+            break;
+        }
+        if block_m >= block_n {
+            block_m = block_m.div_ceil(2).next_multiple_of(GRAIN);
+        } else {
+            block_n = block_n.div_ceil(2).next_multiple_of(GRAIN);
+        }
+    }
+    (block_m, block_n)
+}
+
+/// Enough blocks for the threads of one task.
+const MOST_PIECES: usize = 64;
+
+/// The three operands of a product, for threads that each write another block.
+struct Matrices<'a> {
+    lhs: &'a [f32],
+    rhs: &'a [f32],
+    output: *mut f32,
+    output_length: usize,
+    _output: std::marker::PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: `multiply` writes through the pointer only, and blocks do not overlap.
+#[expect(
+    unsafe_code,
+    reason = "blocks of one result are written by several threads"
+)]
+unsafe impl Sync for Matrices<'_> {}
+
+impl<'a> Matrices<'a> {
+    fn new(lhs: &'a [f32], rhs: &'a [f32], output: &'a mut [f32]) -> Self {
+        Self {
+            lhs,
+            rhs,
+            output_length: output.len(),
+            output: output.as_mut_ptr(),
+            _output: std::marker::PhantomData,
+        }
+    }
+
+    /// Multiplies the matrices at these offsets, with these strides of rows and columns.
+    ///
+    /// # Panics
+    /// When a matrix reaches beyond its operand.
+    #[expect(unsafe_code, reason = "the gemm crate works on raw pointers")]
+    #[inline]
+    fn multiply(
+        &self,
+        [m, n, k]: [usize; 3],
+        (lhs, lhs_strides): (usize, [usize; 2]),
+        (rhs, rhs_strides): (usize, [usize; 2]),
+        (output, output_strides): (usize, [usize; 2]),
+    ) {
+        let reach = |first: usize, [rows, columns]: [usize; 2], strides: [usize; 2]| {
+            first + (rows - 1) * strides[0] + (columns - 1) * strides[1]
+        };
+        assert!(reach(lhs, [m, k], lhs_strides) < self.lhs.len());
+        assert!(reach(rhs, [k, n], rhs_strides) < self.rhs.len());
+        assert!(reach(output, [m, n], output_strides) < self.output_length);
+        // SAFETY: every element that is read or written is inside its operand, as just
+        // checked; blocks of the output that run at the same time do not overlap.
+        unsafe {
+            gemm::gemm(
+                m,
+                n,
+                k,
+                self.output.add(output),
+                output_strides[1].cast_signed(),
+                output_strides[0].cast_signed(),
+                false,
+                self.lhs.as_ptr().add(lhs),
+                lhs_strides[1].cast_signed(),
+                lhs_strides[0].cast_signed(),
+                self.rhs.as_ptr().add(rhs),
+                rhs_strides[1].cast_signed(),
+                rhs_strides[0].cast_signed(),
+                0.0,
+                1.0,
+                false,
+                false,
+                false,
+                gemm::Parallelism::None,
+            );
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Fused elementwise kernels: one pass over the elements for a whole group of operations.
+//!
+//! The elements are cut into tiles. For each tile the kernel's code runs once, operation
+//! by operation; intermediate values live in slots of one tile each and never reach
+//! memory. Results are stored at the end of a tile, so a result may take the place of an
+//! operand that is read element by element.
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use bytemuck::Pod;
+
+use super::memory::{Memory, ValueId};
+use super::tile::{self, TileOp};
+use super::workers::Workers;
+use crate::DType;
+use crate::ir::Literal;
+use crate::shape::{Dims, MAX_RANK};
+use crate::tensor::Line;
+
+/// Elements of a tile: 2 KiB of `f32`, so that about 20 slots fit the L1 cache.
+pub(crate) const TILE: usize = 512;
+
+/// Lines of a slot: a tile of the widest type.
+const SLOT_LINES: usize = TILE * 8 / Line::BYTES;
+
+/// Tiles per piece of work that threads share out; large enough to be worth handing over.
+const TILES_PER_PIECE: usize = 32;
+
+/// A group of elementwise operations over one shape.
+#[derive(Debug)]
+pub(crate) struct Fused {
+    /// Elements of the shape.
+    pub(crate) elements: usize,
+    /// The shape as far as strided loads need it: neighbouring dimensions are merged.
+    pub(crate) extent: Dims,
+    pub(crate) loads: Vec<Load>,
+    pub(crate) scalars: Vec<Scalar>,
+    pub(crate) code: Vec<Instruction>,
+    pub(crate) stores: Vec<Store>,
+    pub(crate) slots: usize,
+}
+
+/// An operand in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    pub(crate) value: ValueId,
+    pub(crate) dtype: DType,
+    /// Steps in elements per dimension of `extent`; none when elements follow each other
+    /// as in the result.
+    pub(crate) strides: Option<Dims>,
+}
+
+/// A slot that holds one element everywhere, during the whole kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scalar {
+    pub(crate) slot: usize,
+    pub(crate) source: ScalarSource,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScalarSource {
+    Literal(Literal),
+    /// The first element of a value.
+    Value(ValueId, DType),
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Instruction {
+    /// Collects a strided operand.
+    Gather { load: usize, slot: usize },
+    /// Indexes along an axis of `size` steps of `inner` elements.
+    Iota {
+        dtype: DType,
+        inner: usize,
+        size: usize,
+        slot: usize,
+    },
+    Apply {
+        op: TileOp,
+        from: DType,
+        to: DType,
+        operands: [Operand; 3],
+        slot: usize,
+    },
+}
+
+/// Where an operation finds a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operand {
+    None,
+    Slot(usize),
+    /// The elements of a load without strides.
+    Load(usize),
+}
+
+/// A result in memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Store {
+    pub(crate) value: ValueId,
+    pub(crate) dtype: DType,
+    /// The slot that holds it at the end of each tile.
+    pub(crate) from: usize,
+}
+
+/// One tile of any type. Empty while an instruction writes to it.
+type Slot = Vec<Line>;
+
+thread_local! {
+    /// The slots of the kernel that runs on this thread. They stay for the next kernel;
+    /// a group's size limit bounds how many there are.
+    static SLOTS: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Fused {
+    /// Runs the kernel.
+    ///
+    /// # Safety
+    /// No other kernel may write to the loaded values or touch the stored ones meanwhile.
+    /// A stored value may share its bytes only with a loaded value that has no strides.
+    #[expect(unsafe_code, reason = "the planner answers for who uses which bytes")]
+    pub(crate) unsafe fn run(&self, memory: Memory<'_>, workers: &Workers<'_>) {
+        let tiles = self.elements.div_ceil(TILE);
+        let pieces = tiles.div_ceil(TILES_PER_PIECE);
+        workers.each(pieces, |piece| {
+            let first = piece * TILES_PER_PIECE;
+            let last = (first + TILES_PER_PIECE).min(tiles);
+            SLOTS.with_borrow_mut(|slots| {
+                if slots.len() < self.slots {
+                    slots.resize_with(self.slots, || vec![Line::ZERO; SLOT_LINES]);
+                }
+                pulp::Arch::new().dispatch(Tiles {
+                    kernel: self,
+                    memory,
+                    slots,
+                    tiles: first..last,
+                });
+            });
+        });
+    }
+}
+
+/// Some tiles of a kernel, as work for the instruction set that the machine has. Only
+/// [`Fused::run`] makes one, so its caller's promise holds for the memory.
+struct Tiles<'a> {
+    kernel: &'a Fused,
+    memory: Memory<'a>,
+    slots: &'a mut [Slot],
+    tiles: Range<usize>,
+}
+
+impl pulp::NullaryFnOnce for Tiles<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads and writes the run's buffers")]
+    fn call(self) {
+        let Self {
+            kernel,
+            memory,
+            slots,
+            tiles,
+        } = self;
+        let longest = kernel.elements.min(TILE);
+        for scalar in &kernel.scalars {
+            let literal = match scalar.source {
+                ScalarSource::Literal(literal) => literal,
+                ScalarSource::Value(value, dtype) => {
+                    // SAFETY: the caller's promise; the copy ends the borrow.
+                    let element = unsafe { memory.read(value, 0..dtype.size()) };
+                    Literal::new(dtype, element)
+                }
+            };
+            fill(&literal, longest, &mut slots[scalar.slot]);
+        }
+        for tile in tiles {
+            let start = tile * TILE;
+            let count = (kernel.elements - start).min(TILE);
+            for instruction in &kernel.code {
+                step(kernel, instruction, memory, slots, start, count);
+            }
+            for store in &kernel.stores {
+                let size = store.dtype.size();
+                let range = start * size..(start + count) * size;
+                let bytes = &bytemuck::cast_slice(&slots[store.from])[..count * size];
+                // SAFETY: the caller's promise; no other slice of the buffer lives here.
+                unsafe { memory.write(store.value, range) }.copy_from_slice(bytes);
+            }
+        }
+    }
+}
+
+/// Runs one instruction for `count` elements from `start`. Stores follow all instructions
+/// of a tile, so nothing writes while operands are read.
+#[inline(always)]
+#[expect(unsafe_code, reason = "reads the run's buffers")]
+fn step(
+    kernel: &Fused,
+    instruction: &Instruction,
+    memory: Memory<'_>,
+    slots: &mut [Slot],
+    start: usize,
+    count: usize,
+) {
+    match *instruction {
+        Instruction::Gather { load, slot } => {
+            let load = &kernel.loads[load];
+            // SAFETY: the promise to `Fused::run`.
+            let source = unsafe { memory.read_all(load.value) };
+            let out = bytemuck::cast_slice_mut(&mut slots[slot]);
+            let strides = load.strides.unwrap_or_default();
+            let walk = Walk::new(&kernel.extent, &strides, start, count);
+            match load.dtype.size() {
+                1 => gather::<u8>(source, walk, out),
+                4 => gather::<u32>(source, walk, out),
+                _ => gather::<u64>(source, walk, out),
+            }
+        }
+        Instruction::Iota {
+            dtype,
+            inner,
+            size,
+            slot,
+        } => {
+            let out = &mut bytemuck::cast_slice_mut(&mut slots[slot])[..count * dtype.size()];
+            tile::iota(dtype, start, inner, size, out);
+        }
+        Instruction::Apply {
+            op,
+            from,
+            to,
+            operands,
+            slot,
+        } => {
+            // The slot is taken out, so that others can be read while it is written.
+            let mut out = std::mem::take(&mut slots[slot]);
+            let tiles = [
+                tile_of(kernel, operands[0], memory, slots, start, count),
+                tile_of(kernel, operands[1], memory, slots, start, count),
+                tile_of(kernel, operands[2], memory, slots, start, count),
+            ];
+            let out_bytes = &mut bytemuck::cast_slice_mut(&mut out)[..count * to.size()];
+            tile::apply(op, from, to, tiles, out_bytes);
+            slots[slot] = out;
+        }
+    }
+}
+
+/// The elements of an operand from `start`; a slot holds them at its beginning.
+#[inline(always)]
+#[expect(unsafe_code, reason = "reads the run's buffers")]
+fn tile_of<'a>(
+    kernel: &Fused,
+    operand: Operand,
+    memory: Memory<'a>,
+    slots: &'a [Slot],
+    start: usize,
+    count: usize,
+) -> &'a [u8] {
+    match operand {
+        Operand::None => &[],
+        Operand::Slot(slot) => bytemuck::cast_slice(&slots[slot]),
+        Operand::Load(load) => {
+            let load = &kernel.loads[load];
+            let size = load.dtype.size();
+            // SAFETY: the promise to `Fused::run`; nothing is stored while this is read.
+            unsafe { memory.read(load.value, start * size..(start + count) * size) }
+        }
+    }
+}
+
+/// Repeats one element.
+fn fill(literal: &Literal, count: usize, slot: &mut Slot) {
+    match literal.dtype.size() {
+        1 => bytemuck::cast_slice_mut::<Line, u8>(slot)[..count].fill(literal.bytes[0]),
+        4 => {
+            let element = bytemuck::pod_read_unaligned(&literal.bytes[..4]);
+            bytemuck::cast_slice_mut::<Line, u32>(slot)[..count].fill(element);
+        }
+        _ => {
+            let element = bytemuck::pod_read_unaligned(&literal.bytes);
+            bytemuck::cast_slice_mut::<Line, u64>(slot)[..count].fill(element);
+        }
+    }
+}
+
+/// A range of an array's elements in row-major order, seen through strides.
+struct Walk {
+    outer: usize,
+    index: [usize; MAX_RANK],
+    extent: [usize; MAX_RANK],
+    strides: [usize; MAX_RANK],
+    /// Position in the innermost dimension.
+    column: usize,
+    columns: usize,
+    column_stride: usize,
+    /// Offset of the row's first element.
+    offset: usize,
+    count: usize,
+}
+
+impl Walk {
+    #[inline(always)]
+    fn new(extent: &Dims, strides: &Dims, start: usize, count: usize) -> Self {
+        let outer = extent.len().saturating_sub(1);
+        let columns = extent.last().copied().unwrap_or(1);
+        let mut walk = Self {
+            outer,
+            index: [0; MAX_RANK],
+            extent: [1; MAX_RANK],
+            strides: [0; MAX_RANK],
+            column: start % columns,
+            columns,
+            column_stride: strides.last().copied().unwrap_or(0),
+            offset: 0,
+            count,
+        };
+        let mut row = start / columns;
+        for axis in (0..outer).rev() {
+            walk.extent[axis] = extent[axis];
+            walk.strides[axis] = strides[axis];
+            walk.index[axis] = row % extent[axis];
+            walk.offset += walk.index[axis] * strides[axis];
+            row /= extent[axis];
+        }
+        walk
+    }
+
+    /// Moves to the start of the next row.
+    #[inline(always)]
+    fn next_row(&mut self) {
+        self.column = 0;
+        for axis in (0..self.outer).rev() {
+            self.index[axis] += 1;
+            self.offset += self.strides[axis];
+            if self.index[axis] < self.extent[axis] {
+                return;
+            }
+            self.offset -= self.index[axis] * self.strides[axis];
+            self.index[axis] = 0;
+        }
+    }
+}
+
+#[inline(always)]
+fn gather<T: Pod>(source: &[u8], mut walk: Walk, out: &mut [u8]) {
+    let source: &[T] = bytemuck::cast_slice(source);
+    let mut out = &mut bytemuck::cast_slice_mut::<u8, T>(out)[..walk.count];
+    while !out.is_empty() {
+        let length = (walk.columns - walk.column).min(out.len());
+        let (row, rest) = out.split_at_mut(length);
+        let first = walk.offset + walk.column * walk.column_stride;
+        match walk.column_stride {
+            0 => row.fill(source[first]),
+            1 => row.copy_from_slice(&source[first..first + length]),
+            stride => {
+                for (element, from) in row.iter_mut().zip(source[first..].iter().step_by(stride)) {
+                    *element = *from;
+                }
+            }
+        }
+        out = rest;
+        walk.next_row();
+    }
+}

@@ -1,0 +1,569 @@
+//! Reverse-mode differentiation, as a transformation of programs.
+//!
+//! Source: Griewank and Walther, "Evaluating Derivatives", 2nd edition, SIAM 2008,
+//! section 3.2 (incremental adjoint recursion). Every derivative is written with the
+//! operations of the program itself, so a gradient can be differentiated again.
+
+use crate::ir::{Binary, DotAxes, Element, Graph, NodeId, Op, Reduction, Unary};
+use crate::shape::{Dims, TensorType};
+use crate::{Attribute, DType, Instruction, Program, ProgramError, Value};
+
+/// Extends a program by the derivative of a scalar `f32` value.
+///
+/// The result begins with the instructions of `of`, unchanged, so that values of the one
+/// name the same in the other; the gradients, in the order of `with_respect_to`, are
+/// appended to its outputs. A value that `output` does not depend on has a gradient of
+/// zeros.
+///
+/// # Errors
+/// [`ProgramError::Invalid`] when `of` breaks a rule or would become too long;
+/// [`ProgramError::Argument`] when `output` is not a scalar `f32` or a value of
+/// `with_respect_to` is not `f32`.
+pub fn gradient(
+    of: &Program,
+    output: Value,
+    with_respect_to: &[Value],
+) -> Result<Program, ProgramError> {
+    let graph = Graph::parse(of)?;
+    let output = argument(&graph, output, "the value to differentiate")?;
+    if !graph.nodes[output].ty.shape.is_empty() {
+        return Err(ProgramError::Argument(format!(
+            "the value to differentiate is {}, but it must be a scalar",
+            graph.nodes[output].ty
+        )));
+    }
+    let mut targets = Vec::with_capacity(with_respect_to.len());
+    for &value in with_respect_to {
+        targets.push(argument(&graph, value, "a value to differentiate by")?);
+    }
+
+    let on_path = nodes_on_path(&graph, output, &targets);
+    let mut backward = Backward {
+        adjoints: vec![None; output + 1],
+        on_path,
+        program: of.clone(),
+        graph,
+        label: None,
+    };
+    let one = backward.fill(
+        1.0,
+        TensorType {
+            dtype: DType::F32,
+            shape: Dims::default(),
+        },
+    )?;
+    backward.adjoints[output] = Some(one);
+    for node in (0..=output).rev() {
+        if let (true, Some(adjoint)) = (backward.on_path[node], backward.adjoints[node]) {
+            let label = &backward.program.instructions[node].label;
+            backward.label = label.as_ref().map(|label| format!("gradient of {label}"));
+            backward.propagate(node, adjoint)?;
+        }
+    }
+    backward.label = None;
+    for &target in &targets {
+        let adjoint = match backward.adjoints.get(target).copied().flatten() {
+            Some(adjoint) => adjoint,
+            None => backward.fill(0.0, backward.graph.nodes[target].ty)?,
+        };
+        backward.program.outputs.push(value(adjoint));
+    }
+    Ok(backward.program)
+}
+
+fn argument(graph: &Graph, value: Value, what: &str) -> Result<NodeId, ProgramError> {
+    let node = graph
+        .find(value)
+        .map_err(|problem| ProgramError::Argument(format!("{what}: {problem}")))?;
+    let ty = graph.nodes[node].ty;
+    if !ty.dtype.is_float() {
+        return Err(ProgramError::Argument(format!(
+            "{what} is {ty}, but it must be f32"
+        )));
+    }
+    Ok(node)
+}
+
+/// For each node up to `output`, whether a derivative flows through it to a target.
+fn nodes_on_path(graph: &Graph, output: NodeId, targets: &[NodeId]) -> Vec<bool> {
+    let mut on_path = vec![false; output + 1];
+    for &target in targets {
+        if target <= output {
+            on_path[target] = true;
+        }
+    }
+    for id in 0..=output {
+        let node = &graph.nodes[id];
+        let differentiable = !matches!(
+            node.op,
+            Op::StopGradient | Op::Element(Element::Binary(Binary::Remainder))
+        );
+        if differentiable && node.ty.dtype.is_float() {
+            on_path[id] |= node.operands.iter().any(|&operand| on_path[operand]);
+        }
+    }
+    on_path
+}
+
+fn value(node: NodeId) -> Value {
+    Value {
+        // A graph has at most 100,000 nodes.
+        instruction: u32::try_from(node).unwrap_or(u32::MAX),
+        output: 0,
+    }
+}
+
+/// The program under extension, and the derivative by each node as far as it is known.
+struct Backward {
+    program: Program,
+    graph: Graph,
+    adjoints: Vec<Option<NodeId>>,
+    on_path: Vec<bool>,
+    /// The label of the instructions that are appended now.
+    label: Option<String>,
+}
+
+type Emitted = Result<NodeId, ProgramError>;
+
+impl Backward {
+    /// Adds what flows from `node`, whose adjoint is `up`, to its operands' adjoints.
+    fn propagate(&mut self, node: NodeId, up: NodeId) -> Result<(), ProgramError> {
+        let op = self.graph.nodes[node].op.clone();
+        let operands = self.graph.nodes[node].operands;
+        match op {
+            Op::Element(Element::Unary(kind)) => self.unary(kind, node, operands[0], up),
+            Op::Element(Element::Binary(kind)) => {
+                self.binary(kind, node, [operands[0], operands[1]], up)
+            }
+            Op::Element(Element::Select) => {
+                self.select([operands[0], operands[1], operands[2]], up)
+            }
+            // Float to float, as integers are not on the path.
+            Op::Element(Element::Convert) => self.add_to(operands[0], |_| Ok(up)),
+            Op::Reshape => self.add_to(operands[0], |this| {
+                let shape = this.shape(operands[0]);
+                this.reshape(up, shape)
+            }),
+            Op::Transpose(permutation) => self.add_to(operands[0], |this| {
+                let mut inverse = vec![0; permutation.len()];
+                for (place, &axis) in permutation.iter().enumerate() {
+                    inverse[axis] = place;
+                }
+                this.transpose(up, &inverse)
+            }),
+            Op::Broadcast(axes) => self.add_to(operands[0], |this| {
+                this.sum_broadcast(operands[0], &axes, up)
+            }),
+            Op::Reduce { kind, axes } => self.reduce(kind, &axes, node, operands[0], up),
+            Op::Dot(axes) => self.dot(&axes, [operands[0], operands[1]], up),
+            Op::Softmax { axis, log } => {
+                self.add_to(operands[0], |this| this.softmax(axis, log, node, up))
+            }
+            Op::Take { axis } => self.take(axis, [operands[0], operands[1]], up),
+            Op::ScatterAdd { axis } => {
+                self.scatter_add(axis, [operands[0], operands[1], operands[2]], up)
+            }
+            // Sources, results that are not floats, and operations without a derivative.
+            Op::Input(_)
+            | Op::State(_)
+            | Op::Fill(_)
+            | Op::Data
+            | Op::Iota { .. }
+            | Op::Element(Element::Compare(_) | Element::Logic(_) | Element::Not)
+            | Op::StopGradient
+            | Op::ArgMax { .. }
+            | Op::OneHot => Ok(()),
+        }
+    }
+
+    /// Adds a contribution to the adjoint of `operand`; not even emits it when no target
+    /// needs it.
+    fn add_to(
+        &mut self,
+        operand: NodeId,
+        contribution: impl FnOnce(&mut Self) -> Emitted,
+    ) -> Result<(), ProgramError> {
+        if !self.on_path[operand] {
+            return Ok(());
+        }
+        let new = contribution(self)?;
+        self.adjoints[operand] = Some(match self.adjoints[operand] {
+            Some(old) => self.op("add", &[old, new])?,
+            None => new,
+        });
+        Ok(())
+    }
+
+    fn unary(&mut self, kind: Unary, y: NodeId, x: NodeId, up: NodeId) -> Result<(), ProgramError> {
+        self.add_to(x, |this| match kind {
+            Unary::Negate => this.op("negate", &[up]),
+            Unary::Abs => {
+                let sign = this.op("sign", &[x])?;
+                this.multiply(up, sign)
+            }
+            Unary::Sign => this.fill(0.0, this.graph.nodes[x].ty),
+            Unary::Square => {
+                let twice = this.scale(x, 2.0)?;
+                this.multiply(up, twice)
+            }
+            Unary::Exp => this.multiply(up, y),
+            Unary::Log => this.op("divide", &[up, x]),
+            Unary::Sqrt => {
+                let half = this.scale(up, 0.5)?;
+                this.op("divide", &[half, y])
+            }
+            Unary::Rsqrt => {
+                let square = this.op("square", &[y])?;
+                let cube = this.multiply(square, y)?;
+                let slope = this.scale(cube, -0.5)?;
+                this.multiply(up, slope)
+            }
+            Unary::Tanh => {
+                let square = this.op("square", &[y])?;
+                let one = this.fill(1.0, this.graph.nodes[y].ty)?;
+                let slope = this.op("subtract", &[one, square])?;
+                this.multiply(up, slope)
+            }
+            Unary::Sigmoid => {
+                let one = this.fill(1.0, this.graph.nodes[y].ty)?;
+                let rest = this.op("subtract", &[one, y])?;
+                let slope = this.multiply(y, rest)?;
+                this.multiply(up, slope)
+            }
+        })
+    }
+
+    fn binary(
+        &mut self,
+        kind: Binary,
+        y: NodeId,
+        [a, b]: [NodeId; 2],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        match kind {
+            Binary::Add => {
+                self.add_to(a, |_| Ok(up))?;
+                self.add_to(b, |_| Ok(up))
+            }
+            Binary::Subtract => {
+                self.add_to(a, |_| Ok(up))?;
+                self.add_to(b, |this| this.op("negate", &[up]))
+            }
+            Binary::Multiply => {
+                self.add_to(a, |this| this.multiply(up, b))?;
+                self.add_to(b, |this| this.multiply(up, a))
+            }
+            Binary::Divide => {
+                self.add_to(a, |this| this.op("divide", &[up, b]))?;
+                self.add_to(b, |this| {
+                    let slope = this.op("divide", &[y, b])?;
+                    let flow = this.multiply(up, slope)?;
+                    this.op("negate", &[flow])
+                })
+            }
+            Binary::Maximum => {
+                self.add_to(a, |this| this.winner("greater", [a, b], up))?;
+                self.add_to(b, |this| this.winner("greater", [b, a], up))
+            }
+            Binary::Minimum => {
+                self.add_to(a, |this| this.winner("less", [a, b], up))?;
+                self.add_to(b, |this| this.winner("less", [b, a], up))
+            }
+            Binary::Power => {
+                self.add_to(a, |this| this.power_base([a, b], up))?;
+                self.add_to(b, |this| this.power_exponent([a, b], y, up))
+            }
+            // Never on the path.
+            Binary::Remainder => Ok(()),
+        }
+    }
+
+    /// `up` where `mine` wins the comparison, half of it at a tie, else 0.
+    fn winner(&mut self, comparison: &str, [mine, other]: [NodeId; 2], up: NodeId) -> Emitted {
+        let zero = self.zeros_like(up)?;
+        let half = self.scale(up, 0.5)?;
+        let tie = self.op("equal", &[mine, other])?;
+        let lost = self.op("select", &[tie, half, zero])?;
+        let wins = self.op(comparison, &[mine, other])?;
+        self.op("select", &[wins, up, lost])
+    }
+
+    /// `b * a^(b-1)`, which is 0 for `b = 0` even where the power is infinite.
+    fn power_base(&mut self, [a, b]: [NodeId; 2], up: NodeId) -> Emitted {
+        let zero = self.zeros_like(b)?;
+        let one = self.fill(1.0, self.graph.nodes[b].ty)?;
+        let less = self.op("subtract", &[b, one])?;
+        let power = self.op("power", &[a, less])?;
+        let slope = self.multiply(b, power)?;
+        let flow = self.multiply(up, slope)?;
+        let constant = self.op("equal", &[b, zero])?;
+        self.op("select", &[constant, zero, flow])
+    }
+
+    /// `a^b * log(a)`, which is 0 for `a = 0` and `b >= 0` even though the logarithm is infinite.
+    fn power_exponent(&mut self, [a, b]: [NodeId; 2], y: NodeId, up: NodeId) -> Emitted {
+        let zero = self.zeros_like(a)?;
+        let log = self.op("log", &[a])?;
+        let slope = self.multiply(y, log)?;
+        let flow = self.multiply(up, slope)?;
+        let at_zero = self.op("equal", &[a, zero])?;
+        let rising = self.op("greater-equal", &[b, zero])?;
+        let flat = self.op("and", &[at_zero, rising])?;
+        self.op("select", &[flat, zero, flow])
+    }
+
+    fn select(
+        &mut self,
+        [condition, chosen, other]: [NodeId; 3],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        self.add_to(chosen, |this| {
+            let zero = this.zeros_like(up)?;
+            this.op("select", &[condition, up, zero])
+        })?;
+        self.add_to(other, |this| {
+            let zero = this.zeros_like(up)?;
+            this.op("select", &[condition, zero, up])
+        })
+    }
+
+    /// The sum of `up` over the copies that a broadcast made of each element of `x`.
+    fn sum_broadcast(&mut self, x: NodeId, axes: &[usize], up: NodeId) -> Emitted {
+        let shape = self.shape(x);
+        let wide = self.shape(up);
+        let copied = |axis: &usize| match axes.iter().position(|other| other == axis) {
+            Some(place) => shape[place] != wide[*axis],
+            None => true,
+        };
+        let summed = Dims::collect((0..wide.len()).filter(copied));
+        let sum = if summed.is_empty() {
+            up
+        } else {
+            self.op_with("reduce-sum", &[up], &[("axes", list(summed))])?
+        };
+        self.reshape(sum, shape)
+    }
+
+    fn reduce(
+        &mut self,
+        kind: Reduction,
+        axes: &Dims,
+        y: NodeId,
+        x: NodeId,
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        self.add_to(x, |this| {
+            let shape = this.shape(x);
+            match kind {
+                Reduction::Sum => this.spread(up, shape, axes),
+                Reduction::Mean => {
+                    let count = Dims::collect(axes.iter().map(|&axis| shape[axis])).product();
+                    let flow = this.scale(up, 1.0 / count as f64)?;
+                    this.spread(flow, shape, axes)
+                }
+                Reduction::Max | Reduction::Min => {
+                    let best = this.spread(y, shape, axes)?;
+                    let tied = this.op("equal", &[x, best])?;
+                    let ones =
+                        this.op_with("convert", &[tied], &[("dtype", DType::F32.name().into())])?;
+                    let count = this.op_with("reduce-sum", &[ones], &[("axes", list(*axes))])?;
+                    let share = this.op("divide", &[up, count])?;
+                    let flow = this.spread(share, shape, axes)?;
+                    let zero = this.zeros_like(x)?;
+                    this.op("select", &[tied, flow, zero])
+                }
+            }
+        })
+    }
+
+    fn dot(
+        &mut self,
+        axes: &DotAxes,
+        [lhs, rhs]: [NodeId; 2],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        let (lhs_rank, rhs_rank) = (self.shape(lhs).len(), self.shape(rhs).len());
+        let (lhs_free, rhs_free) = (axes.lhs_free(lhs_rank), axes.rhs_free(rhs_rank));
+        // `up` has the batch axes, then the left operand's free axes, then the right's.
+        let batches = axes.lhs_batch.len();
+        let up_batch = Dims::collect(0..batches);
+        let up_lhs = Dims::collect(batches..batches + lhs_free.len());
+        let up_rhs = Dims::collect(batches + lhs_free.len()..self.shape(up).len());
+        self.add_to(lhs, |this| {
+            // Axes of the product: batch, left free, right's contracted in their own order.
+            let product = this.op_with(
+                "dot-general",
+                &[up, rhs],
+                &[
+                    ("lhs-batch", list(up_batch)),
+                    ("rhs-batch", list(axes.rhs_batch)),
+                    ("lhs-contract", list(up_rhs)),
+                    ("rhs-contract", list(rhs_free)),
+                ],
+            )?;
+            let contracted = partners_in_order(&axes.rhs_contract, &axes.lhs_contract);
+            let order = [&*axes.lhs_batch, &*lhs_free, &contracted].concat();
+            this.restore_order(product, &order)
+        })?;
+        self.add_to(rhs, |this| {
+            let product = this.op_with(
+                "dot-general",
+                &[lhs, up],
+                &[
+                    ("lhs-batch", list(axes.lhs_batch)),
+                    ("rhs-batch", list(up_batch)),
+                    ("lhs-contract", list(lhs_free)),
+                    ("rhs-contract", list(up_lhs)),
+                ],
+            )?;
+            let contracted = partners_in_order(&axes.lhs_contract, &axes.rhs_contract);
+            let order = [&*axes.rhs_batch, &contracted, &*rhs_free].concat();
+            this.restore_order(product, &order)
+        })
+    }
+
+    /// Transposes `x`, whose axis `i` belongs at place `order[i]`.
+    fn restore_order(&mut self, x: NodeId, order: &[usize]) -> Emitted {
+        let mut permutation = vec![0; order.len()];
+        for (place, &axis) in order.iter().enumerate() {
+            permutation[axis] = place;
+        }
+        if permutation.is_sorted() {
+            return Ok(x);
+        }
+        self.transpose(x, &permutation)
+    }
+
+    fn softmax(&mut self, axis: usize, log: bool, y: NodeId, up: NodeId) -> Emitted {
+        let shape = self.shape(y);
+        let axes = Dims::collect([axis]);
+        if log {
+            let sum = self.op_with("reduce-sum", &[up], &[("axes", list(axes))])?;
+            let sum = self.spread(sum, shape, &axes)?;
+            let probability = self.op("exp", &[y])?;
+            let share = self.multiply(probability, sum)?;
+            return self.op("subtract", &[up, share]);
+        }
+        let flow = self.multiply(up, y)?;
+        let sum = self.op_with("reduce-sum", &[flow], &[("axes", list(axes))])?;
+        let sum = self.spread(sum, shape, &axes)?;
+        let rest = self.op("subtract", &[up, sum])?;
+        self.multiply(y, rest)
+    }
+
+    fn take(
+        &mut self,
+        axis: usize,
+        [data, indices]: [NodeId; 2],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        self.add_to(data, |this| {
+            let count = this.graph.nodes[indices].ty.elements();
+            let flat = this.reshape(indices, Dims::collect([count]))?;
+            let mut shape = this.shape(data).to_vec();
+            shape[axis] = count;
+            let updates = this.reshape(up, Dims::collect(shape))?;
+            let zeros = this.zeros_like(data)?;
+            let axis = ("axis", integer(axis));
+            this.op_with("scatter-add", &[zeros, flat, updates], &[axis])
+        })
+    }
+
+    fn scatter_add(
+        &mut self,
+        axis: usize,
+        [data, indices, updates]: [NodeId; 3],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        self.add_to(data, |_| Ok(up))?;
+        self.add_to(updates, |this| {
+            this.op_with("take", &[up, indices], &[("axis", integer(axis))])
+        })
+    }
+
+    /// Broadcasts `x`, which lacks `axes`, along them to `shape`.
+    fn spread(&mut self, x: NodeId, shape: Dims, axes: &[usize]) -> Emitted {
+        let kept = Dims::collect((0..shape.len()).filter(|axis| !axes.contains(axis)));
+        let attributes = [("shape", list(shape)), ("axes", list(kept))];
+        self.op_with("broadcast", &[x], &attributes)
+    }
+
+    fn transpose(&mut self, x: NodeId, permutation: &[usize]) -> Emitted {
+        let permutation = list(Dims::collect(permutation.iter().copied()));
+        self.op_with("transpose", &[x], &[("permutation", permutation)])
+    }
+
+    fn reshape(&mut self, x: NodeId, shape: Dims) -> Emitted {
+        if self.shape(x) == shape {
+            return Ok(x);
+        }
+        self.op_with("reshape", &[x], &[("shape", list(shape))])
+    }
+
+    fn multiply(&mut self, a: NodeId, b: NodeId) -> Emitted {
+        self.op("multiply", &[a, b])
+    }
+
+    fn scale(&mut self, x: NodeId, factor: f64) -> Emitted {
+        let factor = self.fill(factor, self.graph.nodes[x].ty)?;
+        self.multiply(x, factor)
+    }
+
+    fn zeros_like(&mut self, x: NodeId) -> Emitted {
+        self.fill(0.0, self.graph.nodes[x].ty)
+    }
+
+    fn fill(&mut self, number: f64, ty: TensorType) -> Emitted {
+        let attributes = [
+            ("dtype", ty.dtype.name().into()),
+            ("shape", list(ty.shape)),
+            ("value", number.into()),
+        ];
+        self.op_with("constant", &[], &attributes)
+    }
+
+    fn shape(&self, node: NodeId) -> Dims {
+        self.graph.nodes[node].ty.shape
+    }
+
+    fn op(&mut self, name: &str, operands: &[NodeId]) -> Emitted {
+        self.op_with(name, operands, &[])
+    }
+
+    /// Appends an instruction to the program and, checked, to the graph.
+    fn op_with(
+        &mut self,
+        name: &str,
+        operands: &[NodeId],
+        attributes: &[(&str, Attribute)],
+    ) -> Emitted {
+        let instruction = Instruction {
+            op: name.to_owned(),
+            operands: operands.iter().map(|&node| value(node)).collect(),
+            attributes: attributes
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            label: self.label.clone(),
+        };
+        let node = self.graph.push(&instruction)?;
+        self.program.instructions.push(instruction);
+        Ok(node)
+    }
+}
+
+/// The entries of `partners`, in the order that sorts `keys`: the free axes of a product
+/// keep the order of their operand, not that of the contract list.
+fn partners_in_order(keys: &[usize], partners: &[usize]) -> Vec<usize> {
+    let mut pairs: Vec<_> = keys.iter().copied().zip(partners.iter().copied()).collect();
+    pairs.sort_unstable();
+    pairs.into_iter().map(|(_, partner)| partner).collect()
+}
+
+fn list(dims: Dims) -> Attribute {
+    Attribute::Integers(dims.to_attribute())
+}
+
+fn integer(value: usize) -> Attribute {
+    Attribute::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}

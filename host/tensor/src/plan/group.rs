@@ -1,0 +1,412 @@
+//! Groups of elementwise operations, and how a group becomes a kernel.
+
+use super::lower::{Source, View};
+use crate::DType;
+use crate::cpu::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, Store, TileOp, ValueId};
+use crate::ir::{Binary, Element};
+use crate::shape::Dims;
+
+/// Elementwise operations over one shape that will be one kernel.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) shape: Dims,
+    pub(super) members: Vec<Member>,
+    /// Something outside reads a member: nothing may join any more.
+    pub(super) sealed: bool,
+    pub(super) merged_into: Option<usize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Member {
+    time: usize,
+    value: ValueId,
+    dtype: DType,
+    kind: MemberKind,
+}
+
+#[derive(Debug)]
+enum MemberKind {
+    Iota {
+        inner: usize,
+        size: usize,
+    },
+    Operation {
+        op: TileOp,
+        from: DType,
+        operands: Vec<Source>,
+    },
+}
+
+impl Group {
+    pub(super) fn new(shape: Dims) -> Self {
+        Self {
+            shape,
+            members: Vec::new(),
+            sealed: false,
+            merged_into: None,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub(super) fn push_operation(
+        &mut self,
+        time: usize,
+        value: ValueId,
+        op: TileOp,
+        [from, to]: [DType; 2],
+        operands: &[Source],
+    ) {
+        self.members.push(Member {
+            time,
+            value,
+            dtype: to,
+            kind: MemberKind::Operation {
+                op,
+                from,
+                operands: operands.to_vec(),
+            },
+        });
+    }
+
+    pub(super) fn push_iota(
+        &mut self,
+        time: usize,
+        value: ValueId,
+        dtype: DType,
+        inner: usize,
+        size: usize,
+    ) {
+        self.members.push(Member {
+            time,
+            value,
+            dtype,
+            kind: MemberKind::Iota { inner, size },
+        });
+    }
+
+    /// The group as a kernel, and the time of its newest member; none when nothing of it
+    /// is stored.
+    pub(super) fn finish(&mut self, stored: &dyn Fn(ValueId) -> bool) -> Option<(usize, Fused)> {
+        self.members.sort_by_key(|member| member.time);
+        let time = self.members.last()?.time;
+        let mut uses = self.count_uses(stored);
+        self.combine_products(stored, &mut uses);
+        let mut builder = Builder::default();
+        for (place, member) in self.members.iter().enumerate() {
+            if uses[place] > 0 || stored(member.value) {
+                builder.push(member, &self.shape);
+            }
+        }
+        let results = builder.results.clone();
+        let stores = results.into_iter().filter(|result| stored(result.value));
+        builder.stores = stores.collect();
+        if builder.stores.is_empty() {
+            return None;
+        }
+        Some((time, builder.finish(&self.shape)))
+    }
+
+    fn place(&self, value: ValueId) -> Option<usize> {
+        self.members.iter().position(|member| member.value == value)
+    }
+
+    /// The member that an operand is.
+    fn member_of(&self, source: &Source) -> Option<usize> {
+        match source {
+            Source::View(view) => self.place(view.value),
+            Source::Literal(_) => None,
+        }
+    }
+
+    /// How often each member is an operand of a member that is needed.
+    fn count_uses(&self, stored: &dyn Fn(ValueId) -> bool) -> Vec<usize> {
+        let mut uses = vec![0; self.members.len()];
+        for (place, member) in self.members.iter().enumerate().rev() {
+            if uses[place] == 0 && !stored(member.value) {
+                continue;
+            }
+            if let MemberKind::Operation { operands, .. } = &member.kind {
+                for operand in operands.iter().filter_map(|source| self.member_of(source)) {
+                    uses[operand] += 1;
+                }
+            }
+        }
+        uses
+    }
+
+    /// Turns sums and differences with a product that nothing else needs into one step.
+    fn combine_products(&mut self, stored: &dyn Fn(ValueId) -> bool, uses: &mut [usize]) {
+        for place in 0..self.members.len() {
+            let MemberKind::Operation { op, from, operands } = &self.members[place].kind else {
+                continue;
+            };
+            let (TileOp::Element(Element::Binary(kind)), DType::F32) = (*op, *from) else {
+                continue;
+            };
+            if !matches!(kind, Binary::Add | Binary::Subtract) {
+                continue;
+            }
+            let product = [0, 1].into_iter().find_map(|side: usize| {
+                let member = self.member_of(&operands[side])?;
+                let lonely = uses[member] == 1 && !stored(self.members[member].value);
+                let factors = self.members[member].factors()?;
+                lonely.then_some((side, member, factors))
+            });
+            let Some((side, member, [a, b])) = product else {
+                continue;
+            };
+            let rest = operands[1 - side];
+            let op = match (kind, side) {
+                (Binary::Add, _) => TileOp::MultiplyAdd,
+                (_, 0) => TileOp::MultiplySubtract,
+                _ => TileOp::SubtractProduct,
+            };
+            uses[member] = 0;
+            self.members[place].kind = MemberKind::Operation {
+                op,
+                from: DType::F32,
+                operands: vec![a, b, rest],
+            };
+        }
+    }
+}
+
+impl Member {
+    /// The operands of a product.
+    fn factors(&self) -> Option<[Source; 2]> {
+        match &self.kind {
+            MemberKind::Operation {
+                op: TileOp::Element(Element::Binary(Binary::Multiply)),
+                operands,
+                ..
+            } => Some([operands[0], operands[1]]),
+            _ => None,
+        }
+    }
+}
+
+/// A kernel under construction. Slots are numbered as they are written, each once, until
+/// `finish` lets them share.
+#[derive(Default)]
+struct Builder {
+    loads: Vec<Load>,
+    /// Per load with strides, the slot it was gathered into.
+    gathered: Vec<Option<usize>>,
+    scalars: Vec<Scalar>,
+    code: Vec<Instruction>,
+    /// Each member's slot.
+    results: Vec<Store>,
+    stores: Vec<Store>,
+    slots: usize,
+}
+
+impl Builder {
+    fn push(&mut self, member: &Member, shape: &Dims) {
+        let slot = match &member.kind {
+            MemberKind::Iota { inner, size } => {
+                let slot = self.new_slot();
+                self.code.push(Instruction::Iota {
+                    dtype: member.dtype,
+                    inner: *inner,
+                    size: *size,
+                    slot,
+                });
+                slot
+            }
+            MemberKind::Operation { op, from, operands } => {
+                let mut found = [Operand::None; 3];
+                for (place, source) in operands.iter().enumerate() {
+                    let is_condition = *op == TileOp::Element(Element::Select) && place == 0;
+                    let dtype = if is_condition { DType::Bool } else { *from };
+                    found[place] = self.operand(source, dtype, shape);
+                }
+                let slot = self.new_slot();
+                self.code.push(Instruction::Apply {
+                    op: *op,
+                    from: *from,
+                    to: member.dtype,
+                    operands: found,
+                    slot,
+                });
+                slot
+            }
+        };
+        self.results.push(Store {
+            value: member.value,
+            dtype: member.dtype,
+            from: slot,
+        });
+    }
+
+    fn new_slot(&mut self) -> usize {
+        self.slots += 1;
+        self.slots - 1
+    }
+
+    fn operand(&mut self, source: &Source, dtype: DType, shape: &Dims) -> Operand {
+        let view = match source {
+            Source::Literal(literal) => {
+                return self.scalar(ScalarSource::Literal(*literal));
+            }
+            Source::View(view) => view,
+        };
+        if let Some(result) = self
+            .results
+            .iter()
+            .find(|result| result.value == view.value)
+        {
+            return Operand::Slot(result.from);
+        }
+        if (0..shape.len()).all(|axis| shape[axis] <= 1 || view.strides[axis] == 0) {
+            return self.scalar(ScalarSource::Value(view.value, dtype));
+        }
+        self.load(view, dtype, shape)
+    }
+
+    fn scalar(&mut self, source: ScalarSource) -> Operand {
+        if let Some(scalar) = self.scalars.iter().find(|scalar| scalar.source == source) {
+            return Operand::Slot(scalar.slot);
+        }
+        let slot = self.new_slot();
+        self.scalars.push(Scalar { slot, source });
+        Operand::Slot(slot)
+    }
+
+    fn load(&mut self, view: &View, dtype: DType, shape: &Dims) -> Operand {
+        let strides = (!view.is_row_major(shape)).then_some(view.strides);
+        let known = self
+            .loads
+            .iter()
+            .position(|load| load.value == view.value && load.strides == strides);
+        let load = known.unwrap_or_else(|| {
+            self.loads.push(Load {
+                value: view.value,
+                dtype,
+                strides,
+            });
+            self.gathered.push(None);
+            self.loads.len() - 1
+        });
+        if strides.is_none() {
+            return Operand::Load(load);
+        }
+        let slot = self.gathered[load].unwrap_or_else(|| {
+            let slot = self.new_slot();
+            self.code.push(Instruction::Gather { load, slot });
+            self.gathered[load] = Some(slot);
+            slot
+        });
+        Operand::Slot(slot)
+    }
+
+    fn finish(mut self, shape: &Dims) -> Fused {
+        let extent = self.merge_dimensions(shape);
+        let slots = self.share_slots();
+        Fused {
+            elements: shape.product(),
+            extent,
+            loads: self.loads,
+            scalars: self.scalars,
+            code: self.code,
+            stores: self.stores,
+            slots,
+        }
+    }
+
+    /// Merges neighbouring dimensions that every strided load walks as one; rewrites the
+    /// strides and returns the merged shape.
+    fn merge_dimensions(&mut self, shape: &Dims) -> Dims {
+        let strided: Vec<Dims> = self.loads.iter().filter_map(|load| load.strides).collect();
+        let mut extent: Vec<usize> = Vec::new();
+        // For each merged dimension, the original one whose stride is the smallest.
+        let mut last: Vec<usize> = Vec::new();
+        for axis in (0..shape.len()).filter(|&axis| shape[axis] > 1) {
+            let continues = last.last().is_some_and(|&previous| {
+                strided
+                    .iter()
+                    .all(|strides| strides[previous] == strides[axis].saturating_mul(shape[axis]))
+            });
+            if let (true, Some(size), Some(place)) = (continues, extent.last_mut(), last.last_mut())
+            {
+                *size *= shape[axis];
+                *place = axis;
+            } else {
+                extent.push(shape[axis]);
+                last.push(axis);
+            }
+        }
+        for load in &mut self.loads {
+            load.strides = load
+                .strides
+                .map(|strides| Dims::collect(last.iter().map(|&axis| strides[axis])));
+        }
+        Dims::collect(extent)
+    }
+
+    /// Lets slots be used again once their last reader has run; returns how many are left.
+    fn share_slots(&mut self) -> usize {
+        const FOREVER: usize = usize::MAX;
+        let mut last_use = vec![0; self.slots];
+        for (time, instruction) in self.code.iter().enumerate() {
+            if let Instruction::Apply { operands, .. } = instruction {
+                for operand in operands {
+                    if let Operand::Slot(slot) = operand {
+                        last_use[*slot] = time;
+                    }
+                }
+            }
+        }
+        for store in &self.stores {
+            last_use[store.from] = FOREVER;
+        }
+        let mut shared = vec![0; self.slots];
+        let mut count = 0;
+        for scalar in &mut self.scalars {
+            shared[scalar.slot] = count;
+            last_use[scalar.slot] = FOREVER;
+            scalar.slot = count;
+            count += 1;
+        }
+        let mut free = Vec::new();
+        for (time, instruction) in self.code.iter_mut().enumerate() {
+            let (operands, slot) = match instruction {
+                Instruction::Apply { operands, slot, .. } => (&mut operands[..], slot),
+                Instruction::Gather { slot, .. } | Instruction::Iota { slot, .. } => {
+                    (&mut [][..], slot)
+                }
+            };
+            // The result never shares with an operand: one is read while it is written.
+            shared[*slot] = free.pop().unwrap_or_else(|| {
+                count += 1;
+                count - 1
+            });
+            *slot = shared[*slot];
+            let mut ended: [Option<usize>; 3] = [None; 3];
+            for (operand, ended) in operands.iter_mut().zip(&mut ended) {
+                if let Operand::Slot(slot) = operand {
+                    if last_use[*slot] == time {
+                        *ended = Some(shared[*slot]);
+                    }
+                    *slot = shared[*slot];
+                }
+            }
+            for (place, slot) in ended.iter().enumerate() {
+                // One slot may be an operand twice.
+                if let Some(slot) = slot.filter(|_| !ended[..place].contains(slot)) {
+                    free.push(slot);
+                }
+            }
+        }
+        for store in &mut self.stores {
+            store.from = shared[store.from];
+        }
+        count
+    }
+}

@@ -1,0 +1,250 @@
+use std::sync::Arc;
+
+use crate::cpu::{Memory, Region};
+use crate::plan::{self, Compiled, OutputSource, Place};
+use crate::shape::TensorType;
+use crate::tensor::{Storage, Tensor};
+use crate::{Budget, Context, Program, ProgramError};
+
+/// A compiled program, from which any number of sessions can be started.
+#[derive(Debug)]
+pub struct Executable {
+    compiled: Compiled,
+    plan: Plan,
+}
+
+/// What a compiled program costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Exact number of bytes a session allocates beside its state and outputs: all
+    /// intermediate values at their peak. A thread's tile buffers (at most 300 KiB) and
+    /// the packing buffers of matrix products belong to the thread, like its stack.
+    pub workspace_bytes: u64,
+    /// Bytes of the state tensors.
+    pub state_bytes: u64,
+    /// Bytes that one run allocates for its outputs.
+    pub output_bytes: u64,
+    /// Estimated floating-point operations of one run.
+    pub flops: u64,
+}
+
+impl Executable {
+    /// Checks every rule and plans memory, in time linear in the program's length (times
+    /// a logarithm). Constants are charged to `budget` while the executable lives.
+    ///
+    /// # Errors
+    /// [`ProgramError::Invalid`], [`ProgramError::OutOfMemory`].
+    pub fn compile(program: &Program, budget: &Budget) -> Result<Arc<Self>, ProgramError> {
+        let compiled = plan::compile(program, budget)?;
+        let total =
+            |types: &[TensorType]| -> u64 { types.iter().map(|ty| ty.bytes() as u64).sum() };
+        let fresh: Vec<TensorType> = compiled
+            .outputs
+            .iter()
+            .filter(|(source, _)| matches!(source, OutputSource::Fresh))
+            .map(|&(_, ty)| ty)
+            .collect();
+        let flops = compiled.kernels.iter().map(crate::cpu::Kernel::flops);
+        let plan = Plan {
+            workspace_bytes: compiled.arena_bytes as u64,
+            state_bytes: total(&compiled.states),
+            output_bytes: total(&fresh),
+            flops: flops.fold(0, u64::saturating_add),
+        };
+        Ok(Arc::new(Self { compiled, plan }))
+    }
+
+    /// What the program costs.
+    pub fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Starts a session with these state tensors, in the order of their index. They are
+    /// copied when they are first updated and somebody else holds them, not before.
+    ///
+    /// # Errors
+    /// [`ProgramError::Argument`] when a state tensor is not as declared,
+    /// [`ProgramError::OutOfMemory`] when the workspace does not fit the budget.
+    pub fn bind(
+        self: &Arc<Self>,
+        state: Vec<Tensor>,
+        context: &Context,
+    ) -> Result<Session, ProgramError> {
+        check_types("state", &self.compiled.states, &state)?;
+        let mut arena = Storage::zeros(self.compiled.arena_bytes, context.budget())?;
+        let whole = Region::writable(arena.bytes_mut());
+        let values = self.compiled.values.iter();
+        let regions = values.map(|&(place, bytes)| match place {
+            Place::Arena(offset) => whole.part(offset, bytes),
+            Place::Constant(index) => Region::readable(self.compiled.constants[index].bytes()),
+            _ => Region::EMPTY,
+        });
+        Ok(Session {
+            regions: regions.collect(),
+            outputs: vec![Region::EMPTY; self.compiled.outputs.len()],
+            states: vec![(Region::EMPTY, Region::EMPTY); state.len()],
+            executable: Arc::clone(self),
+            state,
+            _arena: arena,
+            context: context.clone(),
+        })
+    }
+}
+
+/// A program together with its state.
+pub struct Session {
+    executable: Arc<Executable>,
+    state: Vec<Tensor>,
+    /// Where the values lie; those of the arena and of constants for good, the others
+    /// anew for each run.
+    regions: Vec<Region>,
+    /// Where the outputs that the current run allocates lie.
+    outputs: Vec<Region>,
+    /// Where each state lies before and after the current run.
+    states: Vec<(Region, Region)>,
+    /// What the regions of the arena point to.
+    _arena: Storage,
+    context: Context,
+}
+
+impl Session {
+    /// Runs the program once. On an error the state is as it was.
+    ///
+    /// # Errors
+    /// [`ProgramError::Argument`] when an input is not as declared,
+    /// [`ProgramError::OutOfMemory`], [`ProgramError::Stopped`].
+    pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ProgramError> {
+        let executable = Arc::clone(&self.executable);
+        let compiled = &executable.compiled;
+        check_types("input", &compiled.inputs, inputs)?;
+
+        // Everything that can fail comes first. Outputs that are old states are taken
+        // here: that makes those states shared, so they will not be written over.
+        let budget = self.context.budget();
+        let mut outputs = Vec::with_capacity(compiled.outputs.len());
+        for &(source, ty) in &compiled.outputs {
+            let storage = match source {
+                OutputSource::Fresh => {
+                    let mut storage = Storage::zeros(ty.bytes(), budget)?;
+                    let region = Region::writable(storage.bytes_mut());
+                    self.outputs[outputs.len()] = region.part(0, ty.bytes());
+                    Arc::new(storage)
+                }
+                OutputSource::Repeated(earlier) => {
+                    let earlier: &Tensor = &outputs[earlier];
+                    Arc::clone(&earlier.storage)
+                }
+                OutputSource::Input(index) => Arc::clone(&inputs[index].storage),
+                OutputSource::Constant(index) => Arc::clone(&compiled.constants[index].storage),
+                OutputSource::State(index) => Arc::clone(&self.state[index].storage),
+            };
+            outputs.push(Tensor { ty, storage });
+        }
+
+        let mut replaced = Vec::new();
+        for &index in &compiled.updated {
+            let state = &mut self.state[index];
+            if Arc::get_mut(&mut state.storage).is_none() {
+                replaced.push((index, Storage::zeros(state.ty.bytes(), budget)?));
+            }
+        }
+
+        self.place(compiled, inputs, &mut replaced);
+        self.execute(compiled)?;
+        for (index, storage) in replaced {
+            self.state[index].storage = Arc::new(storage);
+        }
+        Ok(outputs)
+    }
+
+    /// The state tensor as it is now.
+    ///
+    /// # Errors
+    /// [`ProgramError::Argument`] when there is no state of that index.
+    pub fn state(&self, index: u32) -> Result<Tensor, ProgramError> {
+        let state = self.state.get(index as usize);
+        state.cloned().ok_or_else(|| {
+            ProgramError::Argument(format!(
+                "state {index} is wanted, but the program has {} state tensors",
+                self.state.len()
+            ))
+        })
+    }
+
+    /// Fills in the regions that differ from run to run.
+    fn place(&mut self, compiled: &Compiled, inputs: &[Tensor], replaced: &mut [(usize, Storage)]) {
+        for (state, regions) in self.state.iter_mut().zip(&mut self.states) {
+            // A state that nobody else holds is written where it lies.
+            let region = match Arc::get_mut(&mut state.storage) {
+                Some(storage) => Region::writable(storage.bytes_mut()),
+                None => Region::readable(state.storage.bytes()),
+            };
+            *regions = (region, region);
+        }
+        for (index, storage) in replaced {
+            self.states[*index].1 = Region::writable(storage.bytes_mut());
+        }
+        for (region, &(place, bytes)) in self.regions.iter_mut().zip(&compiled.values) {
+            *region = match place {
+                Place::Input(index) => Region::readable(inputs[index].bytes()),
+                Place::State(index) => self.states[index].0.part(0, bytes),
+                Place::NextState(index) => self.states[index].1.part(0, bytes),
+                Place::Output(index) => self.outputs[index].part(0, bytes),
+                Place::Nowhere | Place::Constant(_) | Place::Arena(_) => continue,
+            };
+        }
+    }
+
+    #[expect(
+        unsafe_code,
+        reason = "kernels work on parts of one arena at the same time"
+    )]
+    fn execute(&self, compiled: &Compiled) -> Result<(), ProgramError> {
+        // SAFETY: `place` and `bind` have made each region from storage that lives until
+        // the run ends: that of the session, of the inputs and of new outputs. Where a
+        // kernel writes, nobody else holds the storage.
+        let memory = unsafe { Memory::new(&self.regions) };
+        let (before, commit) = compiled.kernels.split_at(compiled.commit_from);
+        let workers = self.context.workers();
+        for kernel in before {
+            if workers.stopped() {
+                return Err(ProgramError::Stopped);
+            }
+            // SAFETY: kernels run one after another, and `verify` has replayed the plan.
+            unsafe { kernel.run(memory, &workers) };
+        }
+        if workers.stopped() {
+            return Err(ProgramError::Stopped);
+        }
+        let workers = self.context.committing_workers();
+        for kernel in commit {
+            // SAFETY: as above.
+            unsafe { kernel.run(memory, &workers) };
+        }
+        for &(from, to) in &compiled.copies {
+            // SAFETY: no kernel runs any more, and a copied value never lies in a state.
+            unsafe { memory.write_all(to).copy_from_slice(memory.read_all(from)) };
+        }
+        Ok(())
+    }
+}
+
+/// Checks the tensors that a call was given against what the program declares.
+fn check_types(kind: &str, expected: &[TensorType], given: &[Tensor]) -> Result<(), ProgramError> {
+    if expected.len() != given.len() {
+        return Err(ProgramError::Argument(format!(
+            "the program takes {} {kind} tensors, but {} were given",
+            expected.len(),
+            given.len()
+        )));
+    }
+    for (place, (expected, given)) in expected.iter().zip(given).enumerate() {
+        if *expected != given.ty {
+            return Err(ProgramError::Argument(format!(
+                "{kind} {place} is {}, but the program takes {expected}",
+                given.ty
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Fusing, views, the arena and threads change the speed of a program, never its bits.
+
+mod support;
+
+use proptest::prelude::*;
+use support::random::{self, Growing};
+use support::{Build, context, floats, run, run_with, threads};
+use trainshed_tensor::{Attribute, DType, Executable, Program, Tensor, Value};
+
+/// Runs each instruction as a program of its own.
+fn run_one_by_one(program: &Program, inputs: &[Tensor]) -> Vec<Tensor> {
+    let mut results: Vec<Tensor> = Vec::new();
+    for instruction in &program.instructions {
+        if instruction.op == "input" {
+            let Attribute::Integer(index) = instruction.attributes[0].1 else {
+                panic!("inputs are made with the index first");
+            };
+            results.push(inputs[index as usize].clone());
+            continue;
+        }
+        let operands: Vec<Tensor> = instruction
+            .operands
+            .iter()
+            .map(|value| results[value.instruction as usize].clone())
+            .collect();
+        let mut alone = Program::default();
+        let values: Vec<Value> = operands
+            .iter()
+            .enumerate()
+            .map(|(index, tensor)| alone.input_like(index, tensor))
+            .collect();
+        let mut instruction = instruction.clone();
+        instruction.operands = values;
+        alone.instructions.push(instruction);
+        alone.output(Value {
+            instruction: alone.instructions.len() as u32 - 1,
+            output: 0,
+        });
+        results.push(run(&alone, &operands).unwrap().remove(0));
+    }
+    program
+        .outputs
+        .iter()
+        .map(|value| results[value.instruction as usize].clone())
+        .collect()
+}
+
+/// Bytes, with every NaN the same: which NaN comes out of an operation is not defined.
+fn bits(tensor: &Tensor) -> Vec<u8> {
+    match tensor.as_f32() {
+        Some(values) => values
+            .iter()
+            .flat_map(|value| if value.is_nan() { f32::NAN } else { *value }.to_le_bytes())
+            .collect(),
+        None => tensor.bytes().to_vec(),
+    }
+}
+
+proptest! {
+    #![proptest_config(support::cases(400))]
+
+    #[test]
+    fn a_fused_program_gives_the_bits_of_its_instructions_run_one_by_one(
+        seed in any::<u64>(),
+        length in 1usize..40,
+    ) {
+        let (program, inputs) = random::program(seed, length);
+        let expected = run_one_by_one(&program, &inputs);
+        let found = run(&program, &inputs).unwrap();
+        for (place, (expected, found)) in expected.iter().zip(&found).enumerate() {
+            prop_assert_eq!(expected.shape(), found.shape());
+            prop_assert_eq!(bits(expected), bits(found), "output {}", place);
+        }
+    }
+
+    #[test]
+    fn products_of_views_agree_with_products_of_copies(
+        seed in any::<u64>(),
+        length in 1usize..15,
+    ) {
+        let (program, inputs) = random::smooth_program(seed, length);
+        let expected = run_one_by_one(&program, &inputs);
+        let found = run(&program, &inputs).unwrap();
+        for (expected, found) in expected.iter().zip(&found) {
+            let Some(expected) = expected.as_f32() else {
+                continue;
+            };
+            let scale = expected.iter().fold(1.0, |scale: f32, x| scale.max(x.abs()));
+            for (expected, found) in expected.iter().zip(floats(found)) {
+                prop_assert!((expected - found).abs() <= 1e-3 * scale || expected.is_nan());
+            }
+        }
+    }
+
+    #[test]
+    fn a_second_run_gives_the_same_bits(seed in any::<u64>()) {
+        let (program, inputs) = random::program(seed, 20);
+        let context = context();
+        let executable = Executable::compile(&program, context.budget()).unwrap();
+        let mut session = executable.bind(Vec::new(), &context).unwrap();
+        let first = session.run(&inputs).unwrap();
+        let second = session.run(&inputs).unwrap();
+        for (first, second) in first.iter().zip(&second) {
+            prop_assert_eq!(bits(first), bits(second));
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_does_not_change_the_bits() {
+    let mut growing = Growing::new(7, true);
+    let large = growing.input(DType::F32, &[700, 300]);
+    let right = growing.input(DType::F32, &[300, 450]);
+    let Growing {
+        mut program,
+        inputs,
+        ..
+    } = growing;
+    let product = program.push(
+        "dot-general",
+        &[large, right],
+        &[
+            ("lhs-batch", support::list(&[])),
+            ("rhs-batch", support::list(&[])),
+            ("lhs-contract", support::list(&[1])),
+            ("rhs-contract", support::list(&[0])),
+        ],
+    );
+    let chain = program.op("tanh", &[product]);
+    let chain = program.op("multiply", &[chain, product]);
+    let shares = program.push("softmax", &[chain], &[("axis", 1.into())]);
+    let columns = program.push("reduce-sum", &[shares], &[("axes", support::list(&[0]))]);
+    let rows = program.push("reduce-sum", &[chain], &[("axes", support::list(&[1]))]);
+    let all = program.push("reduce-mean", &[chain], &[("axes", support::list(&[0, 1]))]);
+    for value in [product, chain, shares, columns, rows, all] {
+        program.output(value);
+    }
+    let alone = run_with(&program, &inputs, &threads(1)).unwrap();
+    for count in [2, 3, 5] {
+        let shared = run_with(&program, &inputs, &threads(count)).unwrap();
+        for (alone, shared) in alone.iter().zip(&shared) {
+            assert!(alone.bytes() == shared.bytes(), "{count} threads");
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_elementwise_operations_needs_no_workspace() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[1000]);
+    let mut y = x;
+    for _ in 0..10 {
+        y = program.op("tanh", &[y]);
+        y = program.op("add", &[y, x]);
+    }
+    program.output(y);
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    assert_eq!((plan.workspace_bytes, plan.output_bytes), (0, 4000));
+}
+
+#[test]
+fn values_that_are_not_needed_at_the_same_time_share_memory() {
+    let mut program = Program::default();
+    let mut x = program.source("input", 0, DType::F32, &[64, 64]);
+    for _ in 0..20 {
+        x = program.push("softmax", &[x], &[("axis", 1.into())]);
+    }
+    program.output(x);
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    assert_eq!(plan.workspace_bytes, 2 * 64 * 64 * 4);
+}
+
+#[test]
+fn what_no_output_needs_is_not_computed() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[8]);
+    program.push("softmax", &[x], &[("axis", 0.into())]);
+    let y = program.op("negate", &[x]);
+    program.output(y);
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    assert_eq!((plan.workspace_bytes, plan.flops), (0, 8));
+}
+
+#[test]
+fn an_output_that_is_an_input_is_not_copied() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[2, 3]);
+    let flat = program.push("reshape", &[x], &[("shape", support::list(&[6]))]);
+    program.output(flat);
+    program.output(x);
+    let input = support::f32s(&[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let outputs = run(&program, std::slice::from_ref(&input)).unwrap();
+    assert_eq!(
+        (outputs[0].shape(), outputs[1].shape()),
+        (&[6][..], &[2, 3][..])
+    );
+    assert_eq!(floats(&outputs[0]), floats(&input));
+    assert!(std::ptr::eq(outputs[0].bytes(), input.bytes()));
+}
+
+#[test]
+fn ten_thousand_operations_compile_in_a_moment() {
+    let mut program = Program::default();
+    let mut x = program.source("input", 0, DType::F32, &[4, 4]);
+    for step in 0..5000 {
+        x = if step % 10 == 0 {
+            program.push("softmax", &[x], &[("axis", 1.into())])
+        } else {
+            program.op("tanh", &[x])
+        };
+        x = program.op("add", &[x, x]);
+    }
+    program.output(x);
+    let started = std::time::Instant::now();
+    Executable::compile(&program, &support::budget()).unwrap();
+    // 50 ms is the aim; the bound leaves room for a loaded machine.
+    assert!(
+        started.elapsed().as_millis() < 500,
+        "{:?}",
+        started.elapsed()
+    );
+}

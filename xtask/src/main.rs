@@ -1,0 +1,81 @@
+//! The command line of `cargo xtask`.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::{bindings, commands, plugins};
+
+/// Look after a checkout of trainshed
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Build all plugins to target/plugins, as far as they are out of date
+    ///
+    /// Uses the wasm32-wasip2 or wasm32-wasip1 target of the Rust toolchain, or else
+    /// Debian's compiler, which is fetched once. TRAINSHED_WASM=wasip2|wasip1|debian
+    /// chooses; TRAINSHED_CACHE says where a fetched compiler is kept.
+    Plugins,
+    /// Write the guest bindings anew from wit/
+    Bindings {
+        /// Only say whether they match
+        #[arg(long)]
+        check: bool,
+    },
+    /// Set everything up and run all tests
+    Test,
+    /// Train a model on handwritten digits, from nothing
+    Demo,
+    /// Check format, lints, bindings and dependencies, then run all tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    match run(&Arguments::parse().task, root) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
+    match task {
+        Task::Plugins => show(&plugins::build(root)?),
+        Task::Bindings { check: true } => bindings::check(root)?,
+        Task::Bindings { check: false } => {
+            bindings::write(root)?;
+        }
+        Task::Test => commands::test(root)?,
+        Task::Demo => commands::demo(root)?,
+        Task::Ci => commands::ci(root)?,
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the paths are this command's result")]
+fn show(set: &plugins::PluginSet) {
+    for (_, path) in set.iter() {
+        println!("{}", path.display());
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the edge prints the error's chain")]
+fn report(error: &dyn Error) {
+    eprint!("error: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        eprint!(": {error}");
+        source = error.source();
+    }
+    eprintln!();
+}
