@@ -69,12 +69,12 @@ async fn a_malformed_action_is_refused_before_anything_is_queued() {
     shed.check_action(train(json!({"dataset": "abc"})), expect![[r#"422 invalid-action /params/dataset: dataset must be the integer id of a data set, but it is "abc""#]]).await;
     shed.check_action(
         train(json!({"dataset": 99})),
-        expect!["422 unknown-dataset /params/dataset: there is no data set with id 99"],
+        expect!["422 unknown-data-set /params/dataset: there is no data set 99"],
     )
     .await;
     shed.check_action(
         train(json!({"checkpoint": 99})),
-        expect!["422 unknown-checkpoint /params/checkpoint: there is no model with id 99"],
+        expect!["422 unknown-model /params/checkpoint: there is no model 99"],
     )
     .await;
     shed.check_action(train(json!({"hyperparameter": null})), expect!["422 invalid-action /params/hyperparameter: hyperparameter is required when is_tune=False"]).await;
@@ -86,10 +86,10 @@ async fn a_malformed_action_is_refused_before_anything_is_queued() {
     .await;
     shed.check_action(
         json!({"action": "train", "plugin": "digit-mlp", "params": train(json!({}))["params"]}),
-        expect!["422 unknown-plugin /plugin: no plugin named `digit-mlp` is installed"],
+        expect!["422 unknown-plugin /plugin: no plugin `digit-mlp` is installed"],
     )
     .await;
-    shed.check_action(json!({"action": "preprocess", "plugin": plugin, "params": {"name": "a name", "dataset": dataset}}), expect!["422 wrong-plugin /plugin: the plugin `digits-mlp` does not export the action `preprocess`"]).await;
+    shed.check_action(json!({"action": "preprocess", "plugin": plugin, "params": {"name": "a name", "dataset": dataset}}), expect!["422 unknown-action /action: the plugin `digits-mlp@0.1.0` has no action `preprocess`; it has `train`"]).await;
 
     let tasks = shed.raw(Method::GET, "/api/v1/tasks", "").await;
     assert_eq!(tasks.1["items"], json!([]));
@@ -102,7 +102,7 @@ async fn an_action_that_names_no_plugin_takes_the_only_one_that_can() {
     let action = json!({"action": "train", "params": {"name": "any plugin", "dataset": dataset, "hyperparameter": {"epochs": 1}}});
     shed.check_action(
         action.clone(),
-        expect!["422 unknown-plugin /plugin: no installed plugin exports the action `train`"],
+        expect!["422 unknown-plugin /plugin: no installed plugin has the action `train`"],
     )
     .await;
 
@@ -110,13 +110,18 @@ async fn an_action_that_names_no_plugin_takes_the_only_one_that_can() {
     shed.push("digits-mlp").await;
     let task = shed.client.submit(&action).await.unwrap().task;
     assert_eq!(task.plugin.name, "digits-mlp");
-    shed.check_action(
-        action,
-        expect![
-            "409 name-taken /params/name: a task with the name `any plugin` is waiting or running"
-        ],
-    )
-    .await;
+    let (status, problem) = shed
+        .raw(Method::POST, "/api/v1/actions", action.to_string())
+        .await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert_eq!(
+        (status, &problem["type"], &problem["pointer"]),
+        (409, &json!("name-taken"), &json!("/params/name"))
+    );
+    assert!(
+        detail.contains("the name `any plugin` is in use") && detail.contains(task.id.as_str()),
+        "{detail}"
+    );
 }
 
 #[tokio::test]
@@ -146,7 +151,7 @@ async fn every_other_request_that_is_wrong_has_its_answer() {
         Method::GET,
         "/api/v1/tasks?after=x",
         "",
-        expect!["400 invalid-cursor after: `x` is not where a page ended"],
+        expect!["400 invalid-request after: `x` is not where a list goes on: use the `next` of the page before"],
     )
     .await;
     check(
@@ -179,16 +184,16 @@ async fn every_other_request_that_is_wrong_has_its_answer() {
     .await;
     check(Method::PUT, "/api/v1/files/abc", "x", expect!["400 invalid-request sha256: `abc` is not a digest: expected 64 hexadecimal digits of SHA-256"]).await;
     let digest = "0".repeat(64);
-    check(Method::PUT, &format!("/api/v1/files/{digest}"), "x", expect!["422 wrong-digest -: the content has the digest 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, not 0000000000000000000000000000000000000000000000000000000000000000"]).await;
+    check(Method::PUT, &format!("/api/v1/files/{digest}"), "x", expect!["422 wrong-digest -: the content has the SHA-256 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, but 0000000000000000000000000000000000000000000000000000000000000000 was announced"]).await;
     let entry = json!({"path": "../a", "sha256": digest, "size_bytes": 1});
-    check(Method::POST, "/api/v1/datasets", &json!({"name": "escape", "files": [entry]}).to_string(), expect!["422 invalid-files /files: `../a` is not a path inside a data set: it must be relative, with `/` between its parts and no `..`"]).await;
+    check(Method::POST, "/api/v1/datasets", &json!({"name": "escape", "files": [entry]}).to_string(), expect!["422 invalid-data-set /files: `../a` is not a path inside a data set: it must be relative, with `/` between its parts and no `..`"]).await;
     let entry = json!({"path": "a", "sha256": digest, "size_bytes": 1});
-    check(Method::POST, "/api/v1/datasets", &json!({"name": "missing", "files": [entry]}).to_string(), expect!["422 missing-files /files: the file 0000000000000000000000000000000000000000000000000000000000000000 was not uploaded"]).await;
+    check(Method::POST, "/api/v1/datasets", &json!({"name": "missing", "files": [entry]}).to_string(), expect!["422 missing-file /files: the content of `a` (0000000000000000000000000000000000000000000000000000000000000000, 1 bytes) has not been uploaded"]).await;
     check(
         Method::POST,
         "/api/v1/leases/00000000000000000000000000000000/1/finish",
         r#"{"state":"failed","reason":"x"}"#,
-        expect!["409 stale-lease -: the lease of this task has ended"],
+        expect!["404 unknown-task -: there is no task 00000000000000000000000000000000"],
     )
     .await;
 }

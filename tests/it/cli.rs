@@ -131,18 +131,10 @@ fn mistakes_have_documented_exit_codes_and_say_what_to_do() {
         6,
         "trainshed serve",
     );
-    check_exit(
-        &run(&[
-            "--server",
-            "http://127.0.0.1:1",
-            "--data-dir",
-            "/nowhere",
-            "task",
-            "ls",
-        ]),
-        4,
-        "no key",
-    );
+    let no_key = trainshed(&folder.path().join("nothing"))
+        .args(["--server", "http://127.0.0.1:1", "task", "ls"])
+        .output();
+    check_exit(&no_key.unwrap(), 4, "no key");
     check_exit(
         &run(&["task", "ls", "--status", "done"]),
         2,

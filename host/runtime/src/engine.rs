@@ -256,19 +256,17 @@ fn base() -> Config {
 }
 
 fn pooled(config: &RuntimeConfig) -> Config {
-    let per_task = |count: usize| {
-        let slots = config.max_tasks.saturating_add(SLOTS_FOR_DESCRIBE);
-        slots.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
-    };
+    let slots = config.max_tasks.saturating_add(SLOTS_FOR_DESCRIBE);
+    let per_task = |count: u32| slots.saturating_mul(count);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(per_task(1));
     pool.total_stacks(per_task(1));
     pool.total_core_instances(per_task(MAX_INSTANCES));
     pool.total_memories(per_task(MAX_MEMORIES));
     pool.total_tables(per_task(MAX_TABLES));
-    pool.max_core_instances_per_component(MAX_INSTANCES as u32);
-    pool.max_memories_per_component(MAX_MEMORIES as u32);
-    pool.max_tables_per_component(MAX_TABLES as u32);
+    pool.max_core_instances_per_component(MAX_INSTANCES);
+    pool.max_memories_per_component(MAX_MEMORIES);
+    pool.max_tables_per_component(MAX_TABLES);
     pool.table_elements(TABLE_ELEMENTS);
     let max_memory = config.max_memory_bytes.min(FOUR_GIB);
     pool.max_memory_size(usize::try_from(max_memory).unwrap_or(usize::MAX));

@@ -5,11 +5,11 @@ use wasmtime::ResourceLimiter;
 
 /// Most core instances, memories and tables of one component. A component made of one module
 /// and the WASI adapter has four instances, one memory and two tables.
-pub(crate) const MAX_INSTANCES: usize = 64;
+pub(crate) const MAX_INSTANCES: u32 = 64;
 /// See [`MAX_INSTANCES`].
-pub(crate) const MAX_MEMORIES: usize = 8;
+pub(crate) const MAX_MEMORIES: u32 = 8;
 /// See [`MAX_INSTANCES`].
-pub(crate) const MAX_TABLES: usize = 16;
+pub(crate) const MAX_TABLES: u32 = 16;
 
 /// What WebAssembly itself takes: linear memory and tables, all of a component's together.
 #[derive(Debug)]
@@ -130,15 +130,15 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        MAX_INSTANCES
+        MAX_INSTANCES as usize
     }
 
     fn memories(&self) -> usize {
-        MAX_MEMORIES
+        MAX_MEMORIES as usize
     }
 
     fn tables(&self) -> usize {
-        MAX_TABLES
+        MAX_TABLES as usize
     }
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn bytes_for_people(bytes: u64) -> String {
     }
     let exponent = (bytes.ilog2() / 10).min(5);
     let unit = UNITS[exponent as usize - 1];
-    let tenths = u128::from(bytes) * 10 >> (10 * exponent);
+    let tenths = (u128::from(bytes) * 10) >> (10 * exponent);
     match tenths % 10 {
         0 => format!("{} {unit}", tenths / 10),
         tenth => format!("{}.{tenth} {unit}", tenths / 10),

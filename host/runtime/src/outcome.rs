@@ -15,8 +15,9 @@ use crate::watch::{End, Watch};
 /// Longest text of a plugin that goes into a reason, in characters.
 const MAX_REASON_CHARS: usize = 2000;
 
-/// The outcome of a call that came back with what the plugin returned.
-pub(crate) fn returned(result: Result<String, Failure>) -> Outcome {
+/// The outcome of a call that came back with what the plugin returned. Whoever asked it to
+/// stop knows why, so the reason of a plugin that obeyed is empty.
+pub(crate) fn returned(result: Result<String, Failure>, was_asked_to_stop: bool) -> Outcome {
     match result {
         Ok(json) => completed(&json),
         Err(Failure::InvalidParameter((pointer, message))) => Outcome::Failed {
@@ -35,8 +36,11 @@ pub(crate) fn returned(result: Result<String, Failure>) -> Outcome {
         Err(Failure::Failed(message)) => Outcome::Failed {
             reason: shortened(&one_line(&message), MAX_REASON_CHARS),
         },
-        Err(Failure::Stopped) => Outcome::Stopped {
-            reason: "stopped: the plugin returned when it was asked to stop".to_owned(),
+        Err(Failure::Stopped) if was_asked_to_stop => Outcome::Stopped {
+            reason: String::new(),
+        },
+        Err(Failure::Stopped) => Outcome::Failed {
+            reason: "the plugin said that it was stopped, but nobody had asked it to".to_owned(),
         },
     }
 }
@@ -129,7 +133,7 @@ fn limit_reached(end: End, limits: &Limits) -> String {
             duration_for_people(limits.cpu_ms)
         ),
         End::GraceOver => format!(
-            "stopped: asked to stop and did not return within {}",
+            "the plugin did not return within {}",
             duration_for_people(limits.grace_ms)
         ),
         End::Abandoned => "stopped: the agent gave the run up".to_owned(),
@@ -184,7 +188,7 @@ mod tests {
 
     #[track_caller]
     fn check(returned_by_plugin: Result<&str, Failure>, expected: expect_test::Expect) {
-        let outcome = returned(returned_by_plugin.map(str::to_owned));
+        let outcome = returned(returned_by_plugin.map(str::to_owned), false);
         expected.assert_eq(&json!(outcome).to_string());
     }
 
@@ -223,7 +227,7 @@ mod tests {
         check(
             Err(Failure::Stopped),
             expect![[
-                r#"{"reason":"stopped: the plugin returned when it was asked to stop","state":"stopped"}"#
+                r#"{"reason":"the plugin said that it was stopped, but nobody had asked it to","state":"failed"}"#
             ]],
         );
         check(

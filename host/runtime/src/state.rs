@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -11,7 +11,7 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::Report;
 use trainshed_core::{Digest, TaskId, Timestamp};
-use trainshed_tensor::{Budget, Context, ProgramError};
+use trainshed_tensor::{Budget, Context};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -95,18 +95,7 @@ impl TaskState {
         let wasi = wasi::for_task(job, &scratch_dir, &console)
             .map_err(|error| format!("the host cannot open the task's folders: {error:#}"))?;
         let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);
-        let tensors = tensor_context(&job.limits, &watch)
-            .map_err(|error| format!("the host cannot start the task: {error}"))?;
-        Ok(Self::new(
-            &job.limits,
-            facts,
-            services,
-            console,
-            wasi,
-            scratch,
-            tensors,
-            watch,
-        ))
+        Self::new(&job.limits, facts, services, console, wasi, scratch, watch)
     }
 
     /// The state outside any task: nothing is granted, and what is reported is dropped.
@@ -125,10 +114,7 @@ impl TaskState {
             outgoing: PathBuf::new(),
         };
         let scratch = Scratch::new(PathBuf::new(), 0);
-        let tensors = tensor_context(limits, &watch).map_err(|error| error.to_string())?;
-        Ok(Self::new(
-            limits, facts, services, console, wasi, scratch, tensors, watch,
-        ))
+        Self::new(limits, facts, services, console, wasi, scratch, watch)
     }
 
     fn new(
@@ -138,12 +124,15 @@ impl TaskState {
         console: Console,
         wasi: WasiCtx,
         scratch: Scratch,
-        tensors: Context,
         watch: Arc<Watch>,
-    ) -> Self {
+    ) -> Result<Self, String> {
+        let threads = usize::try_from(limits.threads).unwrap_or(usize::MAX);
+        let budget = Budget::new(limits.tensor_bytes);
+        let tensors = Context::new(budget, threads, watch.interrupt_flag())
+            .map_err(|error| format!("the host cannot start the task: {error}"))?;
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
-        Self {
+        Ok(Self {
             table,
             wasi,
             limiter: Limiter::new(limits),
@@ -163,14 +152,8 @@ impl TaskState {
             saves: 0,
             committed: false,
             quota_exceeded: None,
-        }
+        })
     }
-}
-
-fn tensor_context(limits: &Limits, watch: &Watch) -> Result<Context, ProgramError> {
-    let threads = usize::try_from(limits.threads).unwrap_or(usize::MAX);
-    let budget = Budget::new(limits.tensor_bytes);
-    Context::new(budget, threads, watch.interrupt_flag())
 }
 
 impl WasiView for TaskState {
@@ -184,11 +167,17 @@ impl WasiView for TaskState {
 
 /// The time of a report.
 pub(crate) fn now() -> Timestamp {
-    // A clock before 1970 is taken for 1970: reports matter more than their time.
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    Timestamp(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    Timestamp(i64::try_from(since_epoch().as_millis()).unwrap_or(i64::MAX))
+}
+
+/// The time since 1970. A clock before it is taken for 1970: reports matter more than their time.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the runtime takes the time: of reports, and for the plugin's clock"
+)]
+pub(crate) fn since_epoch() -> Duration {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.unwrap_or_default()
 }
 
 /// What a plugin that describes itself talks to.

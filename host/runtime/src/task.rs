@@ -48,7 +48,7 @@ pub(crate) fn run(
     };
     let state = store.data_mut();
     let outcome = match returned {
-        Ok(result) => outcome::returned(result),
+        Ok(result) => outcome::returned(result, watch.is_stopping()),
         Err(error) => outcome::interrupted(&error, &watch, &limits, state),
     };
     match (outcome, state.quota_exceeded.take()) {

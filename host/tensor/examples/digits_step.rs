@@ -1,6 +1,13 @@
 //! Time of one training step of a 64-128-10 network on batches of 32: forward, gradient
 //! and Adam in one program. Prints microseconds per step on one thread.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "prints its result, and the numbers are small"
+)]
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;

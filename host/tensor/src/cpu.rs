@@ -147,7 +147,10 @@ pub(crate) fn evaluate(
     }
     let mut result = [crate::tensor::Line::ZERO];
     let result = &mut bytemuck::cast_slice_mut(&mut result)[..to.size()];
-    let tiles = [0, 1, 2].map(|place: usize| bytemuck::cast_slice(&aligned[place]));
+    let tiles = [0, 1, 2].map(|place: usize| tile::Tile {
+        bytes: bytemuck::cast_slice(&aligned[place]),
+        is_scalar: false,
+    });
     tile::apply(op, from, to, tiles, result);
     crate::ir::Literal::new(to, result)
 }

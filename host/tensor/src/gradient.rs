@@ -55,8 +55,8 @@ pub fn gradient(
     backward.adjoints[output] = Some(one);
     for node in (0..=output).rev() {
         if let (true, Some(adjoint)) = (backward.on_path[node], backward.adjoints[node]) {
-            let label = &backward.program.instructions[node].label;
-            backward.label = label.as_ref().map(|label| format!("gradient of {label}"));
+            let label = backward.program.instructions[node].label.as_deref();
+            backward.label = label.map(gradient_label);
             backward.propagate(node, adjoint)?;
         }
     }
@@ -111,6 +111,12 @@ fn value(node: NodeId) -> Value {
         instruction: u32::try_from(node).unwrap_or(u32::MAX),
         output: 0,
     }
+}
+
+/// A label for what is appended; the length is bounded, since it is repeated.
+fn gradient_label(label: &str) -> String {
+    let start: String = label.chars().take(80).collect();
+    format!("gradient of {start}")
 }
 
 /// The program under extension, and the derivative by each node as far as it is known.

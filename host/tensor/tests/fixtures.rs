@@ -1,6 +1,13 @@
 //! Values and gradients against those of PyTorch in double precision; `fixtures/make.py`
 //! makes the files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use serde::Deserialize;

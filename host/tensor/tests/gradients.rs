@@ -1,5 +1,12 @@
 //! Gradients against finite differences, on operations alone and on random programs.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use proptest::prelude::*;
@@ -116,6 +123,16 @@ fn check_elementwise(op: &str, operands: usize, seed: u64) {
             growing.program.op("add", &[square, half])
         })
         .collect();
+    // Differences cannot tell the slope next to a kink.
+    let squares: Vec<Vec<f32>> = growing.inputs[growing.inputs.len() - operands..]
+        .iter()
+        .map(|input| floats(input).iter().map(|x| x * x).collect())
+        .collect();
+    if let [a, b] = &squares[..]
+        && a.iter().zip(b).any(|(a, b)| (a - b).abs() < 0.1)
+    {
+        return;
+    }
     let result = growing.program.op(op, &values);
     let loss = weighted(&mut growing, result, &shape);
     check(&growing.program, loss, &growing.inputs, seed);

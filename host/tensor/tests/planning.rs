@@ -1,5 +1,12 @@
 //! Fusing, views, the arena and threads change the speed of a program, never its bits.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use proptest::prelude::*;

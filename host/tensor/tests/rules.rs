@@ -1,6 +1,13 @@
 //! Every rule of `docs/programs.md` is an error that names what is wrong; no program,
 //! however malformed, does more harm than that.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use expect_test::expect;

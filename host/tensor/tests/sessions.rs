@@ -1,5 +1,12 @@
 //! State, memory accounts, stopping, and batches.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use std::sync::Arc;
@@ -310,4 +317,13 @@ fn batches_say_what_does_not_fit() {
     );
     let mut empty_rows = Batches::new(vec![column()], vec![1, 1], 2, false, &budget()).unwrap();
     assert_eq!(empty_rows.next().unwrap().unwrap()[0].shape(), [2, 0]);
+}
+
+#[test]
+fn sessions_can_move_between_threads() {
+    fn check<T: Send>() {}
+    check::<Session>();
+    check::<Batches>();
+    check::<Context>();
+    check::<Tensor>();
 }

@@ -1,5 +1,12 @@
 //! What operations give in the corners that `docs/programs.md` settles.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a failed unwrap is a failed test, and the numbers are small"
+)]
+
 mod support;
 
 use support::{apply, bools, f32s, floats, i32s, ints, list};

@@ -1,6 +1,7 @@
 //! The typed client of the API.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -312,9 +313,12 @@ impl Client {
             path: to.display().to_string(),
             source,
         };
+        // Two downloads of one file at a time must not write into each other's.
+        static DOWNLOADS: AtomicU64 = AtomicU64::new(0);
+        let number = DOWNLOADS.fetch_add(1, Ordering::Relaxed);
         let mut partial = to.as_os_str().to_owned();
-        partial.push(format!(".{}.part", std::process::id()));
-        let partial = std::path::PathBuf::from(partial);
+        partial.push(format!(".{}-{number}.part", std::process::id()));
+        let partial = PathBuf::from(partial);
         let done = self.download_to(digest, &partial).await;
         match done {
             Ok(()) => tokio::fs::rename(&partial, to).await.map_err(failed),

@@ -18,7 +18,7 @@ use crate::state::TaskState;
 /// Largest header: names, types and shapes of all tensors.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Bytes of the header's length, which begin the file.
-const PREFIX_BYTES: u64 = 8;
+const PREFIX_BYTES: usize = 8;
 
 /// An opened checkpoint. Weights stay in the file until they are loaded.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -64,7 +64,7 @@ impl Checkpoint {
 fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
     let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
     let length = file.metadata()?.len();
-    let mut prefix = [0; PREFIX_BYTES as usize];
+    let mut prefix = [0; PREFIX_BYTES];
     file.read_exact_at(&mut prefix, 0)?;
     let header_bytes = u64::from_le_bytes(prefix);
     if header_bytes > MAX_HEADER_BYTES {
@@ -72,16 +72,16 @@ fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
             "its header would have {header_bytes} bytes, but it may have at most {MAX_HEADER_BYTES}"
         )));
     }
-    if header_bytes > length.saturating_sub(PREFIX_BYTES) {
+    if header_bytes > length.saturating_sub(PREFIX_BYTES as u64) {
         return Err(invalid(format!(
             "it has {length} bytes, but its header would have {header_bytes}"
         )));
     }
     let mut header = vec![0; usize::try_from(header_bytes).map_err(io::Error::other)?];
-    file.read_exact_at(&mut header, PREFIX_BYTES)?;
+    file.read_exact_at(&mut header, PREFIX_BYTES as u64)?;
     let tensors: Metadata = serde_json::from_slice(&header)
         .map_err(|error| invalid(format!("its header is damaged: {error}")))?;
-    let data_start = PREFIX_BYTES + header_bytes;
+    let data_start = PREFIX_BYTES as u64 + header_bytes;
     let end = data_start.checked_add(tensors.data_len() as u64);
     if end != Some(length) {
         return Err(invalid(format!(

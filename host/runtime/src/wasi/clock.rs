@@ -1,8 +1,10 @@
 //! Clocks of a resolution that tells a plugin the time but not what its neighbours compute.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
+
+use crate::state::since_epoch;
 
 const RESOLUTION: Duration = Duration::from_millis(1);
 
@@ -15,10 +17,7 @@ impl HostWallClock for Wall {
     }
 
     fn now(&self) -> Duration {
-        let since_epoch = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        whole_milliseconds(since_epoch)
+        whole_milliseconds(since_epoch())
     }
 }
 

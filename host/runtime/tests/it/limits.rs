@@ -89,7 +89,7 @@ fn a_plugin_that_does_not_stop_is_ended_after_its_grace_time() {
     handle.stop();
     let story = bench.story_of(&guest, bench.job(limits), signal);
     expect![[r#"
-        stopped: stopped: asked to stop and did not return within 100 ms
+        stopped: the plugin did not return within 100 ms
     "#]]
     .assert_eq(&story);
 }
@@ -116,7 +116,7 @@ fn a_plugin_sees_that_it_is_to_stop() {
     let story = bench.story_of(&guest, bench.job(Limits::default()), signal);
     later.join().unwrap();
     expect![[r#"
-        stopped: stopped: the plugin returned when it was asked to stop
+        stopped: 
     "#]]
     .assert_eq(&story);
 }

@@ -63,7 +63,9 @@ fn a_missing_import_is_named() {
     };
     check_refused(
         &guest.component(),
-        expect!["the host does not offer what the plugin imports: `trainshed:plugin/run@0.1.0` `[method]run.fly`: there is none"],
+        expect![
+            "the host does not offer what the plugin imports: `trainshed:plugin/run@0.1.0` `[method]run.fly`: there is none"
+        ],
     );
     let guest = Guest {
         fields: r#"(import "trainshed:plugin/rockets@0.1.0" "launch" (func))"#,
@@ -75,7 +77,9 @@ fn a_missing_import_is_named() {
     };
     check_refused(
         &guest.component(),
-        expect!["the host does not offer what the plugin imports: `trainshed:plugin/rockets@0.1.0` `launch`: there is none"],
+        expect![
+            "the host does not offer what the plugin imports: `trainshed:plugin/rockets@0.1.0` `launch`: there is none"
+        ],
     );
 }
 
@@ -89,7 +93,9 @@ fn an_import_of_another_type_is_named() {
     };
     check_refused(
         &guest.component(),
-        expect!["the host does not offer what the plugin imports: `trainshed:plugin/run@0.1.0` `[method]run.seed`: expected `u64` found `u32`"],
+        expect![
+            "the host does not offer what the plugin imports: `trainshed:plugin/run@0.1.0` `[method]run.seed`: expected `u64` found `u32`"
+        ],
     );
 }
 

@@ -131,9 +131,9 @@ fn manifest(name: &str) -> String {
     let mut texts = Vec::new();
     let mut put = |text: &str| {
         // Texts follow the record (48 bytes) and its one action (24 bytes).
-        let at = 1024 + 48 + 24 + texts.len() as u32;
+        let at = 1024 + 48 + 24 + length(&texts);
         texts.extend_from_slice(text.as_bytes());
-        [at.to_le_bytes(), (text.len() as u32).to_le_bytes()].concat()
+        [at.to_le_bytes(), length(text.as_bytes()).to_le_bytes()].concat()
     };
     for text in [name, "0.1.0", "other", "A guest of a test."] {
         record.extend(put(text));
@@ -144,6 +144,10 @@ fn manifest(name: &str) -> String {
     record.extend([0; 8]);
     let bytes = [record, action, texts].concat();
     bytes.iter().map(|byte| format!("\\{byte:02x}")).collect()
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap()
 }
 
 /// A runtime with folders of its own.

@@ -11,7 +11,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::memory::{Memory, ValueId};
-use super::tile::{self, TileOp};
+use super::tile::{self, Tile, TileOp};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Literal;
@@ -90,6 +90,8 @@ pub(crate) enum Instruction {
 pub(crate) enum Operand {
     None,
     Slot(usize),
+    /// A slot that holds a scalar.
+    Scalar(usize),
     /// The elements of a load without strides.
     Load(usize),
 }
@@ -104,7 +106,40 @@ pub(crate) struct Store {
 }
 
 /// One tile of any type. Empty while an instruction writes to it.
-type Slot = Vec<Line>;
+#[derive(Default)]
+struct Slot {
+    lines: Vec<Line>,
+    /// Where in `lines` the tile begins.
+    first: usize,
+}
+
+impl Slot {
+    /// Makes the slot of that number.
+    ///
+    /// Slots begin at different places of a memory page. If all began at the same one,
+    /// they would compete for the same sets of the L1 cache, and processors would take a
+    /// load from one slot to depend on the store to another.
+    fn new(number: usize) -> Self {
+        const PAGE_LINES: usize = 4096 / Line::BYTES;
+        let lines = vec![Line::ZERO; SLOT_LINES + PAGE_LINES];
+        let wanted = number % 2 * (PAGE_LINES / 2) + number / 2 * 3;
+        let found = lines.as_ptr().addr() / Line::BYTES;
+        Self {
+            first: wanted.wrapping_sub(found) % PAGE_LINES,
+            lines,
+        }
+    }
+
+    #[inline(always)]
+    fn bytes(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.lines[self.first..])
+    }
+
+    #[inline(always)]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        bytemuck::cast_slice_mut(&mut self.lines[self.first..])
+    }
+}
 
 thread_local! {
     /// The slots of the kernel that runs on this thread. They stay for the next kernel;
@@ -126,9 +161,7 @@ impl Fused {
             let first = piece * TILES_PER_PIECE;
             let last = (first + TILES_PER_PIECE).min(tiles);
             SLOTS.with_borrow_mut(|slots| {
-                if slots.len() < self.slots {
-                    slots.resize_with(self.slots, || vec![Line::ZERO; SLOT_LINES]);
-                }
+                slots.extend((slots.len()..self.slots).map(Slot::new));
                 pulp::Arch::new().dispatch(Tiles {
                     kernel: self,
                     memory,
@@ -182,7 +215,7 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             for store in &kernel.stores {
                 let size = store.dtype.size();
                 let range = start * size..(start + count) * size;
-                let bytes = &bytemuck::cast_slice(&slots[store.from])[..count * size];
+                let bytes = &slots[store.from].bytes()[..count * size];
                 // SAFETY: the caller's promise; no other slice of the buffer lives here.
                 unsafe { memory.write(store.value, range) }.copy_from_slice(bytes);
             }
@@ -207,7 +240,7 @@ fn step(
             let load = &kernel.loads[load];
             // SAFETY: the promise to `Fused::run`.
             let source = unsafe { memory.read_all(load.value) };
-            let out = bytemuck::cast_slice_mut(&mut slots[slot]);
+            let out = slots[slot].bytes_mut();
             let strides = load.strides.unwrap_or_default();
             let walk = Walk::new(&kernel.extent, &strides, start, count);
             match load.dtype.size() {
@@ -222,7 +255,7 @@ fn step(
             size,
             slot,
         } => {
-            let out = &mut bytemuck::cast_slice_mut(&mut slots[slot])[..count * dtype.size()];
+            let out = &mut slots[slot].bytes_mut()[..count * dtype.size()];
             tile::iota(dtype, start, inner, size, out);
         }
         Instruction::Apply {
@@ -239,7 +272,7 @@ fn step(
                 tile_of(kernel, operands[1], memory, slots, start, count),
                 tile_of(kernel, operands[2], memory, slots, start, count),
             ];
-            let out_bytes = &mut bytemuck::cast_slice_mut(&mut out)[..count * to.size()];
+            let out_bytes = &mut out.bytes_mut()[..count * to.size()];
             tile::apply(op, from, to, tiles, out_bytes);
             slots[slot] = out;
         }
@@ -256,30 +289,34 @@ fn tile_of<'a>(
     slots: &'a [Slot],
     start: usize,
     count: usize,
-) -> &'a [u8] {
-    match operand {
+) -> Tile<'a> {
+    let bytes: &[u8] = match operand {
         Operand::None => &[],
-        Operand::Slot(slot) => bytemuck::cast_slice(&slots[slot]),
+        Operand::Slot(slot) | Operand::Scalar(slot) => slots[slot].bytes(),
         Operand::Load(load) => {
             let load = &kernel.loads[load];
             let size = load.dtype.size();
             // SAFETY: the promise to `Fused::run`; nothing is stored while this is read.
             unsafe { memory.read(load.value, start * size..(start + count) * size) }
         }
+    };
+    Tile {
+        bytes,
+        is_scalar: matches!(operand, Operand::Scalar(_)),
     }
 }
 
 /// Repeats one element.
 fn fill(literal: &Literal, count: usize, slot: &mut Slot) {
     match literal.dtype.size() {
-        1 => bytemuck::cast_slice_mut::<Line, u8>(slot)[..count].fill(literal.bytes[0]),
+        1 => slot.bytes_mut()[..count].fill(literal.bytes[0]),
         4 => {
             let element = bytemuck::pod_read_unaligned(&literal.bytes[..4]);
-            bytemuck::cast_slice_mut::<Line, u32>(slot)[..count].fill(element);
+            bytemuck::cast_slice_mut::<u8, u32>(slot.bytes_mut())[..count].fill(element);
         }
         _ => {
             let element = bytemuck::pod_read_unaligned(&literal.bytes);
-            bytemuck::cast_slice_mut::<Line, u64>(slot)[..count].fill(element);
+            bytemuck::cast_slice_mut::<u8, u64>(slot.bytes_mut())[..count].fill(element);
         }
     }
 }

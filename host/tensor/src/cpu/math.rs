@@ -103,6 +103,10 @@ fn power_of_two(n: i32) -> f32 {
 mod tests {
     use super::{exp, log, sigmoid, tanh};
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "rounds to the nearest single-precision number"
+    )]
     /// Distance in units of the last place of the exact result.
     fn ulps(found: f32, exact: f64) -> f64 {
         let nearest = exact as f32;

@@ -27,12 +27,16 @@ pub(crate) enum TileOp {
 /// Computes `out` from tiles of at least as many elements; `from` is the operands' type (that of
 /// the chosen ones for a select), `to` the result's.
 #[inline(always)]
-pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [&[u8]; 3], out: &mut [u8]) {
+pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
     match (op, from) {
-        (TileOp::Copy, _) => out.copy_from_slice(&a[..out.len()]),
-        (TileOp::MultiplyAdd, _) => map3(a, b, c, out, |a: f32, b: f32, c: f32| a * b + c),
-        (TileOp::MultiplySubtract, _) => map3(a, b, c, out, |a: f32, b: f32, c: f32| a * b - c),
-        (TileOp::SubtractProduct, _) => map3(a, b, c, out, |a: f32, b: f32, c: f32| c - a * b),
+        (TileOp::Copy, _) => match to.size() {
+            1 => map1(a, out, |x: u8| x),
+            4 => map1(a, out, |x: u32| x),
+            _ => map1(a, out, |x: u64| x),
+        },
+        (TileOp::MultiplyAdd, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| a * b + c),
+        (TileOp::MultiplySubtract, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| a * b - c),
+        (TileOp::SubtractProduct, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| c - a * b),
         (TileOp::Element(Element::Unary(kind)), DType::F32) => float_unary(kind, a, out),
         (TileOp::Element(Element::Binary(kind)), DType::F32) => float_binary(kind, a, b, out),
         (TileOp::Element(Element::Compare(kind)), DType::F32) => compare::<f32>(kind, a, b, out),
@@ -45,7 +49,7 @@ pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [&[u8]; 3], o
 }
 
 #[inline(never)]
-fn apply_rare(op: Element, from: DType, to: DType, [a, b, c]: [&[u8]; 3], out: &mut [u8]) {
+fn apply_rare(op: Element, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
     match op {
         Element::Unary(kind) => with_number!(from, T => number_unary::<T>(kind, a, out)),
         Element::Binary(kind) => with_number!(from, T => number_binary::<T>(kind, a, b, out)),
@@ -64,7 +68,7 @@ fn apply_rare(op: Element, from: DType, to: DType, [a, b, c]: [&[u8]; 3], out: &
 }
 
 #[inline(always)]
-fn float_unary(kind: Unary, a: &[u8], out: &mut [u8]) {
+fn float_unary(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
     match kind {
         Unary::Negate => map1(a, out, |x: f32| -x),
         Unary::Abs => map1(a, out, f32::abs),
@@ -80,7 +84,7 @@ fn float_unary(kind: Unary, a: &[u8], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn float_binary(kind: Binary, a: &[u8], b: &[u8], out: &mut [u8]) {
+fn float_binary(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
     match kind {
         Binary::Add => map2(a, b, out, |a: f32, b: f32| a + b),
         Binary::Subtract => map2(a, b, out, |a: f32, b: f32| a - b),
@@ -94,7 +98,7 @@ fn float_binary(kind: Binary, a: &[u8], b: &[u8], out: &mut [u8]) {
 }
 
 /// Integers only; the other operations are not defined for them.
-fn number_unary<T: Number>(kind: Unary, a: &[u8], out: &mut [u8]) {
+fn number_unary<T: Number>(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
     match kind {
         Unary::Negate => map1(a, out, T::negate),
         Unary::Abs => map1(a, out, T::absolute),
@@ -107,7 +111,7 @@ fn number_unary<T: Number>(kind: Unary, a: &[u8], out: &mut [u8]) {
 }
 
 /// Integers only; `power` is not defined for them.
-fn number_binary<T: Number>(kind: Binary, a: &[u8], b: &[u8], out: &mut [u8]) {
+fn number_binary<T: Number>(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
     match kind {
         Binary::Add => map2(a, b, out, T::add),
         Binary::Subtract => map2(a, b, out, T::subtract),
@@ -121,7 +125,7 @@ fn number_binary<T: Number>(kind: Binary, a: &[u8], b: &[u8], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn compare<T: Number>(kind: Compare, a: &[u8], b: &[u8], out: &mut [u8]) {
+fn compare<T: Number>(kind: Compare, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
     match kind {
         Compare::Equal => map2(a, b, out, |a: T, b: T| u8::from(a == b)),
         Compare::NotEqual => map2(a, b, out, |a: T, b: T| u8::from(a != b)),
@@ -133,11 +137,9 @@ fn compare<T: Number>(kind: Compare, a: &[u8], b: &[u8], out: &mut [u8]) {
 }
 
 #[inline(always)]
-fn select<T: Pod>(condition: &[u8], chosen: &[u8], other: &[u8], out: &mut [u8]) {
+fn select<T: Pod>(condition: Tile<'_>, chosen: Tile<'_>, other: Tile<'_>, out: &mut [u8]) {
     map3(
-        condition,
-        chosen,
-        other,
+        [condition, chosen, other],
         out,
         |c: u8, a: T, b: T| {
             if c == 0 { b } else { a }
@@ -145,7 +147,7 @@ fn select<T: Pod>(condition: &[u8], chosen: &[u8], other: &[u8], out: &mut [u8])
     );
 }
 
-fn convert<From: Number>(to: DType, a: &[u8], out: &mut [u8]) {
+fn convert<From: Number>(to: DType, a: Tile<'_>, out: &mut [u8]) {
     match to {
         DType::Bool => map1(a, out, |x: From| u8::from(x != From::ZERO)),
         DType::F32 => map1(a, out, From::to_f32),
@@ -156,7 +158,7 @@ fn convert<From: Number>(to: DType, a: &[u8], out: &mut [u8]) {
     }
 }
 
-fn convert_to<From: Number, To: Number>(a: &[u8], out: &mut [u8]) {
+fn convert_to<From: Number, To: Number>(a: Tile<'_>, out: &mut [u8]) {
     if From::IS_FLOAT {
         map1(a, out, |x: From| To::from_f32(x.to_f32()));
     } else {
@@ -187,37 +189,66 @@ fn iota_of<T: Number>(start: usize, inner: usize, size: usize, out: &mut [u8]) {
     }
 }
 
+/// An operand's elements: at least as many as the result has.
+#[derive(Clone, Copy)]
+pub(super) struct Tile<'a> {
+    pub(super) bytes: &'a [u8],
+    /// Every element is the same, so a loop may keep the first one in a register.
+    pub(super) is_scalar: bool,
+}
+
+impl<'a> Tile<'a> {
+    #[inline(always)]
+    fn elements<T: Pod>(self, count: usize) -> &'a [T] {
+        &bytemuck::cast_slice(self.bytes)[..count]
+    }
+}
+
 #[inline(always)]
-fn map1<A: Pod, R: Pod>(a: &[u8], out: &mut [u8], f: impl Fn(A) -> R) {
+fn map1<A: Pod, R: Pod>(a: Tile<'_>, out: &mut [u8], f: impl Fn(A) -> R) {
     let out: &mut [R] = bytemuck::cast_slice_mut(out);
-    let a = &bytemuck::cast_slice::<u8, A>(a)[..out.len()];
+    let a = a.elements(out.len());
     for (out, &a) in out.iter_mut().zip(a) {
         *out = f(a);
     }
 }
 
 #[inline(always)]
-fn map2<A: Pod, B: Pod, R: Pod>(a: &[u8], b: &[u8], out: &mut [u8], f: impl Fn(A, B) -> R) {
-    let out: &mut [R] = bytemuck::cast_slice_mut(out);
-    let a = &bytemuck::cast_slice::<u8, A>(a)[..out.len()];
-    let b = &bytemuck::cast_slice::<u8, B>(b)[..out.len()];
-    for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
-        *out = f(a, b);
+fn map2<A: Pod, B: Pod, R: Pod>(a: Tile<'_>, b: Tile<'_>, out: &mut [u8], f: impl Fn(A, B) -> R) {
+    let count = out.len() / size_of::<R>();
+    match (a.is_scalar, b.is_scalar, count) {
+        (_, _, 0) => {}
+        (true, false, _) => {
+            let a: A = a.elements(count)[0];
+            map1(b, out, |b: B| f(a, b));
+        }
+        (false, true, _) => {
+            let b: B = b.elements(count)[0];
+            map1(a, out, |a: A| f(a, b));
+        }
+        _ => {
+            let out: &mut [R] = bytemuck::cast_slice_mut(out);
+            let (a, b) = (a.elements(count), b.elements(count));
+            for ((out, &a), &b) in out.iter_mut().zip(a).zip(b) {
+                *out = f(a, b);
+            }
+        }
     }
 }
 
 #[inline(always)]
 fn map3<A: Pod, B: Pod, C: Pod, R: Pod>(
-    a: &[u8],
-    b: &[u8],
-    c: &[u8],
+    [a, b, c]: [Tile<'_>; 3],
     out: &mut [u8],
     f: impl Fn(A, B, C) -> R,
 ) {
+    let count = out.len() / size_of::<R>();
+    if b.is_scalar && count > 0 {
+        let b: B = b.elements(count)[0];
+        return map2(a, c, out, |a: A, c: C| f(a, b, c));
+    }
     let out: &mut [R] = bytemuck::cast_slice_mut(out);
-    let a = &bytemuck::cast_slice::<u8, A>(a)[..out.len()];
-    let b = &bytemuck::cast_slice::<u8, B>(b)[..out.len()];
-    let c = &bytemuck::cast_slice::<u8, C>(c)[..out.len()];
+    let (a, b, c) = (a.elements(count), b.elements(count), c.elements(count));
     for (((out, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
         *out = f(a, b, c);
     }

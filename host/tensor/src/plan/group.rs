@@ -272,11 +272,11 @@ impl Builder {
 
     fn scalar(&mut self, source: ScalarSource) -> Operand {
         if let Some(scalar) = self.scalars.iter().find(|scalar| scalar.source == source) {
-            return Operand::Slot(scalar.slot);
+            return Operand::Scalar(scalar.slot);
         }
         let slot = self.new_slot();
         self.scalars.push(Scalar { slot, source });
-        Operand::Slot(slot)
+        Operand::Scalar(slot)
     }
 
     fn load(&mut self, view: &View, dtype: DType, shape: &Dims) -> Operand {
@@ -370,7 +370,6 @@ impl Builder {
         let mut count = 0;
         for scalar in &mut self.scalars {
             shared[scalar.slot] = count;
-            last_use[scalar.slot] = FOREVER;
             scalar.slot = count;
             count += 1;
         }
@@ -390,6 +389,9 @@ impl Builder {
             *slot = shared[*slot];
             let mut ended: [Option<usize>; 3] = [None; 3];
             for (operand, ended) in operands.iter_mut().zip(&mut ended) {
+                if let Operand::Scalar(slot) = operand {
+                    *slot = shared[*slot];
+                }
                 if let Operand::Slot(slot) = operand {
                     if last_use[*slot] == time {
                         *ended = Some(shared[*slot]);

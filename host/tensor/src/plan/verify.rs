@@ -3,25 +3,30 @@
 //! Kernels read and write one arena through raw pointers; that this is sound follows from
 //! the plan. So each plan is replayed once, value by value, before it may run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Lowered, Place, can_take_over, last_uses};
+use super::{Lowered, Place, can_take_over, last_uses, reads_in_order};
 use crate::cpu::{Kernel, ValueId};
 
 /// Checks that no kernel writes to bytes that are still needed, or that it reads in
-/// another order, and that only the commit phase writes to states.
+/// another order, that only the commit phase writes to states, and that nothing reads a
+/// state after that.
 ///
 /// # Panics
 /// When the plan is wrong, which would be a mistake of the planner.
 pub(super) fn check(lowered: &Lowered, places: &[Place], commit_from: usize) {
     let last_use = last_uses(lowered);
     let mut arena = Live::default();
+    let mut replaced = BTreeSet::new();
     for (time, kernel) in lowered.kernels.iter().enumerate() {
         for value in kernel.reads() {
             match places[value] {
                 Place::Arena(_) => {
                     let empty = lowered.values[value].ty.bytes() == 0;
                     assert!(empty || arena.holds(value), "read before it is written");
+                }
+                Place::State(state) => {
+                    assert!(!replaced.contains(&state), "read after it is replaced");
                 }
                 Place::Nowhere | Place::NextState(_) => panic!("not readable"),
                 _ => {}
@@ -41,8 +46,12 @@ pub(super) fn check(lowered: &Lowered, places: &[Place], commit_from: usize) {
                     arena.add(value, offset, bytes, may_replace);
                 }
                 Place::Output(_) => {}
-                Place::NextState(_) => {
-                    assert!(time >= commit_from && matches!(kernel, Kernel::Fused(_)));
+                Place::NextState(state) => {
+                    let Kernel::Fused(fused) = kernel else {
+                        panic!("only fused kernels update in place");
+                    };
+                    assert!(time >= commit_from && reads_in_order(fused, state, lowered));
+                    assert!(replaced.insert(state), "replaced twice");
                 }
                 _ => panic!("not writable"),
             }
