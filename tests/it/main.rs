@@ -3,6 +3,10 @@
 //! Each module is one promise of the README. Start reading at [`shed`] for how a test talks
 //! to the system.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what servers say belongs to the output of a test"
+)]
 
 mod actions;
 mod architecture;

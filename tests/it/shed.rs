@@ -79,9 +79,9 @@ impl Shed {
         };
         // What it says later goes to the test's output, and its pipe never fills up.
         std::thread::spawn(move || {
-            lines
-                .map_while(Result::ok)
-                .for_each(|line| eprintln!("{line}"))
+            for line in lines.map_while(Result::ok) {
+                eprintln!("{line}");
+            }
         });
         let key = std::fs::read_to_string(folder.path().join("key"))
             .unwrap()

@@ -499,7 +499,7 @@ fn part(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' | b'@' | b':' => {
-                escaped.push(char::from(byte))
+                escaped.push(char::from(byte));
             }
             b'.' if text != "." && text != ".." => escaped.push('.'),
             other => escaped.push_str(&format!("%{other:02X}")),
