@@ -8,7 +8,7 @@ use crate::shed::{Shed, digits};
 
 impl Shed {
     /// A request with a body that may be anything, as a hostile client would send it.
-    async fn raw(
+    pub(crate) async fn raw(
         &self,
         method: Method,
         path: &str,

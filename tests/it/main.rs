@@ -9,6 +9,7 @@
 )]
 
 mod actions;
+mod agents;
 mod architecture;
 mod cli;
 mod faults;

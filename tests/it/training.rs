@@ -1,7 +1,9 @@
 //! Training: from JSON to a saved model, the same to the bit every time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
+use reqwest::Method;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use trainshed_core::task::TaskState;
@@ -63,6 +65,25 @@ async fn the_example_action_trains_a_model_that_reads_digits() {
             .iter()
             .all(|sample| sample.content_type == "image/png")
     );
+
+    let report = shed
+        .raw(
+            Method::PUT,
+            &format!("/api/v1/tasks/{}/artifacts/report%201", task.id),
+            "fine",
+        )
+        .await;
+    assert_eq!((report.0, &report.1["size_bytes"]), (201, &json!(4)));
+    let (_, files) = shed
+        .raw(Method::GET, &format!("/api/v1/tasks/{}/files", task.id), "")
+        .await;
+    let roles: BTreeSet<&str> = files
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| file["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, BTreeSet::from(["artifact", "model", "sample"]));
 
     let file = shed.data_dir().join("model.safetensors");
     let output = shed.cli(&[

@@ -145,6 +145,46 @@ pub struct ConsoleLine {
     pub at: Timestamp,
 }
 
+/// A file that somebody attached to a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactView {
+    /// Unique in the task.
+    pub name: String,
+    /// Of its content.
+    pub sha256: Digest,
+    /// The length of its content.
+    pub size_bytes: u64,
+    /// As it was uploaded, e.g. `text/csv`.
+    pub content_type: String,
+    /// When it was uploaded.
+    pub created: Timestamp,
+}
+
+/// A stored file of a task, whatever it is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskFile {
+    /// What it is for.
+    pub role: FileRole,
+    /// The name of the model or artifact; `category/group/index` of a sample.
+    pub name: String,
+    /// Of its content.
+    pub sha256: Digest,
+    /// The length of its content.
+    pub size_bytes: u64,
+}
+
+/// What a file of a task is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileRole {
+    /// The weights of a model.
+    Model,
+    /// A reported image.
+    Sample,
+    /// Attached to the task.
+    Artifact,
+}
+
 /// A model that is visible.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelView {

@@ -7,6 +7,7 @@
 //! and [`Engine::finish`].
 #![warn(missing_docs)]
 
+mod artifact;
 mod catalog;
 mod engine;
 mod event;
@@ -16,6 +17,7 @@ mod submit;
 mod validate;
 mod version;
 
+pub use artifact::ArtifactError;
 pub use catalog::{InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;

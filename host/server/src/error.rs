@@ -5,7 +5,8 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trainshed_core::action::ActionError;
 use trainshed_engine::{
-    LeaseError, PushError, PutError, QueryError, StopError, StoreError, SubmitError, VersionError,
+    ArtifactError, LeaseError, PushError, PutError, QueryError, StopError, StoreError, SubmitError,
+    VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -146,6 +147,20 @@ impl From<SubmitError> for ApiError {
         Self::new(status, kind, error.to_string())
             .hint(error.hint())
             .maybe_at(error.pointer())
+    }
+}
+
+impl From<ArtifactError> for ApiError {
+    fn from(error: ArtifactError) -> Self {
+        let (status, kind) = match error {
+            ArtifactError::Store(source) => return source.into(),
+            ArtifactError::Name(_) | ArtifactError::ContentType => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-artifact")
+            }
+            ArtifactError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            ArtifactError::Refused(_) => (StatusCode::CONFLICT, "read-only"),
+        };
+        Self::new(status, kind, error.to_string())
     }
 }
 

@@ -4,6 +4,7 @@
 //! reading at [`router`].
 
 mod agents;
+mod artifacts;
 mod auth;
 mod datasets;
 mod error;
@@ -38,6 +39,12 @@ pub fn router(engine: Engine) -> Router {
         .route("/tasks/{id}/console", get(tasks::console))
         .route("/tasks/{id}/samples", get(tasks::samples))
         .route("/tasks/{id}/models", get(tasks::models))
+        .route("/tasks/{id}/files", get(artifacts::files))
+        .route("/tasks/{id}/artifacts", get(artifacts::list))
+        .route(
+            "/tasks/{id}/artifacts/{name}",
+            put(artifacts::put).get(artifacts::content),
+        )
         .route("/tasks/{id}/events", get(events::follow))
         .route("/plugins", get(plugins::list).post(plugins::push))
         .route("/plugins/{reference}", get(plugins::show))

@@ -8,6 +8,7 @@
 //! writes wait for each other and never fail because another one is under way.
 #![warn(missing_docs)]
 
+mod artifact;
 mod database;
 mod dataset;
 mod error;

@@ -1,5 +1,9 @@
-//! Time of one training step of a 64-128-10 network on batches of 32: forward, gradient
-//! and Adam in one program. Prints microseconds per step on one thread.
+//! Times a training step without a plugin around it, on one thread.
+//!
+//! `digits_step RESULT.json` takes what the test guest `measure` returned: `program`, the
+//! step, and how many `steps` on how many `rows` it did. It runs as many of the same program,
+//! on random numbers of the same shapes and in batches made in the same way, and prints
+//! `{"us_per_step": …}`. `cargo xtask bench` compares the two times.
 
 #![expect(
     clippy::print_stdout,
@@ -8,218 +12,252 @@
     reason = "prints its result, and the numbers are small"
 )]
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use serde::Deserialize;
 use trainshed_tensor::{
-    Attribute, Budget, Context, DType, Executable, Program, Tensor, Update, Value, gradient,
+    Attribute, Batches, Budget, Context, DType, Executable, Instruction, Program, Session, Tensor,
+    Update, Value,
 };
 
-const BATCH: i64 = 32;
-const LAYERS: [i64; 3] = [64, 128, 10];
+/// As many as the guest does before it measures.
+const WARM_UP_STEPS: u64 = 200;
+/// Integers of the data are classes.
+const CLASSES: u64 = 10;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let program = train_step()?;
+fn main() -> Result<(), Box<dyn Error>> {
+    let path = std::env::args_os().nth(1);
+    let path = path.ok_or("the file with the guest's result must be given")?;
+    let measured: Measured = serde_json::from_slice(&std::fs::read(path)?)?;
+    let program = measured.program.into_program();
+
     let budget = Budget::new(1 << 30);
     let context = Context::new(budget.clone(), 1, Arc::new(AtomicBool::new(false)))?;
-    let started = Instant::now();
-    let executable = Executable::compile(&program, &budget)?;
-    let compiled = started.elapsed();
-
     let mut noise = Noise(1);
-    let mut state = vec![
-        Tensor::from_f32(&[], &[0.0], &budget)?,
-        Tensor::from_f32(&[], &[0.0], &budget)?,
-    ];
-    for shape in parameter_shapes() {
-        let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
-        let scale = if shape.len() == 2 { 0.2 } else { 0.0 };
-        let count = shape.iter().product::<u64>() as usize;
-        let parameter: Vec<f32> = (0..count).map(|_| scale * noise.next()).collect();
-        state.push(Tensor::from_f32(&shape, &parameter, &budget)?);
-        state.push(Tensor::zeros(DType::F32, &shape, &budget)?);
-        state.push(Tensor::zeros(DType::F32, &shape, &budget)?);
-    }
-    let pixels: Vec<f32> = (0..BATCH * LAYERS[0]).map(|_| noise.next()).collect();
-    let labels: Vec<u8> = (0..BATCH as i32)
-        .flat_map(|row| (row % 10).to_le_bytes())
+    let state = declared(&program, "state")?;
+    let state: Result<Vec<Tensor>, _> = state
+        .iter()
+        .map(|source| noise.tensor(source, &source.shape, &budget))
         .collect();
-    let inputs = [
-        Tensor::from_f32(&[32, 64], &pixels, &budget)?,
-        Tensor::from_bytes(DType::I32, &[32], &labels, &budget)?,
-        Tensor::from_f32(&[], &[1e-3], &budget)?,
-    ];
-    let mut session = executable.bind(state, &context)?;
+    let inputs = declared(&program, "input")?;
+    let [columns @ .., _learning_rate, _fresh] = inputs.as_slice() else {
+        return Err("a training step has columns, a learning rate and a flag as inputs".into());
+    };
+    let batch = columns.first().ok_or("the program has no columns")?.shape[0];
+    let columns: Result<Vec<Tensor>, _> = columns
+        .iter()
+        .map(|source| {
+            let whole = [&[measured.rows], &source.shape[1..]].concat();
+            noise.tensor(source, &whole, &budget)
+        })
+        .collect();
+    let mut training = Training {
+        session: Executable::compile(&program, &budget)?.bind(state?, &context)?,
+        columns: columns?,
+        order: noise.order(measured.rows),
+        batch: u32::try_from(batch)?,
+        learning_rate: Tensor::from_f32(&[], &[0.001], &budget)?,
+        fresh: [1, 0]
+            .map(|flag| Tensor::from_bytes(DType::Bool, &[], &[flag], &budget))
+            .into_iter()
+            .collect::<Result<_, _>>()?,
+        budget,
+    };
 
-    let mut best = f64::INFINITY;
-    for _ in 0..20 {
-        let started = Instant::now();
-        for _ in 0..500 {
-            session.run(&inputs)?;
-        }
-        best = best.min(started.elapsed().as_secs_f64() / 500.0);
-    }
-    let plan = executable.plan();
-    let speed = plan.flops as f64 / best / 1e9;
-    println!("compile        {:8.1} us", compiled.as_secs_f64() * 1e6);
-    println!("step           {:8.2} us  ({speed:.0} GFLOP/s)", best * 1e6);
-    println!("workspace      {:8} bytes", plan.workspace_bytes);
-    println!("loss           {:8.4}", session.run(&inputs)?[0].item());
+    training.run(WARM_UP_STEPS)?;
+    let started = Instant::now();
+    let steps = training.run(measured.steps)?;
+    let us_per_step = started.elapsed().as_secs_f64() * 1e6 / steps as f64;
+    println!("{}", serde_json::json!({ "us_per_step": us_per_step }));
     Ok(())
 }
 
-fn parameter_shapes() -> Vec<Vec<i64>> {
-    LAYERS
-        .windows(2)
-        .flat_map(|pair| [vec![pair[0], pair[1]], vec![pair[1]]])
-        .collect()
+struct Training {
+    session: Session,
+    columns: Vec<Tensor>,
+    order: Vec<u32>,
+    batch: u32,
+    learning_rate: Tensor,
+    /// For the first step of an epoch, and for the others.
+    fresh: Vec<Tensor>,
+    budget: Budget,
 }
 
-/// Inputs: pixels, labels, learning rate. State: step count, sum of losses, and for each
-/// parameter itself and its two moments. Output: the mean loss of the batch.
-fn train_step() -> Result<Program, Box<dyn std::error::Error>> {
-    let mut forward = Program::default();
-    let p = &mut forward;
-    let pixels = source(p, "input", 0, "f32", &[BATCH, LAYERS[0]]);
-    let labels = source(p, "input", 1, "i32", &[BATCH]);
-    let rate = source(p, "input", 2, "f32", &[]);
-    let count = source(p, "state", 0, "f32", &[]);
-    let losses = source(p, "state", 1, "f32", &[]);
-    let mut index = 2;
-    let mut parameters = Vec::new();
-    for shape in parameter_shapes() {
-        parameters.push([0, 1, 2].map(|part| source(p, "state", index + part, "f32", &shape)));
-        index += 3;
+impl Training {
+    /// Runs whole epochs until at least `steps` steps are done; returns how many were.
+    fn run(&mut self, steps: u64) -> Result<u64, Box<dyn Error>> {
+        let mut done = 0;
+        while done < steps {
+            let (columns, order) = (self.columns.clone(), self.order.clone());
+            let mut batches = Batches::new(columns, order, self.batch, true, &self.budget)?;
+            let mut fresh = &self.fresh[0];
+            if batches.remaining() == 0 {
+                return Err("there are fewer rows than a batch has".into());
+            }
+            while let Some(mut inputs) = batches.next()? {
+                inputs.extend([self.learning_rate.clone(), fresh.clone()]);
+                self.session.run(&inputs)?;
+                fresh = &self.fresh[1];
+                done += 1;
+            }
+        }
+        Ok(done)
     }
+}
 
-    let mut x = pixels;
-    for layer in 0..2 {
-        let width = LAYERS[layer + 1];
-        x = p.push(
-            "dot-general",
-            &[x, parameters[2 * layer][0]],
-            &[
-                ("lhs-batch", list(&[])),
-                ("rhs-batch", list(&[])),
-                ("lhs-contract", list(&[1])),
-                ("rhs-contract", list(&[0])),
-            ],
-        );
-        let bias = spread(p, parameters[2 * layer + 1][0], &[BATCH, width], &[1]);
-        x = p.push("add", &[x, bias], &[]);
-        if layer == 0 {
-            let zero = number(p, 0.0, &[BATCH, width]);
-            x = p.push("maximum", &[x, zero], &[]);
+/// What the guest returned.
+#[derive(Deserialize)]
+struct Measured {
+    steps: u64,
+    rows: u64,
+    program: ProgramJson,
+}
+
+#[derive(Deserialize)]
+struct ProgramJson {
+    instructions: Vec<InstructionJson>,
+    outputs: Vec<(u32, u32)>,
+    updates: Vec<(u32, (u32, u32))>,
+}
+
+#[derive(Deserialize)]
+struct InstructionJson {
+    op: String,
+    operands: Vec<(u32, u32)>,
+    attributes: BTreeMap<String, AttributeJson>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum AttributeJson {
+    Integer(i64),
+    Integers(Vec<i64>),
+    Number(f64),
+    Text(String),
+    Flag(bool),
+    Bytes(Vec<u8>),
+}
+
+impl ProgramJson {
+    fn into_program(self) -> Program {
+        let value = |(instruction, output)| Value {
+            instruction,
+            output,
+        };
+        let instructions = self.instructions.into_iter();
+        let updates = self.updates.into_iter();
+        Program {
+            instructions: instructions
+                .map(|instruction| Instruction {
+                    op: instruction.op,
+                    operands: instruction.operands.into_iter().map(value).collect(),
+                    attributes: instruction
+                        .attributes
+                        .into_iter()
+                        .map(|(name, attribute)| (name, attribute.into()))
+                        .collect(),
+                    label: None,
+                })
+                .collect(),
+            outputs: self.outputs.into_iter().map(value).collect(),
+            updates: updates
+                .map(|(state, new)| Update {
+                    state,
+                    value: value(new),
+                })
+                .collect(),
         }
     }
-    let log = p.push("log-softmax", &[x], &[("axis", 1.into())]);
-    let hot = p.push(
-        "one-hot",
-        &[labels],
-        &[("classes", 10.into()), ("dtype", "f32".into())],
-    );
-    let picked = p.push("multiply", &[log, hot], &[]);
-    let sum = p.push("reduce-sum", &[picked], &[("axes", list(&[0, 1]))]);
-    let scale = number(p, -1.0 / BATCH as f64, &[]);
-    let loss = p.push("multiply", &[sum, scale], &[]);
+}
 
-    let weights: Vec<Value> = parameters.iter().map(|parts| parts[0]).collect();
-    let mut program = gradient(&forward, loss, &weights)?;
-    let gradients = std::mem::take(&mut program.outputs);
-    let p = &mut program;
-    p.outputs.push(loss);
-
-    let one = number(p, 1.0, &[]);
-    let count = p.push("add", &[count, one], &[]);
-    let losses = p.push("add", &[losses, loss], &[]);
-    update(p, 0, count);
-    update(p, 1, losses);
-    // The bias corrections, as one factor of the rate and one of epsilon.
-    let [first, second] = [0.9, 0.999].map(|decay| {
-        let decay = number(p, decay, &[]);
-        let power = p.push("power", &[decay, count], &[]);
-        p.push("subtract", &[one, power], &[])
-    });
-    let root = p.push("sqrt", &[second], &[]);
-    let factor = p.push("divide", &[root, first], &[]);
-    let rate = p.push("multiply", &[rate, factor], &[]);
-    let epsilon = number(p, 1e-8, &[]);
-    let epsilon = p.push("multiply", &[root, epsilon], &[]);
-    let mut index = 2;
-    for ((parts, gradient), shape) in parameters.iter().zip(gradients).zip(parameter_shapes()) {
-        let [parameter, first, second] = *parts;
-        let square = p.push("square", &[gradient], &[]);
-        let first = blend(p, first, gradient, 0.9, &shape);
-        let second = blend(p, second, square, 0.999, &shape);
-        let root = p.push("sqrt", &[second], &[]);
-        let epsilon = spread(p, epsilon, &shape, &[]);
-        let root = p.push("add", &[root, epsilon], &[]);
-        let rate = spread(p, rate, &shape, &[]);
-        let step = p.push("multiply", &[rate, first], &[]);
-        let step = p.push("divide", &[step, root], &[]);
-        let parameter = p.push("subtract", &[parameter, step], &[]);
-        for (part, value) in [parameter, first, second].into_iter().enumerate() {
-            update(p, index + part as u32, value);
+impl From<AttributeJson> for Attribute {
+    fn from(attribute: AttributeJson) -> Self {
+        match attribute {
+            AttributeJson::Integer(number) => Self::Integer(number),
+            AttributeJson::Integers(numbers) => Self::Integers(numbers),
+            AttributeJson::Number(number) => Self::Number(number),
+            AttributeJson::Text(text) => Self::Text(text),
+            AttributeJson::Flag(flag) => Self::Flag(flag),
+            AttributeJson::Bytes(bytes) => Self::Bytes(bytes),
         }
-        index += 3;
     }
-    Ok(program)
 }
 
-/// `old * decay + new * (1 - decay)`.
-fn blend(p: &mut Program, old: Value, new: Value, decay: f64, shape: &[i64]) -> Value {
-    let keep = number(p, decay, shape);
-    let rest = number(p, 1.0 - decay, shape);
-    let old = p.push("multiply", &[old, keep], &[]);
-    let new = p.push("multiply", &[new, rest], &[]);
-    p.push("add", &[old, new], &[])
+/// An input or a state as the program declares it.
+struct Source {
+    dtype: DType,
+    shape: Vec<u64>,
 }
 
-fn source(p: &mut Program, kind: &str, index: i64, dtype: &str, shape: &[i64]) -> Value {
-    let attributes = [
-        ("index", index.into()),
-        ("dtype", dtype.into()),
-        ("shape", list(shape)),
-    ];
-    p.push(kind, &[], &attributes)
-}
-
-fn number(p: &mut Program, value: f64, shape: &[i64]) -> Value {
-    let attributes = [
-        ("dtype", "f32".into()),
-        ("shape", list(shape)),
-        ("value", value.into()),
-    ];
-    p.push("constant", &[], &attributes)
-}
-
-fn spread(p: &mut Program, x: Value, shape: &[i64], axes: &[i64]) -> Value {
-    p.push(
-        "broadcast",
-        &[x],
-        &[("shape", list(shape)), ("axes", list(axes))],
-    )
-}
-
-fn update(p: &mut Program, state: u32, value: Value) {
-    p.updates.push(Update { state, value });
-}
-
-fn list(values: &[i64]) -> Attribute {
-    values.into()
+/// The inputs or the states of a program, in the order of their index.
+fn declared(program: &Program, op: &str) -> Result<Vec<Source>, Box<dyn Error>> {
+    let mut found = BTreeMap::new();
+    for instruction in program.instructions.iter().filter(|found| found.op == op) {
+        let attribute = |wanted: &str| {
+            let mut attributes = instruction.attributes.iter();
+            let found = attributes.find(|(name, _)| name == wanted);
+            found.map(|(_, attribute)| attribute)
+        };
+        let (
+            Some(Attribute::Integer(index)),
+            Some(Attribute::Text(dtype)),
+            Some(Attribute::Integers(shape)),
+        ) = (attribute("index"), attribute("dtype"), attribute("shape"))
+        else {
+            return Err(format!("an `{op}` must have an index, a dtype and a shape").into());
+        };
+        let source = Source {
+            dtype: DType::parse(dtype).ok_or_else(|| format!("there is no type `{dtype}`"))?,
+            shape: shape.iter().map(|&size| size as u64).collect(),
+        };
+        found.insert(*index, source);
+    }
+    Ok(found.into_values().collect())
 }
 
 /// A small linear congruential generator: the same numbers on every machine.
 struct Noise(u64);
 
 impl Noise {
-    /// A number from -1 to 1.
-    fn next(&mut self) -> f32 {
+    /// Numbers from 0 to 0.2 or classes, whichever `source` holds.
+    fn tensor(
+        &mut self,
+        source: &Source,
+        shape: &[u64],
+        budget: &Budget,
+    ) -> Result<Tensor, Box<dyn Error>> {
+        let count = shape.iter().product::<u64>();
+        let bytes: Vec<u8> = match source.dtype {
+            DType::F32 => (0..count)
+                .flat_map(|_| (self.below(1000) as f32 * 2e-4).to_le_bytes())
+                .collect(),
+            DType::I32 => (0..count)
+                .flat_map(|_| (self.below(CLASSES) as i32).to_le_bytes())
+                .collect(),
+            other => return Err(format!("no data of the type {} is known", other.name()).into()),
+        };
+        Ok(Tensor::from_bytes(source.dtype, shape, &bytes, budget)?)
+    }
+
+    /// The row numbers `0..rows` in a random order.
+    fn order(&mut self, rows: u64) -> Vec<u32> {
+        let mut order: Vec<u32> = (0..rows as u32).collect();
+        for last in (1..order.len()).rev() {
+            let other = self.below(last as u64 + 1) as usize;
+            order.swap(last, other);
+        }
+        order
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
-        (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0
+        (self.0 >> 33) % bound
     }
 }

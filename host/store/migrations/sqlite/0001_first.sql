@@ -228,3 +228,17 @@ create table sample (
     foreign key (workspace, task) references task (workspace, id),
     foreign key (workspace, sha256) references file (workspace, sha256)
 );
+
+-- Files that users attach to tasks.
+create table artifact (
+    workspace text not null,
+    task text not null,
+    name text not null,
+    sha256 text not null,
+    size_bytes bigint not null,
+    content_type text not null,
+    created bigint not null,
+    primary key (workspace, task, name),
+    foreign key (workspace, task) references task (workspace, id),
+    foreign key (workspace, sha256) references file (workspace, sha256)
+);
