@@ -39,9 +39,14 @@ async fn a_killed_run_leaves_a_store_that_opens_and_a_task_that_was_interrupted(
     })
     .await;
 
+    let agent = child_of(run.id());
     run.kill().unwrap();
     run.wait().unwrap();
 
+    eventually("the agent ends too", async || {
+        (!std::path::Path::new("/proc").join(&agent).exists()).then_some(())
+    })
+    .await;
     let tasks = list();
     assert_eq!(tasks[0]["status"], "stopped");
     let reason = tasks[0]["status_reason"].as_str().unwrap();
@@ -129,25 +134,24 @@ async fn a_killed_agent_costs_its_tasks_and_not_the_server() {
     assert_eq!(shed.ended(&next).await.status, TaskState::Completed);
 }
 
-/// Kills the agent that the server started: its only child.
+/// Kills the agent that the server started.
 fn kill_child_of(server: u32) {
-    let children =
-        std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
-    let threads = std::fs::read_dir(format!("/proc/{server}/task")).unwrap();
-    let of_threads = threads.map(|thread| {
-        std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
-    });
-    let all: String = of_threads.chain([children]).collect::<Vec<_>>().join(" ");
-    let child = all
-        .split_whitespace()
-        .next()
-        .expect("the server has a child")
-        .to_owned();
     let killed = std::process::Command::new("kill")
-        .args(["-9", &child])
+        .args(["-9", &child_of(server)])
         .status()
         .unwrap();
     assert!(killed.success());
+}
+
+/// The process id of the agent that a process started: its only child.
+fn child_of(parent: u32) -> String {
+    let threads = std::fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let children = threads.map(|thread| {
+        std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default()
+    });
+    let all: String = children.collect::<Vec<_>>().join(" ");
+    let child = all.split_whitespace().next();
+    child.expect("the process has a child").to_owned()
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use trainshed_wire::Client;
 use crate::args::{AgentArgs, Capacity, Global};
 use crate::connect::{data_dir, key_for_server};
 use crate::error::CliError;
-use crate::local::cache_dir;
+use crate::local::{AGENT_PATIENCE, cache_dir};
 use crate::output::Output;
 use crate::serve::stop_requested;
 
@@ -43,7 +43,16 @@ pub(crate) async fn agent(
         environment: granted(&arguments.capacity),
     };
     if arguments.child {
-        trainshed_agent::run(config, parent_gone()).await?;
+        let (gone, hears) = tokio::sync::watch::channel(false);
+        let parent_ends = async move {
+            parent_gone().await;
+            gone.send_replace(true);
+        };
+        tokio::select! {
+            ended = trainshed_agent::run(config, parent_ends) => ended?,
+            // A parent that was killed takes no reports any more: there is nothing to wait for.
+            () = long_after(hears) => {}
+        }
     } else {
         output.say(&format!(
             "agent `{}` runs {} tasks at once for {url}",
@@ -59,6 +68,15 @@ async fn parent_gone() {
     let mut input = tokio::io::stdin();
     let mut buffer = [0; 64];
     while matches!(input.read(&mut buffer).await, Ok(count) if count > 0) {}
+}
+
+/// Returns when the parent has been gone for longer than it would wait for this process.
+async fn long_after(mut gone: tokio::sync::watch::Receiver<bool>) {
+    // A sender that is dropped without a word belongs to an agent that has ended by itself.
+    if gone.wait_for(|gone| *gone).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(AGENT_PATIENCE).await;
 }
 
 fn limits(path: Option<&Path>) -> Result<Limits, CliError> {

@@ -23,7 +23,7 @@ use crate::error::CliError;
 use crate::inspector::ProcessInspector;
 
 /// How long an agent that is told to end may take to report how its tasks ended.
-const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const AGENT_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A server on a data folder, for as long as this process needs one.
 pub(crate) struct LocalServer {
