@@ -5,6 +5,7 @@
 //! [`plugins::build`] to have the plugins they drive. It never links the host: it must
 //! compile in little time on a fresh machine. Start reading at [`plugins::build`].
 
+pub mod bench;
 pub mod bindings;
 pub mod commands;
 pub mod files;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{bindings, commands, plugins};
+use xtask::{bench, bindings, commands, plugins};
 
 /// Look after a checkout of trainshed
 #[derive(Debug, Parser)]
@@ -35,6 +35,10 @@ enum Task {
     Demo,
     /// Check format, lints, bindings and dependencies, then run all tests
     Ci,
+    /// Measure speed and memory on a release build, and print a table
+    ///
+    /// Compares with PyTorch where the Python that TRAINSHED_PYTHON names, or python3, has it.
+    Bench,
 }
 
 fn main() -> ExitCode {
@@ -58,6 +62,7 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Test => commands::test(root)?,
         Task::Demo => commands::demo(root)?,
         Task::Ci => commands::ci(root)?,
+        Task::Bench => bench::run(root)?,
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Times a training step without a plugin around it, on one thread.
 //!
-//! `digits_step RESULT.json` takes what the test guest `measure` returned: `program`, the
-//! step, and how many `steps` on how many `rows` it did. It runs as many of the same program,
-//! on random numbers of the same shapes and in batches made in the same way, and prints
+//! `digits_step RESULT.json DIGITS.csv` takes what the test guest `measure` returned for the
+//! same data: `program`, the step, how many of its states are `parameters`, and how many
+//! `steps` on how many `rows` it did. It trains in the same way for as many steps and prints
 //! `{"us_per_step": …}`. `cargo xtask bench` compares the two times.
 
 #![expect(
@@ -26,38 +26,37 @@ use trainshed_tensor::{
 
 /// As many as the guest does before it measures.
 const WARM_UP_STEPS: u64 = 200;
-/// Integers of the data are classes.
-const CLASSES: u64 = 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let path = std::env::args_os().nth(1);
-    let path = path.ok_or("the file with the guest's result must be given")?;
-    let measured: Measured = serde_json::from_slice(&std::fs::read(path)?)?;
+    let mut paths = std::env::args_os().skip(1);
+    let (Some(result), Some(digits)) = (paths.next(), paths.next()) else {
+        return Err("the guest's result and the digits must be given".into());
+    };
+    let measured: Measured = serde_json::from_slice(&std::fs::read(result)?)?;
     let program = measured.program.into_program();
 
     let budget = Budget::new(1 << 30);
     let context = Context::new(budget.clone(), 1, Arc::new(AtomicBool::new(false)))?;
     let mut noise = Noise(1);
-    let state = declared(&program, "state")?;
+    let state = declared(&program, "state")?.into_iter().enumerate();
     let state: Result<Vec<Tensor>, _> = state
-        .iter()
-        .map(|source| noise.tensor(source, &source.shape, &budget))
-        .collect();
-    let inputs = declared(&program, "input")?;
-    let [columns @ .., _learning_rate, _fresh] = inputs.as_slice() else {
-        return Err("a training step has columns, a learning rate and a flag as inputs".into());
-    };
-    let batch = columns.first().ok_or("the program has no columns")?.shape[0];
-    let columns: Result<Vec<Tensor>, _> = columns
-        .iter()
-        .map(|source| {
-            let whole = [&[measured.rows], &source.shape[1..]].concat();
-            noise.tensor(source, &whole, &budget)
+        .map(|(index, shape)| {
+            let count = shape.iter().product::<u64>();
+            // Biases may start at random too; what the optimizer keeps may not.
+            let scale = if index < measured.parameters {
+                0.2
+            } else {
+                0.0
+            };
+            let numbers: Vec<f32> = (0..count).map(|_| scale * noise.number()).collect();
+            Tensor::from_f32(&shape, &numbers, &budget)
         })
         .collect();
+    let inputs = declared(&program, "input")?;
+    let batch = inputs.first().ok_or("the program has no inputs")?[0];
     let mut training = Training {
         session: Executable::compile(&program, &budget)?.bind(state?, &context)?,
-        columns: columns?,
+        columns: columns(&std::fs::read_to_string(digits)?, &budget)?,
         order: noise.order(measured.rows),
         batch: u32::try_from(batch)?,
         learning_rate: Tensor::from_f32(&[], &[0.001], &budget)?,
@@ -113,7 +112,8 @@ impl Training {
 #[derive(Deserialize)]
 struct Measured {
     steps: u64,
-    rows: u64,
+    rows: usize,
+    parameters: usize,
     program: ProgramJson,
 }
 
@@ -187,14 +187,8 @@ impl From<AttributeJson> for Attribute {
     }
 }
 
-/// An input or a state as the program declares it.
-struct Source {
-    dtype: DType,
-    shape: Vec<u64>,
-}
-
-/// The inputs or the states of a program, in the order of their index.
-fn declared(program: &Program, op: &str) -> Result<Vec<Source>, Box<dyn Error>> {
+/// The shapes of a program's inputs or states, in the order of their index.
+fn declared(program: &Program, op: &str) -> Result<Vec<Vec<u64>>, Box<dyn Error>> {
     let mut found = BTreeMap::new();
     for instruction in program.instructions.iter().filter(|found| found.op == op) {
         let attribute = |wanted: &str| {
@@ -202,53 +196,49 @@ fn declared(program: &Program, op: &str) -> Result<Vec<Source>, Box<dyn Error>> 
             let found = attributes.find(|(name, _)| name == wanted);
             found.map(|(_, attribute)| attribute)
         };
-        let (
-            Some(Attribute::Integer(index)),
-            Some(Attribute::Text(dtype)),
-            Some(Attribute::Integers(shape)),
-        ) = (attribute("index"), attribute("dtype"), attribute("shape"))
+        let (Some(Attribute::Integer(index)), Some(Attribute::Integers(shape))) =
+            (attribute("index"), attribute("shape"))
         else {
-            return Err(format!("an `{op}` must have an index, a dtype and a shape").into());
+            return Err(format!("an `{op}` must have an index and a shape").into());
         };
-        let source = Source {
-            dtype: DType::parse(dtype).ok_or_else(|| format!("there is no type `{dtype}`"))?,
-            shape: shape.iter().map(|&size| size as u64).collect(),
-        };
-        found.insert(*index, source);
+        found.insert(*index, shape.iter().map(|&size| size as u64).collect());
     }
     Ok(found.into_values().collect())
+}
+
+/// The pixels and the labels of a CSV file whose last column is the label.
+fn columns(csv: &str, budget: &Budget) -> Result<Vec<Tensor>, Box<dyn Error>> {
+    let (mut pixels, mut labels) = (Vec::new(), Vec::new());
+    for line in csv.lines().skip(1) {
+        let (row, label) = line.rsplit_once(',').ok_or("a row has no label")?;
+        for pixel in row.split(',') {
+            pixels.push(pixel.parse::<f32>()?);
+        }
+        labels.push(label.parse::<i32>()?);
+    }
+    let rows = labels.len() as u64;
+    let width = pixels.len() as u64 / rows.max(1);
+    let labels: Vec<u8> = labels.into_iter().flat_map(i32::to_le_bytes).collect();
+    Ok(vec![
+        Tensor::from_f32(&[rows, width], &pixels, budget)?,
+        Tensor::from_bytes(DType::I32, &[rows, 1], &labels, budget)?,
+    ])
 }
 
 /// A small linear congruential generator: the same numbers on every machine.
 struct Noise(u64);
 
 impl Noise {
-    /// Numbers from 0 to 0.2 or classes, whichever `source` holds.
-    fn tensor(
-        &mut self,
-        source: &Source,
-        shape: &[u64],
-        budget: &Budget,
-    ) -> Result<Tensor, Box<dyn Error>> {
-        let count = shape.iter().product::<u64>();
-        let bytes: Vec<u8> = match source.dtype {
-            DType::F32 => (0..count)
-                .flat_map(|_| (self.below(1000) as f32 * 2e-4).to_le_bytes())
-                .collect(),
-            DType::I32 => (0..count)
-                .flat_map(|_| (self.below(CLASSES) as i32).to_le_bytes())
-                .collect(),
-            other => return Err(format!("no data of the type {} is known", other.name()).into()),
-        };
-        Ok(Tensor::from_bytes(source.dtype, shape, &bytes, budget)?)
+    /// A number from -1 to 1.
+    fn number(&mut self) -> f32 {
+        self.below(2001) as f32 / 1000.0 - 1.0
     }
 
     /// The row numbers `0..rows` in a random order.
-    fn order(&mut self, rows: u64) -> Vec<u32> {
+    fn order(&mut self, rows: usize) -> Vec<u32> {
         let mut order: Vec<u32> = (0..rows as u32).collect();
         for last in (1..order.len()).rev() {
-            let other = self.below(last as u64 + 1) as usize;
-            order.swap(last, other);
+            order.swap(last, self.below(last as u64 + 1) as usize);
         }
         order
     }

@@ -103,6 +103,7 @@ impl Train for Measure {
             "us_per_step": us_per_step,
             "steps": steps,
             "rows": order.len(),
+            "parameters": step.parameters,
             "program": program::to_json(&step.program),
         }))
     }
