@@ -160,7 +160,7 @@ fn idle_and_warm(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
     drop(server);
 
     let slowest = waits.iter().copied().fold(0.0, f64::max);
-    let name = format!("the slowest of {WARM_STARTS}");
+    let name = format!("warm start, the slowest of {WARM_STARTS}");
     Ok(vec![
         Row::new("warm start: lease to first line", median(&mut waits), "ms")
             .with(Target::Below(5.0)),
