@@ -329,8 +329,9 @@ pub mod exports {
                     }
                 }
                 pub trait Guest {
-                    /// Describes the plugin. Must return the same every time, without any import:
-                    /// it is called when the plugin is registered, outside any task.
+                    /// Describes the plugin. Must return the same every time: it is called when the
+                    /// plugin is registered, outside any task, with nothing granted (no files, no
+                    /// environment, no tensors).
                     #[allow(async_fn_in_trait)]
                     fn describe() -> Manifest;
                 }
