@@ -183,6 +183,13 @@ async fn every_other_request_that_is_wrong_has_its_answer() {
     )
     .await;
     check(Method::PUT, "/api/v1/files/abc", "x", expect!["400 invalid-request sha256: `abc` is not a digest: expected 64 hexadecimal digits of SHA-256"]).await;
+    check(
+        Method::POST,
+        "/api/v1/tasks/00000000000000000000000000000000/stop",
+        "{",
+        expect!["400 invalid-body -: Failed to parse the request body as JSON: EOF while parsing an object at line 1 column 1"],
+    )
+    .await;
     let digest = "0".repeat(64);
     check(Method::PUT, &format!("/api/v1/files/{digest}"), "x", expect!["422 wrong-digest -: the content has the SHA-256 2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881, but 0000000000000000000000000000000000000000000000000000000000000000 was announced"]).await;
     let entry = json!({"path": "../a", "sha256": digest, "size_bytes": 1});

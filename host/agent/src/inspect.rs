@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use trainshed_core::Digest;
+use trainshed_core::error::with_causes;
 use trainshed_core::manifest::Manifest;
 use trainshed_runtime::{Runtime, RuntimeConfig};
 
@@ -44,14 +45,4 @@ pub async fn inspect(path: &Path, cache_dir: &Path) -> Inspection {
         Ok(manifest) => Inspection::Plugin(Box::new(manifest)),
         Err(error) => Inspection::Refused(with_causes(&error)),
     }
-}
-
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

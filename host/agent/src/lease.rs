@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trainshed_core::dataset::FileEntry;
+use trainshed_core::error::with_causes;
 use trainshed_core::report::Report;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{LeaseState, LeaseView};
@@ -20,7 +21,6 @@ use trainshed_runtime::{
 use trainshed_wire::{Client, ClientError, CommitVersion};
 
 use crate::Agent;
-use crate::inspect::with_causes;
 use crate::retry::until_answered;
 use crate::spool;
 

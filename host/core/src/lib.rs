@@ -8,6 +8,7 @@
 pub mod action;
 pub mod dataset;
 pub mod digest;
+pub mod error;
 pub mod id;
 pub mod limits;
 pub mod manifest;

@@ -4,6 +4,7 @@ use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trainshed_core::action::ActionError;
+use trainshed_core::error::with_causes;
 use trainshed_engine::{
     ArtifactError, LeaseError, PushError, PutError, QueryError, StopError, StoreError, SubmitError,
     VersionError,
@@ -67,17 +68,6 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// An error with everything that led to it, as one sentence.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
 pub(crate) async fn not_found(OriginalUri(uri): OriginalUri) -> ApiError {
     let path: String = uri.path().chars().take(200).collect();
     ApiError::new(
@@ -106,9 +96,9 @@ impl From<StoreError> for ApiError {
             | StoreError::Locked { .. }
             | StoreError::NewerSchema { .. } => (Status::SERVICE_UNAVAILABLE, "store-unavailable"),
         };
-        tracing::error!(error = %chain(&error), "the store failed");
+        tracing::error!(error = %with_causes(&error), "the store failed");
         let hint = error.hint();
-        Self::new(status, kind, chain(&error)).hint(hint)
+        Self::new(status, kind, with_causes(&error)).hint(hint)
     }
 }
 
@@ -207,7 +197,7 @@ impl From<PutError> for ApiError {
             PutError::WrongDigest { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-digest"),
             PutError::BrokenOff { .. } => (StatusCode::BAD_REQUEST, "upload-broken-off"),
         };
-        Self::new(status, kind, chain(&error))
+        Self::new(status, kind, with_causes(&error))
     }
 }
 

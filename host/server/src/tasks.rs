@@ -88,7 +88,7 @@ pub(crate) async fn stop(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<String>,
-    body: Option<axum::Json<StopRequest>>,
+    body: Option<Json<StopRequest>>,
 ) -> Result<Json<TaskView>, ApiError> {
     let reason = body
         .and_then(|body| body.0.reason)

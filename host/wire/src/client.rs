@@ -77,11 +77,11 @@ impl ClientError {
         }
     }
 
-    /// Whether the same call may succeed later: the server was away, busy or ailing.
+    /// Whether the same call may succeed later: the server was away, busy, ailing or full.
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Unreachable { .. } => true,
-            Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504),
+            Self::Refused(problem) => matches!(problem.status, 429 | 502 | 503 | 504 | 507),
             Self::NotUnderstood { status, .. } => matches!(status, 502..=504),
             Self::File { .. } | Self::Damaged(_) => false,
         }
