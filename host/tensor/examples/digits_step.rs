@@ -151,6 +151,7 @@ impl ProgramJson {
         let instructions = self.instructions.into_iter();
         let updates = self.updates.into_iter();
         Program {
+            bodies: Vec::new(),
             instructions: instructions
                 .map(|instruction| Instruction {
                     op: instruction.op,
@@ -182,7 +183,7 @@ impl From<AttributeJson> for Attribute {
             AttributeJson::Number(number) => Self::Number(number),
             AttributeJson::Text(text) => Self::Text(text),
             AttributeJson::Flag(flag) => Self::Flag(flag),
-            AttributeJson::Bytes(bytes) => Self::Bytes(bytes),
+            AttributeJson::Bytes(bytes) => Self::Bytes(bytes.into()),
         }
     }
 }

@@ -3,74 +3,225 @@
 mod attributes;
 mod rules;
 
-use crate::ir::{Graph, Node, NodeId, Op, Operands};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
+
+use crate::emit::Emit;
+use crate::ir::{Body, Graph, Node, NodeId, Nodes, Op};
 use crate::shape::TensorType;
-use crate::{Instruction, Problem, Program, ProgramError, Value};
+use crate::{Attribute, Instruction, Problem, Program, ProgramError, Value};
 
-use attributes::Attributes;
+pub(crate) use attributes::Attributes;
 
-/// The most instructions that a program may have.
+/// The most instructions that a program may have, those of its bodies included.
 pub(crate) const MAX_INSTRUCTIONS: usize = 100_000;
+
+/// The most nodes that its instructions may stand for.
+const MAX_NODES: usize = 400_000;
+
+/// Which composite operations stay whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Those that have a kernel.
+    Kernels,
+    /// Those that have a kernel and a derivative of their own.
+    Derivatives,
+    /// None: the graph has primitive operations only.
+    Primitives,
+}
 
 impl Graph {
     /// Checks every rule of `docs/programs.md`.
     ///
     /// # Errors
     /// [`ProgramError::Invalid`] for the first instruction that breaks one.
-    pub(crate) fn parse(program: &Program) -> Result<Self, ProgramError> {
-        let mut graph = Self::default();
+    pub(crate) fn parse(program: &Program, keep: Keep) -> Result<Self, ProgramError> {
+        Ok(Parser::parse(program, keep)?.graph)
+    }
+}
+
+/// A graph that grows by checked instructions. Equal nodes are one node.
+pub(crate) struct Parser {
+    pub(crate) graph: Graph,
+    keep: Keep,
+    /// The program's bodies; those of a body are the ones before it.
+    bodies: Vec<Body>,
+    in_body: bool,
+    /// The nodes of each instruction's results.
+    results: Vec<Nodes>,
+    /// The first value that names each node.
+    names: Vec<Option<Value>>,
+    /// How nodes inside composite operations, which have no name, came to be.
+    recipes: HashMap<NodeId, Recipe>,
+    /// Nodes by what they compute. Their order is never looked at.
+    known: HashTable<NodeId>,
+    hasher: RandomState,
+    /// Instructions and nodes that the program may still have.
+    instructions_left: usize,
+    nodes_left: usize,
+}
+
+/// An instruction but for its operands, which are the node's.
+#[derive(Debug, Clone)]
+pub(crate) struct Recipe {
+    pub(crate) op: String,
+    pub(crate) attributes: Vec<(String, Attribute)>,
+}
+
+/// What a rule makes of an instruction: an operation and the types of its results.
+pub(crate) struct Checked {
+    pub(crate) op: Op,
+    pub(crate) types: SmallVec<[TensorType; 3]>,
+}
+
+/// Where an instruction stands, as far as rules depend on it.
+pub(crate) struct Scope<'a> {
+    pub(crate) bodies: &'a [Body],
+    pub(crate) in_body: bool,
+}
+
+impl Parser {
+    /// Parses a whole program.
+    ///
+    /// # Errors
+    /// As [`Graph::parse`].
+    pub(crate) fn parse(program: &Program, keep: Keep) -> Result<Self, ProgramError> {
+        let mut parser = Self {
+            graph: Graph::default(),
+            keep,
+            bodies: Vec::new(),
+            in_body: false,
+            results: Vec::new(),
+            names: Vec::new(),
+            recipes: HashMap::new(),
+            known: HashTable::new(),
+            hasher: RandomState::new(),
+            instructions_left: MAX_INSTRUCTIONS,
+            nodes_left: MAX_NODES,
+        };
+        for body in &program.bodies {
+            parser.body(body)?;
+        }
         for instruction in &program.instructions {
-            graph.push(instruction)?;
+            parser.push(instruction)?;
         }
-        graph.check_slots()?;
-        for (place, value) in program.outputs.iter().enumerate() {
-            let node = graph.find(*value).map_err(|problem| {
+        parser.graph.check_slots()?;
+        parser.graph.outputs = parser.outputs(&program.outputs)?;
+        parser.updates(program)?;
+        Ok(parser)
+    }
+
+    /// Checks a body and appends it.
+    ///
+    /// # Errors
+    /// As [`Graph::parse`].
+    pub(crate) fn body(&mut self, body: &crate::Body) -> Result<(), ProgramError> {
+        let index = self.bodies.len();
+        // A body is parsed as a program is, with the bodies before it.
+        let outer = (
+            std::mem::take(&mut self.graph),
+            std::mem::take(&mut self.results),
+            std::mem::take(&mut self.names),
+            std::mem::take(&mut self.recipes),
+            std::mem::take(&mut self.known),
+            std::mem::replace(&mut self.in_body, true),
+        );
+        let parsed = self.body_graph(body);
+        (
+            self.graph,
+            self.results,
+            self.names,
+            self.recipes,
+            self.known,
+            self.in_body,
+        ) = outer;
+        let graph = parsed.map_err(|error| match error {
+            ProgramError::Invalid(problem) => ProgramError::Invalid(Problem {
+                body: u32::try_from(index).ok(),
+                ..problem
+            }),
+            other => other,
+        })?;
+        self.bodies.push(Body {
+            index,
+            graph: Arc::new(graph),
+        });
+        Ok(())
+    }
+
+    fn body_graph(&mut self, body: &crate::Body) -> Result<Graph, ProgramError> {
+        for instruction in &body.instructions {
+            self.push(instruction)?;
+        }
+        self.graph.check_slots()?;
+        self.graph.outputs = self.outputs(&body.outputs)?;
+        Ok(std::mem::take(&mut self.graph))
+    }
+
+    fn outputs(&self, outputs: &[Value]) -> Result<Vec<NodeId>, ProgramError> {
+        let nodes = outputs.iter().enumerate().map(|(place, value)| {
+            self.find(*value).map_err(|problem| {
                 ProgramError::whole_program(format!("output {place}: {problem}"))
-            })?;
-            graph.outputs.push(node);
-        }
-        let mut updated = vec![false; graph.states.len()];
+            })
+        });
+        nodes.collect()
+    }
+
+    fn updates(&mut self, program: &Program) -> Result<(), ProgramError> {
+        let mut updated = vec![false; self.graph.states.len()];
         for update in &program.updates {
             let state = update.state as usize;
             let wrong = |problem: String| {
                 ProgramError::whole_program(format!("update of state {state}: {problem}"))
             };
-            let Some(&expected) = graph.states.get(state) else {
+            let Some(&expected) = self.graph.states.get(state) else {
                 return Err(wrong(format!(
                     "the program declares {} state tensors",
-                    graph.states.len()
+                    self.graph.states.len()
                 )));
             };
             if std::mem::replace(&mut updated[state], true) {
                 return Err(wrong("a state is updated at most once".to_owned()));
             }
-            let node = graph.find(update.value).map_err(wrong)?;
-            let found = graph.nodes[node].ty;
+            let node = self.find(update.value).map_err(wrong)?;
+            let found = self.graph.nodes[node].ty;
             if found != expected {
                 return Err(wrong(format!(
                     "the state is {expected}, but the value is {found}"
                 )));
             }
-            graph.updates.push((state, node));
+            self.graph.updates.push((state, node));
         }
-        Ok(graph)
+        Ok(())
     }
 
-    /// Checks one instruction and appends it.
+    /// Checks one instruction and appends it; returns the nodes of its results.
     ///
     /// # Errors
     /// [`ProgramError::Invalid`] with its position and label.
-    pub(crate) fn push(&mut self, instruction: &Instruction) -> Result<NodeId, ProgramError> {
-        let position = self.nodes.len();
-        let node = self.node(instruction).map_err(|message| {
+    pub(crate) fn push(&mut self, instruction: &Instruction) -> Result<Nodes, ProgramError> {
+        let position = u32::try_from(self.results.len()).unwrap_or(u32::MAX);
+        let results = self.instruction(instruction).map_err(|message| {
             ProgramError::Invalid(Problem {
-                instruction: u32::try_from(position).ok(),
+                body: None,
+                instruction: Some(position),
                 label: instruction.label.clone(),
                 message: format!("`{}`: {message}", shortened(&instruction.op)),
             })
         })?;
-        self.nodes.push(node);
-        Ok(position)
+        for (output, &node) in (0..).zip(&results) {
+            self.names[node].get_or_insert(Value {
+                instruction: position,
+                output,
+            });
+        }
+        self.results.push(results.clone());
+        Ok(results)
     }
 
     /// The node of a value; the error is a sentence.
@@ -79,52 +230,155 @@ impl Graph {
             instruction,
             output,
         } = value;
-        if output != 0 {
-            return Err(format!(
-                "result {output} of instruction {instruction} is used, but it has one, result 0"
-            ));
-        }
-        let node = instruction as usize;
-        if node >= self.nodes.len() {
+        let Some(results) = self.results.get(instruction as usize) else {
             return Err(format!(
                 "instruction {instruction} is used, but there are {} before",
-                self.nodes.len()
+                self.results.len()
             ));
-        }
-        Ok(node)
+        };
+        results.get(output as usize).copied().ok_or_else(|| {
+            let has = match results.len() {
+                0 => "none".to_owned(),
+                1 => "one, result 0".to_owned(),
+                count => format!("{count}, results 0 to {}", count - 1),
+            };
+            format!("result {output} of instruction {instruction} is used, but it has {has}")
+        })
     }
 
-    fn node(&mut self, instruction: &Instruction) -> Result<Node, String> {
-        let position = self.nodes.len();
-        if position >= MAX_INSTRUCTIONS {
-            return Err(format!(
-                "a program may have at most {MAX_INSTRUCTIONS} instructions"
-            ));
+    /// A value that names the node, if an instruction does.
+    pub(crate) fn name(&self, node: NodeId) -> Option<Value> {
+        self.names[node]
+    }
+
+    /// How a node without a name came to be.
+    pub(crate) fn recipe(&self, node: NodeId) -> Option<&Recipe> {
+        self.recipes.get(&node)
+    }
+
+    fn instruction(&mut self, instruction: &Instruction) -> Result<Nodes, String> {
+        self.instructions_left = self
+            .instructions_left
+            .checked_sub(1)
+            .ok_or_else(|| format!("a program may have at most {MAX_INSTRUCTIONS} instructions"))?;
+        let mut operands = Nodes::new();
+        for &value in &instruction.operands {
+            operands.push(self.find(value)?);
         }
-        let mut nodes = [0; 4];
-        let count = instruction.operands.len();
-        if count >= nodes.len() {
-            return Err(format!("{count} operands are given, more than any takes"));
-        }
-        for (node, &value) in nodes.iter_mut().zip(&instruction.operands) {
-            *node = self.find(value)?;
-        }
-        let operands = Operands::new(&nodes[..count]).ok_or("too many operands are given")?;
-        let mut types = [None; 3];
-        for (ty, &node) in types.iter_mut().zip(operands.iter()) {
-            *ty = Some(self.nodes[node].ty);
-        }
-        let mut attributes = Attributes::new(&instruction.attributes);
-        let (op, ty) = rules::check(&instruction.op, types, count, &mut attributes)?;
+        self.add(&instruction.op, operands, &instruction.attributes)
+    }
+
+    /// Appends the nodes of an operation; returns those of its results.
+    fn add(
+        &mut self,
+        name: &str,
+        operands: Nodes,
+        attributes: &[(String, Attribute)],
+    ) -> Result<Nodes, String> {
+        let types: SmallVec<[TensorType; 4]> = operands
+            .iter()
+            .map(|&node| self.graph.nodes[node].ty)
+            .collect();
+        let mut attributes = Attributes::new(attributes);
+        let scope = Scope {
+            bodies: &self.bodies,
+            in_body: self.in_body,
+        };
+        let Checked { op, types } = rules::check(name, &types, &mut attributes, &scope)?;
         attributes.finish()?;
         match op {
-            Op::Input(index) => declare(&mut self.inputs, index, ty, "input")?,
-            Op::State(index) => declare(&mut self.states, index, ty, "state")?,
+            Op::Input(index) => declare(&mut self.graph.inputs, index, types[0], "input")?,
+            Op::State(index) => declare(&mut self.graph.states, index, types[0], "state")?,
+            Op::Composite(composite) if !composite.stays(self.keep) => {
+                let expanded = composite.expand(&mut Expansion { parser: self }, &operands);
+                return expanded.map_err(|error| match error {
+                    ProgramError::Invalid(problem) => problem.message,
+                    other => other.to_string(),
+                });
+            }
             _ => {}
         }
-        Ok(Node { op, operands, ty })
+        self.nodes(op, operands, &types)
     }
 
+    /// The nodes of an operation's results: those of an equal one, or new ones.
+    fn nodes(&mut self, op: Op, operands: Nodes, types: &[TensorType]) -> Result<Nodes, String> {
+        let mut results = Nodes::new();
+        // An operation without results does nothing.
+        let Some((&ty, parts)) = types.split_first() else {
+            return Ok(results);
+        };
+        let main = self.node(Node { op, operands, ty })?;
+        results.push(main);
+        for (place, &ty) in parts.iter().enumerate() {
+            results.push(self.node(Node {
+                op: Op::Part(place + 1),
+                operands: SmallVec::from_slice(&[main]),
+                ty,
+            })?);
+        }
+        Ok(results)
+    }
+
+    fn node(&mut self, node: Node) -> Result<NodeId, String> {
+        let nodes = &mut self.graph.nodes;
+        let hasher = &self.hasher;
+        let hash = |node: &Node| hasher.hash_one((&node.op, &node.operands, &node.ty));
+        let place = self.known.entry(
+            hash(&node),
+            |&other| nodes[other] == node,
+            |&other| hash(&nodes[other]),
+        );
+        match place {
+            Entry::Occupied(known) => Ok(*known.get()),
+            Entry::Vacant(vacant) => {
+                self.nodes_left = self.nodes_left.checked_sub(1).ok_or_else(|| {
+                    format!("a program may stand for at most {MAX_NODES} operations")
+                })?;
+                let id = nodes.len();
+                vacant.insert(id);
+                nodes.push(node);
+                self.names.push(None);
+                Ok(id)
+            }
+        }
+    }
+}
+
+/// The definition of a composite operation on its way into the graph.
+struct Expansion<'a> {
+    parser: &'a mut Parser,
+}
+
+impl Emit for Expansion<'_> {
+    fn ty(&self, node: NodeId) -> TensorType {
+        self.parser.graph.nodes[node].ty
+    }
+
+    fn emit(
+        &mut self,
+        name: &str,
+        operands: &[NodeId],
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Nodes, ProgramError> {
+        let attributes: Vec<(String, Attribute)> = attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect();
+        let results = self
+            .parser
+            .add(name, SmallVec::from_slice(operands), &attributes)
+            .map_err(|message| ProgramError::whole_program(format!("`{name}`: {message}")))?;
+        if let Some(first) = results.first() {
+            let op = name.to_owned();
+            let recipe = Recipe { op, attributes };
+            self.parser.recipes.entry(*first).or_insert(recipe);
+        }
+        Ok(results)
+    }
+}
+
+impl Graph {
     /// Indexes of inputs and states must have no gaps.
     fn check_slots(&self) -> Result<(), ProgramError> {
         for (slots, kind) in [(&self.inputs, "input"), (&self.states, "state")] {
@@ -167,7 +421,7 @@ fn undeclared() -> TensorType {
 }
 
 /// A name from a program as it may stand in a message.
-fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     const LONGEST: usize = 40;
     if name.chars().count() <= LONGEST {
         return name.to_owned();

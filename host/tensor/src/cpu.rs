@@ -23,6 +23,8 @@ pub(crate) use softmax::Softmax;
 pub(crate) use tile::TileOp;
 pub(crate) use workers::Workers;
 
+use smallvec::SmallVec;
+
 use crate::DType;
 
 /// One step of a compiled program.
@@ -32,12 +34,13 @@ pub(crate) enum Kernel {
     Plain(Plain),
 }
 
-/// A kernel that reads whole operands and writes one result, which shares no bytes with them.
+/// A kernel that reads whole operands and writes results that share no bytes with them or
+/// each other. Values without elements are empty slices.
 #[derive(Debug)]
 pub(crate) struct Plain {
     pub(crate) op: PlainOp,
     pub(crate) operands: Vec<ValueId>,
-    pub(crate) result: ValueId,
+    pub(crate) results: Vec<ValueId>,
 }
 
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl Kernel {
     pub(crate) fn writes(&self) -> Vec<ValueId> {
         match self {
             Self::Fused(fused) => fused.stores.iter().map(|store| store.value).collect(),
-            Self::Plain(plain) => vec![plain.result],
+            Self::Plain(plain) => plain.results.clone(),
         }
     }
 
@@ -107,29 +110,36 @@ impl Kernel {
             // SAFETY: the caller's promise.
             Self::Fused(fused) => unsafe { fused.run(memory, workers) },
             Self::Plain(plain) => {
-                // SAFETY: the caller's promise; the result shares no bytes with operands.
-                let output = unsafe { memory.write_all(plain.result) };
-                let mut inputs: [&[u8]; 3] = [&[]; 3];
-                for (input, &operand) in inputs.iter_mut().zip(&plain.operands) {
-                    // SAFETY: as above.
-                    *input = unsafe { memory.read_all(operand) };
-                }
-                plain.op.run(inputs, output, workers);
+                // SAFETY: the caller's promise; results share no bytes with operands or
+                // each other.
+                let inputs: SmallVec<[&[u8]; 4]> = plain
+                    .operands
+                    .iter()
+                    .map(|&operand| unsafe { memory.read_all(operand) })
+                    .collect();
+                let mut outputs: SmallVec<[&mut [u8]; 2]> = plain
+                    .results
+                    .iter()
+                    .map(|&result| unsafe { memory.write_all(result) })
+                    .collect();
+                plain.op.run(&inputs, &mut outputs, workers);
             }
         }
     }
 }
 
 impl PlainOp {
-    fn run(&self, inputs: [&[u8]; 3], output: &mut [u8], workers: &Workers<'_>) {
-        let [first, second, _] = inputs;
-        match self {
-            Self::Reduce(reduce) => reduce.run(first, output, workers),
-            Self::ArgMax(arg_max) => arg_max.run(first, output, workers),
-            Self::Dot(dot) => dot.run(first, second, output, workers),
-            Self::Softmax(softmax) => softmax.run(first, output, workers),
-            Self::Take(take) => take.run(first, second, output, workers),
-            Self::ScatterAdd(scatter) => scatter.run(inputs, output, workers),
+    fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], workers: &Workers<'_>) {
+        match (self, inputs, outputs) {
+            (Self::Reduce(reduce), [x], [y]) => reduce.run(x, y, workers),
+            (Self::ArgMax(arg_max), [x], [y]) => arg_max.run(x, y, workers),
+            (Self::Dot(dot), [lhs, rhs], [y]) => dot.run(lhs, rhs, y, workers),
+            (Self::Softmax(softmax), [x], [y]) => softmax.run(x, y, workers),
+            (Self::Take(take), [data, indices], [y]) => take.run(data, indices, y, workers),
+            (Self::ScatterAdd(scatter), &[data, indices, updates], [y]) => {
+                scatter.run([data, indices, updates], y, workers);
+            }
+            _ => unreachable!("the planner gives each kernel its operands and results"),
         }
     }
 }

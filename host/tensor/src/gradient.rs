@@ -4,81 +4,81 @@
 //! section 3.2 (incremental adjoint recursion). Every derivative is written with the
 //! operations of the program itself, so a gradient can be differentiated again.
 
-use crate::ir::{Binary, DotAxes, Element, Graph, NodeId, Op, Reduction, Unary};
-use crate::shape::{Dims, TensorType};
-use crate::{Attribute, DType, Instruction, Program, ProgramError, Value};
+use smallvec::SmallVec;
 
-/// Extends a program by the derivative of a scalar `f32` value.
+use crate::check::{Keep, Parser};
+use crate::composite::Composite;
+use crate::emit::{Emit, Emitted, integer, list};
+use crate::ir::{Binary, DotAxes, Element, Graph, NodeId, Nodes, Op, Reduction, Unary};
+use crate::shape::{Dims, TensorType};
+use crate::{Attribute, Instruction, Program, ProgramError, Value};
+
+/// Extends a program by the derivative of a scalar float value.
 ///
-/// The result begins with the instructions of `of`, unchanged, so that values of the one
-/// name the same in the other; the gradients, in the order of `with_respect_to`, are
+/// The result begins with the instructions of `of`, so that values of the one name the
+/// same in the other; the gradients, in the order of `with_respect_to`, are
 /// appended to its outputs. A value that `output` does not depend on has a gradient of
 /// zeros.
 ///
 /// # Errors
 /// [`ProgramError::Invalid`] when `of` breaks a rule or would become too long;
-/// [`ProgramError::Argument`] when `output` is not a scalar `f32` or a value of
-/// `with_respect_to` is not `f32`.
+/// [`ProgramError::Argument`] when `output` is not a scalar float or a value of
+/// `with_respect_to` is not a float.
 pub fn gradient(
     of: &Program,
     output: Value,
     with_respect_to: &[Value],
 ) -> Result<Program, ProgramError> {
-    let graph = Graph::parse(of)?;
-    let output = argument(&graph, output, "the value to differentiate")?;
-    if !graph.nodes[output].ty.shape.is_empty() {
+    let parser = Parser::parse(of, Keep::Derivatives)?;
+    let output = argument(&parser, output, "the value to differentiate")?;
+    let ty = parser.graph.nodes[output].ty;
+    if !ty.shape.is_empty() {
         return Err(ProgramError::Argument(format!(
-            "the value to differentiate is {}, but it must be a scalar",
-            graph.nodes[output].ty
+            "the value to differentiate is {ty}, but it must be a scalar"
         )));
     }
     let mut targets = Vec::with_capacity(with_respect_to.len());
     for &value in with_respect_to {
-        targets.push(argument(&graph, value, "a value to differentiate by")?);
+        targets.push(argument(&parser, value, "a value to differentiate by")?);
     }
 
-    let on_path = nodes_on_path(&graph, output, &targets);
+    let on_path = nodes_on_path(&parser.graph, output, &targets);
     let mut backward = Backward {
         adjoints: vec![None; output + 1],
         on_path,
         program: of.clone(),
-        graph,
+        parser,
         label: None,
     };
-    let one = backward.fill(
-        1.0,
-        TensorType {
-            dtype: DType::F32,
-            shape: Dims::default(),
-        },
-    )?;
+    let one = backward.fill(1.0, ty)?;
     backward.adjoints[output] = Some(one);
     for node in (0..=output).rev() {
-        if let (true, Some(adjoint)) = (backward.on_path[node], backward.adjoints[node]) {
-            let label = backward.program.instructions[node].label.as_deref();
-            backward.label = label.map(gradient_label);
-            backward.propagate(node, adjoint)?;
+        let ups = backward.adjoints_of_results(node);
+        if backward.on_path[node] && ups.iter().any(Option::is_some) {
+            backward.label = backward.label_of(node);
+            backward.propagate(node, &ups)?;
         }
     }
     backward.label = None;
     for &target in &targets {
         let adjoint = match backward.adjoints.get(target).copied().flatten() {
             Some(adjoint) => adjoint,
-            None => backward.fill(0.0, backward.graph.nodes[target].ty)?,
+            None => backward.zeros_like(target)?,
         };
-        backward.program.outputs.push(value(adjoint));
+        let value = backward.value(adjoint)?;
+        backward.program.outputs.push(value);
     }
     Ok(backward.program)
 }
 
-fn argument(graph: &Graph, value: Value, what: &str) -> Result<NodeId, ProgramError> {
-    let node = graph
+fn argument(parser: &Parser, value: Value, what: &str) -> Result<NodeId, ProgramError> {
+    let node = parser
         .find(value)
         .map_err(|problem| ProgramError::Argument(format!("{what}: {problem}")))?;
-    let ty = graph.nodes[node].ty;
+    let ty = parser.graph.nodes[node].ty;
     if !ty.dtype.is_float() {
         return Err(ProgramError::Argument(format!(
-            "{what} is {ty}, but it must be f32"
+            "{what} is {ty}, but it must be a float"
         )));
     }
     Ok(node)
@@ -105,14 +105,6 @@ fn nodes_on_path(graph: &Graph, output: NodeId, targets: &[NodeId]) -> Vec<bool>
     on_path
 }
 
-fn value(node: NodeId) -> Value {
-    Value {
-        // A graph has at most 100,000 nodes.
-        instruction: u32::try_from(node).unwrap_or(u32::MAX),
-        output: 0,
-    }
-}
-
 /// A label for what is appended; the length is bounded, since it is repeated.
 fn gradient_label(label: &str) -> String {
     let start: String = label.chars().take(80).collect();
@@ -122,20 +114,97 @@ fn gradient_label(label: &str) -> String {
 /// The program under extension, and the derivative by each node as far as it is known.
 struct Backward {
     program: Program,
-    graph: Graph,
+    parser: Parser,
     adjoints: Vec<Option<NodeId>>,
     on_path: Vec<bool>,
     /// The label of the instructions that are appended now.
     label: Option<String>,
 }
 
-type Emitted = Result<NodeId, ProgramError>;
+impl Emit for Backward {
+    fn ty(&self, node: NodeId) -> TensorType {
+        self.parser.graph.nodes[node].ty
+    }
+
+    fn emit(
+        &mut self,
+        name: &str,
+        operands: &[NodeId],
+        attributes: &[(&str, Attribute)],
+    ) -> Result<Nodes, ProgramError> {
+        let attributes = attributes.iter();
+        let attributes = attributes.map(|(name, value)| ((*name).to_owned(), value.clone()));
+        self.append(name, operands, attributes.collect())
+    }
+}
 
 impl Backward {
-    /// Adds what flows from `node`, whose adjoint is `up`, to its operands' adjoints.
-    fn propagate(&mut self, node: NodeId, up: NodeId) -> Result<(), ProgramError> {
-        let op = self.graph.nodes[node].op.clone();
-        let operands = self.graph.nodes[node].operands;
+    /// Appends an instruction to the program and, checked, to the graph.
+    fn append(
+        &mut self,
+        name: &str,
+        operands: &[NodeId],
+        attributes: Vec<(String, Attribute)>,
+    ) -> Result<Nodes, ProgramError> {
+        let operands = operands.iter().map(|&node| self.value(node));
+        let instruction = Instruction {
+            op: name.to_owned(),
+            operands: operands.collect::<Result<_, _>>()?,
+            attributes,
+            label: self.label.clone(),
+        };
+        let results = self.parser.push(&instruction)?;
+        self.program.instructions.push(instruction);
+        Ok(results)
+    }
+
+    /// A value that names the node. What only the definition of a composite operation has
+    /// made is written out; the graph sees that it has it already.
+    fn value(&mut self, node: NodeId) -> Result<Value, ProgramError> {
+        let (main, output) = match self.parser.graph.nodes[node].op {
+            Op::Part(place) => (self.parser.graph.nodes[node].operands[0], place),
+            _ => (node, 0),
+        };
+        if self.parser.name(node).is_none() {
+            let recipe = self.parser.recipe(main).cloned();
+            let recipe = recipe.expect("a node without a name has a recipe");
+            let operands = self.parser.graph.nodes[main].operands.clone();
+            self.append(&recipe.op, &operands, recipe.attributes)?;
+        }
+        let name = self.parser.name(node);
+        debug_assert!(output == 0 || name.is_some_and(|name| name.output as usize == output));
+        Ok(name.expect("the instruction has just been appended"))
+    }
+
+    /// The label for what belongs to the derivative of a node.
+    fn label_of(&self, node: NodeId) -> Option<String> {
+        let at = self.parser.name(node)?.instruction as usize;
+        let label = self.program.instructions[at].label.as_deref();
+        label.map(gradient_label)
+    }
+
+    /// The adjoints of all results of an operation, as far as there are any.
+    fn adjoints_of_results(&self, node: NodeId) -> SmallVec<[Option<NodeId>; 3]> {
+        if matches!(self.parser.graph.nodes[node].op, Op::Part(_)) {
+            // It belongs to the operation that it is a part of.
+            return SmallVec::new();
+        }
+        let count = self.parser.graph.result_types(node).len();
+        let results = node..node + count;
+        results
+            .map(|result| self.adjoints.get(result).copied().flatten())
+            .collect()
+    }
+
+    /// Adds what flows from the results of `node`, whose adjoints are `ups`, to its
+    /// operands' adjoints.
+    fn propagate(&mut self, node: NodeId, ups: &[Option<NodeId>]) -> Result<(), ProgramError> {
+        let op = self.parser.graph.nodes[node].op.clone();
+        let operands = self.parser.graph.nodes[node].operands.clone();
+        // The operations below have one result, or let a gradient through the first alone.
+        let Some(up) = ups[0] else {
+            return Ok(());
+        };
         match op {
             Op::Element(Element::Unary(kind)) => self.unary(kind, node, operands[0], up),
             Op::Element(Element::Binary(kind)) => {
@@ -145,7 +214,10 @@ impl Backward {
                 self.select([operands[0], operands[1], operands[2]], up)
             }
             // Float to float, as integers are not on the path.
-            Op::Element(Element::Convert) => self.add_to(operands[0], |_| Ok(up)),
+            Op::Element(Element::Convert) => self.add_to(operands[0], |this| {
+                let dtype = this.ty(operands[0]).dtype.name();
+                this.op_with("convert", &[up], &[("dtype", dtype.into())])
+            }),
             Op::Reshape => self.add_to(operands[0], |this| {
                 let shape = this.shape(operands[0]);
                 this.reshape(up, shape)
@@ -162,9 +234,7 @@ impl Backward {
             }),
             Op::Reduce { kind, axes } => self.reduce(kind, &axes, node, operands[0], up),
             Op::Dot(axes) => self.dot(&axes, [operands[0], operands[1]], up),
-            Op::Softmax { axis, log } => {
-                self.add_to(operands[0], |this| this.softmax(axis, log, node, up))
-            }
+            Op::Composite(composite) => self.composite(&composite, node, &operands, up),
             Op::Take { axis } => self.take(axis, [operands[0], operands[1]], up),
             Op::ScatterAdd { axis } => {
                 self.scatter_add(axis, [operands[0], operands[1], operands[2]], up)
@@ -173,12 +243,13 @@ impl Backward {
             Op::Input(_)
             | Op::State(_)
             | Op::Fill(_)
-            | Op::Data
+            | Op::Data(_)
             | Op::Iota { .. }
             | Op::Element(Element::Compare(_) | Element::Logic(_) | Element::Not)
             | Op::StopGradient
             | Op::ArgMax { .. }
-            | Op::OneHot => Ok(()),
+            | Op::OneHot
+            | Op::Part(_) => Ok(()),
         }
     }
 
@@ -207,7 +278,7 @@ impl Backward {
                 let sign = this.op("sign", &[x])?;
                 this.multiply(up, sign)
             }
-            Unary::Sign => this.fill(0.0, this.graph.nodes[x].ty),
+            Unary::Sign => this.fill(0.0, this.ty(x)),
             Unary::Square => {
                 let twice = this.scale(x, 2.0)?;
                 this.multiply(up, twice)
@@ -226,12 +297,12 @@ impl Backward {
             }
             Unary::Tanh => {
                 let square = this.op("square", &[y])?;
-                let one = this.fill(1.0, this.graph.nodes[y].ty)?;
+                let one = this.fill(1.0, this.ty(y))?;
                 let slope = this.op("subtract", &[one, square])?;
                 this.multiply(up, slope)
             }
             Unary::Sigmoid => {
-                let one = this.fill(1.0, this.graph.nodes[y].ty)?;
+                let one = this.fill(1.0, this.ty(y))?;
                 let rest = this.op("subtract", &[one, y])?;
                 let slope = this.multiply(y, rest)?;
                 this.multiply(up, slope)
@@ -297,7 +368,7 @@ impl Backward {
     /// `b * a^(b-1)`, which is 0 for `b = 0` even where the power is infinite.
     fn power_base(&mut self, [a, b]: [NodeId; 2], up: NodeId) -> Emitted {
         let zero = self.zeros_like(b)?;
-        let one = self.fill(1.0, self.graph.nodes[b].ty)?;
+        let one = self.fill(1.0, self.ty(b))?;
         let less = self.op("subtract", &[b, one])?;
         let power = self.op("power", &[a, less])?;
         let slope = self.multiply(b, power)?;
@@ -370,8 +441,10 @@ impl Backward {
                 Reduction::Max | Reduction::Min => {
                     let best = this.spread(y, shape, axes)?;
                     let tied = this.op("equal", &[x, best])?;
-                    let ones =
-                        this.op_with("convert", &[tied], &[("dtype", DType::F32.name().into())])?;
+                    let ones = {
+                        let dtype = this.ty(x).dtype.name();
+                        this.op_with("convert", &[tied], &[("dtype", dtype.into())])?
+                    };
                     let count = this.op_with("reduce-sum", &[ones], &[("axes", list(*axes))])?;
                     let share = this.op("divide", &[up, count])?;
                     let flow = this.spread(share, shape, axes)?;
@@ -428,16 +501,25 @@ impl Backward {
         })
     }
 
-    /// Transposes `x`, whose axis `i` belongs at place `order[i]`.
-    fn restore_order(&mut self, x: NodeId, order: &[usize]) -> Emitted {
-        let mut permutation = vec![0; order.len()];
-        for (place, &axis) in order.iter().enumerate() {
-            permutation[axis] = place;
+    fn composite(
+        &mut self,
+        composite: &Composite,
+        y: NodeId,
+        operands: &[NodeId],
+        up: NodeId,
+    ) -> Result<(), ProgramError> {
+        match *composite {
+            Composite::Softmax { axis, log } => {
+                self.add_to(operands[0], |this| this.softmax(axis, log, y, up))
+            }
+            Composite::Squeeze { .. }
+            | Composite::Clamp
+            | Composite::Variance { .. }
+            | Composite::LogSumExp { .. }
+            | Composite::BatchNormInference { .. } => {
+                unreachable!("replaced by its definition")
+            }
         }
-        if permutation.is_sorted() {
-            return Ok(x);
-        }
-        self.transpose(x, &permutation)
     }
 
     fn softmax(&mut self, axis: usize, log: bool, y: NodeId, up: NodeId) -> Emitted {
@@ -464,7 +546,7 @@ impl Backward {
         up: NodeId,
     ) -> Result<(), ProgramError> {
         self.add_to(data, |this| {
-            let count = this.graph.nodes[indices].ty.elements();
+            let count = this.ty(indices).elements();
             let flat = this.reshape(indices, Dims::collect([count]))?;
             let mut shape = this.shape(data).to_vec();
             shape[axis] = count;
@@ -486,76 +568,6 @@ impl Backward {
             this.op_with("take", &[up, indices], &[("axis", integer(axis))])
         })
     }
-
-    /// Broadcasts `x`, which lacks `axes`, along them to `shape`.
-    fn spread(&mut self, x: NodeId, shape: Dims, axes: &[usize]) -> Emitted {
-        let kept = Dims::collect((0..shape.len()).filter(|axis| !axes.contains(axis)));
-        let attributes = [("shape", list(shape)), ("axes", list(kept))];
-        self.op_with("broadcast", &[x], &attributes)
-    }
-
-    fn transpose(&mut self, x: NodeId, permutation: &[usize]) -> Emitted {
-        let permutation = list(Dims::collect(permutation.iter().copied()));
-        self.op_with("transpose", &[x], &[("permutation", permutation)])
-    }
-
-    fn reshape(&mut self, x: NodeId, shape: Dims) -> Emitted {
-        if self.shape(x) == shape {
-            return Ok(x);
-        }
-        self.op_with("reshape", &[x], &[("shape", list(shape))])
-    }
-
-    fn multiply(&mut self, a: NodeId, b: NodeId) -> Emitted {
-        self.op("multiply", &[a, b])
-    }
-
-    fn scale(&mut self, x: NodeId, factor: f64) -> Emitted {
-        let factor = self.fill(factor, self.graph.nodes[x].ty)?;
-        self.multiply(x, factor)
-    }
-
-    fn zeros_like(&mut self, x: NodeId) -> Emitted {
-        self.fill(0.0, self.graph.nodes[x].ty)
-    }
-
-    fn fill(&mut self, number: f64, ty: TensorType) -> Emitted {
-        let attributes = [
-            ("dtype", ty.dtype.name().into()),
-            ("shape", list(ty.shape)),
-            ("value", number.into()),
-        ];
-        self.op_with("constant", &[], &attributes)
-    }
-
-    fn shape(&self, node: NodeId) -> Dims {
-        self.graph.nodes[node].ty.shape
-    }
-
-    fn op(&mut self, name: &str, operands: &[NodeId]) -> Emitted {
-        self.op_with(name, operands, &[])
-    }
-
-    /// Appends an instruction to the program and, checked, to the graph.
-    fn op_with(
-        &mut self,
-        name: &str,
-        operands: &[NodeId],
-        attributes: &[(&str, Attribute)],
-    ) -> Emitted {
-        let instruction = Instruction {
-            op: name.to_owned(),
-            operands: operands.iter().map(|&node| value(node)).collect(),
-            attributes: attributes
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                .collect(),
-            label: self.label.clone(),
-        };
-        let node = self.graph.push(&instruction)?;
-        self.program.instructions.push(instruction);
-        Ok(node)
-    }
 }
 
 /// The entries of `partners`, in the order that sorts `keys`: the free axes of a product
@@ -564,12 +576,4 @@ fn partners_in_order(keys: &[usize], partners: &[usize]) -> Vec<usize> {
     let mut pairs: Vec<_> = keys.iter().copied().zip(partners.iter().copied()).collect();
     pairs.sort_unstable();
     pairs.into_iter().map(|(_, partner)| partner).collect()
-}
-
-fn list(dims: Dims) -> Attribute {
-    Attribute::Integers(dims.to_attribute())
-}
-
-fn integer(value: usize) -> Attribute {
-    Attribute::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }

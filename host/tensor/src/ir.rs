@@ -1,13 +1,20 @@
 //! Typed programs. What is in a [`Graph`] obeys every rule of `docs/programs.md`, so the
 //! gradient, the planner and the executor check nothing again.
 
-use std::ops::Deref;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::DType;
+use crate::composite::Composite;
 use crate::shape::{Dims, TensorType};
 
-/// A node's position; equal to its instruction's position in the program.
+/// A node's position in its graph.
 pub(crate) type NodeId = usize;
+
+/// The nodes of an instruction's results, or of a node's operands.
+pub(crate) type Nodes = SmallVec<[NodeId; 3]>;
 
 /// A checked program.
 #[derive(Debug, Default)]
@@ -22,22 +29,36 @@ pub(crate) struct Graph {
     pub(crate) updates: Vec<(usize, NodeId)>,
 }
 
-#[derive(Debug)]
+/// The first result of an operation; others are [`Op::Part`]s right behind it.
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node {
     pub(crate) op: Op,
-    pub(crate) operands: Operands,
+    pub(crate) operands: Nodes,
     pub(crate) ty: TensorType,
 }
 
+impl Graph {
+    /// The types of all results of the operation whose first result is `node`.
+    pub(crate) fn result_types(&self, node: NodeId) -> SmallVec<[TensorType; 3]> {
+        let parts = self.nodes[node + 1..]
+            .iter()
+            .take_while(|part| matches!(part.op, Op::Part(_)));
+        std::iter::once(&self.nodes[node])
+            .chain(parts)
+            .map(|node| node.ty)
+            .collect()
+    }
+}
+
 /// An operation with its attributes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Op {
     Input(usize),
     State(usize),
     /// Every element is the same.
     Fill(Literal),
-    /// The elements are the instruction's `data`.
-    Data,
+    /// The elements, little-endian and row-major.
+    Data(Arc<[u8]>),
     Iota {
         axis: usize,
     },
@@ -56,10 +77,6 @@ pub(crate) enum Op {
         axis: usize,
     },
     Dot(Box<DotAxes>),
-    Softmax {
-        axis: usize,
-        log: bool,
-    },
     Take {
         axis: usize,
     },
@@ -67,10 +84,49 @@ pub(crate) enum Op {
         axis: usize,
     },
     OneHot,
+    /// An operation that is defined by others, but has a kernel of its own.
+    Composite(Box<Composite>),
+    /// Another result, counted from 1, of the node that is the operand.
+    Part(usize),
+}
+
+/// A body of the program, known by its position in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Body {
+    pub(crate) index: usize,
+    pub(crate) graph: Arc<Graph>,
+}
+
+impl PartialEq for Body {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index
+    }
+}
+
+impl Eq for Body {}
+
+impl Hash for Body {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.index.hash(state);
+    }
+}
+
+/// A number of an attribute; equal when the bits are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Real(u64);
+
+impl Real {
+    pub(crate) fn new(value: f64) -> Self {
+        Self(value.to_bits())
+    }
+
+    pub(crate) fn get(self) -> f64 {
+        f64::from_bits(self.0)
+    }
 }
 
 /// Operations that work on each element alone. Operands have the result's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Element {
     Unary(Unary),
     Binary(Binary),
@@ -84,7 +140,7 @@ pub(crate) enum Element {
 macro_rules! named {
     ($(#[$doc:meta])* $name:ident { $($case:ident = $text:literal),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub(crate) enum $name { $($case),* }
 
         impl $name {
@@ -148,7 +204,7 @@ named!(Reduction {
 });
 
 /// The axes of a `dot-general`. The lists of one operand are disjoint.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DotAxes {
     pub(crate) lhs_batch: Dims,
     pub(crate) rhs_batch: Dims,
@@ -173,7 +229,7 @@ fn free(rank: usize, batch: &[usize], contract: &[usize]) -> Dims {
 }
 
 /// One element of any type.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Literal {
     pub(crate) dtype: DType,
     /// The element in its first bytes, little-endian; the rest is 0.
@@ -196,35 +252,5 @@ impl Literal {
             DType::F32 => self.element() == 1f32.to_le_bytes(),
             _ => u64::from_le_bytes(self.bytes) == 1,
         }
-    }
-}
-
-/// At most three nodes, without an allocation.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Operands {
-    length: usize,
-    nodes: [NodeId; 3],
-}
-
-impl Operands {
-    /// `None` when there are more than three: no operation takes so many.
-    pub(crate) fn new(nodes: &[NodeId]) -> Option<Self> {
-        let mut operands = Self {
-            length: nodes.len(),
-            ..Self::default()
-        };
-        operands
-            .nodes
-            .get_mut(..nodes.len())?
-            .copy_from_slice(nodes);
-        Some(operands)
-    }
-}
-
-impl Deref for Operands {
-    type Target = [NodeId];
-
-    fn deref(&self) -> &[NodeId] {
-        &self.nodes[..self.length]
     }
 }

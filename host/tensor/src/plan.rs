@@ -9,6 +9,7 @@ mod group;
 mod lower;
 mod verify;
 
+use crate::check::Keep;
 use crate::cpu::{Fused, Kernel, ScalarSource, ValueId};
 use crate::ir::Graph;
 use crate::shape::TensorType;
@@ -72,8 +73,8 @@ pub(crate) enum OutputSource {
 /// [`ProgramError::Invalid`] when it breaks a rule; [`ProgramError::OutOfMemory`] when its
 /// constants do not fit.
 pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, ProgramError> {
-    let graph = Graph::parse(program)?;
-    let mut lowered = lower::lower(program, &graph, budget)?;
+    let graph = Graph::parse(program, Keep::Kernels)?;
+    let mut lowered = lower::lower(&graph, budget)?;
     let in_place = updates_in_place(&lowered);
     let commit_from = move_commits_last(&mut lowered, &in_place);
     let mut planner = Planner {

@@ -1,16 +1,28 @@
 //! Programs as they come from a plugin: untyped, and not to be trusted.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// A list of instructions; see `docs/programs.md` for the operations and their rules.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Program {
+    /// What operations such as `scan` run; each may use those before it.
+    pub bodies: Vec<Body>,
     /// In order: operands refer to earlier instructions only.
     pub instructions: Vec<Instruction>,
     /// What a run returns.
     pub outputs: Vec<Value>,
     /// At most one per state tensor. All see the state as it was before the run.
     pub updates: Vec<Update>,
+}
+
+/// A part of a program that an operation runs, with inputs of its own.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Body {
+    /// In order: operands refer to earlier instructions of the body only.
+    pub instructions: Vec<Instruction>,
+    /// What the body returns to the operation.
+    pub outputs: Vec<Value>,
 }
 
 /// One operation of a program.
@@ -48,8 +60,8 @@ pub enum Attribute {
     Text(String),
     /// Yes or no.
     Flag(bool),
-    /// Raw elements, little-endian.
-    Bytes(Vec<u8>),
+    /// Raw elements, little-endian; shared, because a gradient repeats its program.
+    Bytes(Arc<[u8]>),
 }
 
 impl From<i64> for Attribute {
@@ -100,27 +112,57 @@ impl Program {
         operands: &[Value],
         attributes: &[(&str, Attribute)],
     ) -> Value {
-        let instruction = u32::try_from(self.instructions.len()).unwrap_or(u32::MAX);
-        self.instructions.push(Instruction {
-            op: op.to_owned(),
-            operands: operands.to_vec(),
-            attributes: attributes
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.clone()))
-                .collect(),
-            label: None,
-        });
-        Value {
-            instruction,
-            output: 0,
-        }
+        push(&mut self.instructions, op, operands, attributes)
+    }
+}
+
+impl Body {
+    /// As [`Program::push`].
+    pub fn push(
+        &mut self,
+        op: &str,
+        operands: &[Value],
+        attributes: &[(&str, Attribute)],
+    ) -> Value {
+        push(&mut self.instructions, op, operands, attributes)
+    }
+}
+
+fn push(
+    instructions: &mut Vec<Instruction>,
+    op: &str,
+    operands: &[Value],
+    attributes: &[(&str, Attribute)],
+) -> Value {
+    let instruction = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
+    instructions.push(Instruction {
+        op: op.to_owned(),
+        operands: operands.to_vec(),
+        attributes: attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+        label: None,
+    });
+    Value {
+        instruction,
+        output: 0,
+    }
+}
+
+impl Value {
+    /// Another result of the same instruction.
+    pub fn result(self, output: u32) -> Self {
+        Self { output, ..self }
     }
 }
 
 /// What is wrong with a program, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Position of the instruction; absent when the program as a whole is wrong.
+    /// The body that it is in; absent for the program's own instructions.
+    pub body: Option<u32>,
+    /// Position of the instruction; absent when the program (or body) as a whole is wrong.
     pub instruction: Option<u32>,
     /// The instruction's label.
     pub label: Option<String>,
@@ -130,6 +172,9 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(body) = self.body {
+            write!(formatter, "body {body}: ")?;
+        }
         match (self.instruction, &self.label) {
             (Some(at), Some(label)) => write!(formatter, "instruction {at} (`{label}`): ")?,
             (Some(at), None) => write!(formatter, "instruction {at}: ")?,
@@ -165,6 +210,7 @@ impl ProgramError {
     /// A problem of the program as a whole.
     pub(crate) fn whole_program(message: impl Into<String>) -> Self {
         Self::Invalid(Problem {
+            body: None,
             instruction: None,
             label: None,
             message: message.into(),

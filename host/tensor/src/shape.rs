@@ -103,7 +103,7 @@ impl fmt::Debug for Dims {
 }
 
 /// Element type and shape of a value.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct TensorType {
     pub(crate) dtype: DType,
     pub(crate) shape: Dims,

@@ -326,11 +326,11 @@ fn what_cannot_be_differentiated_is_an_error() {
     );
     assert_eq!(
         message(count, x),
-        "the value to differentiate is i32[], but it must be f32"
+        "the value to differentiate is i32[], but it must be a float"
     );
     assert_eq!(
         message(loss, count),
-        "a value to differentiate by is i32[], but it must be f32"
+        "a value to differentiate by is i32[], but it must be a float"
     );
     let unknown = Value {
         instruction: 9,

@@ -239,9 +239,16 @@ fn constants_must_fit_their_type() {
         constant(
             "f32",
             &[],
-            &[("value", 1.0.into()), ("data", Attribute::Bytes(vec![]))],
+            &[
+                ("value", 1.0.into()),
+                ("data", Attribute::Bytes(Vec::new().into())),
+            ],
         ),
-        constant("f32", &[2], &[("data", Attribute::Bytes(vec![0; 7]))]),
+        constant(
+            "f32",
+            &[2],
+            &[("data", Attribute::Bytes(vec![0; 7].into()))],
+        ),
         constant("f32", &[2], &[("data", 1.into())]),
         constant("u8", &[], &[("value", 256.into())]),
         constant("u32", &[], &[("value", (-1).into())]),
@@ -302,7 +309,7 @@ fn names_must_be_known_and_given_once() {
         `softmax`: attribute `axis` is given twice
         `softmax`: attribute `axis` holds -1, but it may not be negative
         `softmax`: attribute `axis` must be an integer, but it is a number
-        `add`: 4 operands are given, more than any takes
+        `add`: 4 operands are given, but it takes 2
         `constant`: 1 operands are given, but it takes none
     "#]]
     .assert_eq(&format!("{}\n", messages.join("\n")));
@@ -536,7 +543,7 @@ fn malformed(seed: u64, length: usize) -> Program {
                 (_, 1) => Attribute::Number(f64::NAN),
                 ("dtype", _) => Attribute::Text(random.pick(&DType::ALL).name().to_owned()),
                 ("index" | "axis" | "classes" | "value", _) => Attribute::Integer(number),
-                ("data", _) => Attribute::Bytes(vec![1; random.below(20)]),
+                ("data", _) => Attribute::Bytes(vec![1; random.below(20)].into()),
                 _ => {
                     let count = random.below(4);
                     Attribute::Integers((0..count).map(|_| random.pick(&sizes)).collect())

@@ -9,7 +9,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
 use crate::bindings::trainshed::plugin::compute::{
-    Attribute, Host, HostBatches, HostExecutable, HostSession, HostTensor, Instruction, Plan,
+    Attribute, Body, Host, HostBatches, HostExecutable, HostSession, HostTensor, Instruction, Plan,
     Problem, Program, ProgramError, Update, Value,
 };
 use crate::outcome::shortened;
@@ -328,6 +328,7 @@ impl From<native::Value> for Value {
 impl From<Program> for native::Program {
     fn from(program: Program) -> Self {
         Self {
+            bodies: program.bodies.into_iter().map(Into::into).collect(),
             instructions: program.instructions.into_iter().map(Into::into).collect(),
             outputs: program.outputs.into_iter().map(Into::into).collect(),
             updates: program.updates.into_iter().map(Into::into).collect(),
@@ -338,9 +339,28 @@ impl From<Program> for native::Program {
 impl From<native::Program> for Program {
     fn from(program: native::Program) -> Self {
         Self {
+            bodies: program.bodies.into_iter().map(Into::into).collect(),
             instructions: program.instructions.into_iter().map(Into::into).collect(),
             outputs: program.outputs.into_iter().map(Into::into).collect(),
             updates: program.updates.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<Body> for native::Body {
+    fn from(body: Body) -> Self {
+        Self {
+            instructions: body.instructions.into_iter().map(Into::into).collect(),
+            outputs: body.outputs.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<native::Body> for Body {
+    fn from(body: native::Body) -> Self {
+        Self {
+            instructions: body.instructions.into_iter().map(Into::into).collect(),
+            outputs: body.outputs.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -381,7 +401,7 @@ impl From<Attribute> for native::Attribute {
             Attribute::Number(value) => Self::Number(value),
             Attribute::Text(value) => Self::Text(value),
             Attribute::Flag(value) => Self::Flag(value),
-            Attribute::Bytes(value) => Self::Bytes(value),
+            Attribute::Bytes(value) => Self::Bytes(value.into()),
         }
     }
 }
@@ -394,7 +414,7 @@ impl From<native::Attribute> for Attribute {
             native::Attribute::Number(value) => Self::Number(value),
             native::Attribute::Text(value) => Self::Text(value),
             native::Attribute::Flag(value) => Self::Flag(value),
-            native::Attribute::Bytes(value) => Self::Bytes(value),
+            native::Attribute::Bytes(value) => Self::Bytes(value.to_vec()),
         }
     }
 }
@@ -421,6 +441,7 @@ impl From<native::ProgramError> for ProgramError {
     fn from(error: native::ProgramError) -> Self {
         match error {
             native::ProgramError::Invalid(problem) => Self::Invalid(Problem {
+                body: problem.body,
                 instruction: problem.instruction,
                 label: problem.label,
                 message: problem.message,

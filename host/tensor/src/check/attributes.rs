@@ -6,7 +6,7 @@ use crate::{Attribute, DType};
 const MAX_ATTRIBUTES: usize = 32;
 
 /// The attributes of one instruction, each of which must be read once.
-pub(super) struct Attributes<'a> {
+pub(crate) struct Attributes<'a> {
     list: &'a [(String, Attribute)],
     read: u32,
 }
@@ -52,6 +52,19 @@ impl<'a> Attributes<'a> {
         match self.required(name)? {
             Attribute::Integer(value) => natural(name, *value),
             other => Err(wrong_kind(name, "an integer", other)),
+        }
+    }
+
+    /// A finite number.
+    pub(super) fn number(&mut self, name: &str) -> Result<f64, String> {
+        match self.required(name)? {
+            Attribute::Number(value) if value.is_finite() => Ok(*value),
+            Attribute::Number(value) => Err(format!(
+                "attribute `{name}` is {value}, but it must be finite"
+            )),
+            #[expect(clippy::cast_precision_loss, reason = "rounded to nearest")]
+            Attribute::Integer(value) => Ok(*value as f64),
+            other => Err(wrong_kind(name, "a number", other)),
         }
     }
 

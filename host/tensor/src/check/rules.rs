@@ -1,20 +1,37 @@
 //! The shape and type rule of each operation.
 
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
 use super::attributes::{Attributes, wrong_kind};
-use crate::ir::{Binary, Compare, DotAxes, Element, Literal, Logic, Op, Reduction, Unary};
+use super::{Checked, Scope};
+use crate::composite::Composite;
+use crate::ir::{Binary, Compare, DotAxes, Element, Literal, Logic, Op, Real, Reduction, Unary};
 use crate::shape::{Dims, MAX_RANK, TensorType};
 use crate::{Attribute, DType};
 
-type Checked = Result<(Op, TensorType), String>;
+/// An operation of one result, or a sentence on what is wrong.
+type One = Result<(Op, TensorType), String>;
 
-/// The operation of that name and the type of its result; the error is a sentence.
+/// The operation of that name and the types of its results; the error is a sentence.
 pub(super) fn check(
     name: &str,
-    operands: [Option<TensorType>; 3],
-    count: usize,
+    operands: &[TensorType],
     attributes: &mut Attributes<'_>,
-) -> Checked {
-    let operands = Operands { operands, count };
+    scope: &Scope<'_>,
+) -> Result<Checked, String> {
+    let (op, ty) = one_result(name, Operands(operands), attributes, scope)?;
+    let types = SmallVec::from_slice(&[ty]);
+    Ok(Checked { op, types })
+}
+
+fn one_result(
+    name: &str,
+    operands: Operands<'_>,
+    attributes: &mut Attributes<'_>,
+    scope: &Scope<'_>,
+) -> One {
     if let Some(kind) = Unary::parse(name) {
         return unary(kind, operands.one()?);
     }
@@ -37,6 +54,9 @@ pub(super) fn check(
     }
     match name {
         "input" => declared(operands, attributes, Op::Input),
+        "state" if scope.in_body => {
+            Err("a body has no state: pass it as an operand of the operation".to_owned())
+        }
         "state" => declared(operands, attributes, Op::State),
         "constant" => constant(operands, attributes),
         "iota" => iota(operands, attributes),
@@ -52,14 +72,31 @@ pub(super) fn check(
             let ty = TensorType::new(dtype, &operand.shape)?;
             Ok((Op::Element(Element::Convert), ty))
         }
+        "clamp" => {
+            let [x, low, high] = operands.three()?;
+            need_number(x)?;
+            same_type(x, low)?;
+            same_type(x, high)?;
+            composite(Composite::Clamp, x)
+        }
         "stop-gradient" => Ok((Op::StopGradient, operands.one()?)),
         "reshape" => reshape(operands.one()?, attributes),
+        "squeeze" => squeeze(operands.one()?, attributes),
         "transpose" => transpose(operands.one()?, attributes),
         "broadcast" => broadcast(operands.one()?, attributes),
+        "reduce-variance" => variance(operands.one()?, attributes),
+        "reduce-logsumexp" => {
+            let operand = operands.one()?;
+            need_float(operand)?;
+            let axes = attributes.increasing_axes("axes", operand.shape.len())?;
+            let ty = TensorType::new(operand.dtype, &operand.shape.without(&axes))?;
+            composite(Composite::LogSumExp { axes }, ty)
+        }
         "arg-max" => arg_max(operands.one()?, attributes),
         "dot-general" => dot_general(operands.two()?, attributes),
         "softmax" => softmax(operands.one()?, attributes, false),
         "log-softmax" => softmax(operands.one()?, attributes, true),
+        "batch-norm-inference" => batch_norm_inference(operands.exactly()?, attributes),
         "take" => take(operands.two()?, attributes),
         "scatter-add" => scatter_add(operands.three()?, attributes),
         "one-hot" => one_hot(operands.one()?, attributes),
@@ -67,43 +104,45 @@ pub(super) fn check(
     }
 }
 
-struct Operands {
-    operands: [Option<TensorType>; 3],
-    count: usize,
-}
+/// The types of an instruction's operands.
+#[derive(Clone, Copy)]
+pub(super) struct Operands<'a>(pub(super) &'a [TensorType]);
 
-impl Operands {
+impl Operands<'_> {
+    /// The operands, when there are `N`.
+    pub(super) fn exactly<const N: usize>(self) -> Result<[TensorType; N], String> {
+        self.0.try_into().map_err(|_| {
+            let takes = match N {
+                0 => "none".to_owned(),
+                count => count.to_string(),
+            };
+            format!("{} operands are given, but it takes {takes}", self.0.len())
+        })
+    }
+
     fn none(self) -> Result<(), String> {
-        match self.count {
-            0 => Ok(()),
-            count => Err(format!("{count} operands are given, but it takes none")),
-        }
+        self.exactly::<0>().map(|_| ())
     }
 
     fn one(self) -> Result<TensorType, String> {
-        match self.operands {
-            [Some(first), None, None] => Ok(first),
-            _ => Err(format!("{} operands are given, but it takes 1", self.count)),
-        }
+        self.exactly::<1>().map(|[only]| only)
     }
 
     fn two(self) -> Result<[TensorType; 2], String> {
-        match self.operands {
-            [Some(first), Some(second), None] => Ok([first, second]),
-            _ => Err(format!("{} operands are given, but it takes 2", self.count)),
-        }
+        self.exactly()
     }
 
     fn three(self) -> Result<[TensorType; 3], String> {
-        match self.operands {
-            [Some(first), Some(second), Some(third)] => Ok([first, second, third]),
-            _ => Err(format!("{} operands are given, but it takes 3", self.count)),
-        }
+        self.exactly()
     }
 }
 
-fn element(op: Element, dtype: DType, shape: Dims) -> Checked {
+fn element(op: Element, dtype: DType, shape: Dims) -> One {
     Ok((Op::Element(op), TensorType { dtype, shape }))
+}
+
+fn composite(composite: Composite, ty: TensorType) -> One {
+    Ok((Op::Composite(Box::new(composite)), ty))
 }
 
 fn same_type(lhs: TensorType, rhs: TensorType) -> Result<(), String> {
@@ -136,7 +175,7 @@ fn need_bool(operand: TensorType) -> Result<(), String> {
     Err(format!("an operand is {operand}, but it must be bool"))
 }
 
-fn unary(kind: Unary, operand: TensorType) -> Checked {
+fn unary(kind: Unary, operand: TensorType) -> One {
     if kind.takes_integers() {
         need_number(operand)?;
     } else {
@@ -145,7 +184,7 @@ fn unary(kind: Unary, operand: TensorType) -> Checked {
     Ok((Op::Element(Element::Unary(kind)), operand))
 }
 
-fn binary(kind: Binary, [lhs, rhs]: [TensorType; 2]) -> Checked {
+fn binary(kind: Binary, [lhs, rhs]: [TensorType; 2]) -> One {
     same_type(lhs, rhs)?;
     if kind == Binary::Power {
         need_float(lhs)?;
@@ -155,7 +194,7 @@ fn binary(kind: Binary, [lhs, rhs]: [TensorType; 2]) -> Checked {
     Ok((Op::Element(Element::Binary(kind)), lhs))
 }
 
-fn select([condition, chosen, other]: [TensorType; 3]) -> Checked {
+fn select([condition, chosen, other]: [TensorType; 3]) -> One {
     need_bool(condition)?;
     same_type(chosen, other)?;
     if condition.shape != chosen.shape {
@@ -167,10 +206,10 @@ fn select([condition, chosen, other]: [TensorType; 3]) -> Checked {
 }
 
 fn declared(
-    operands: Operands,
+    operands: Operands<'_>,
     attributes: &mut Attributes<'_>,
     op: impl Fn(usize) -> Op,
-) -> Checked {
+) -> One {
     operands.none()?;
     let index = attributes.natural("index")?;
     if index >= super::MAX_INSTRUCTIONS {
@@ -182,14 +221,16 @@ fn declared(
     Ok((op(index), ty))
 }
 
-fn constant(operands: Operands, attributes: &mut Attributes<'_>) -> Checked {
+fn constant(operands: Operands<'_>, attributes: &mut Attributes<'_>) -> One {
     operands.none()?;
     let ty = TensorType::new(attributes.dtype("dtype")?, &attributes.dims("shape")?)?;
     let value = attributes.optional("value");
     let data = attributes.optional("data");
     let op = match (value, data) {
         (Some(value), None) => Op::Fill(literal(ty.dtype, value)?),
-        (None, Some(Attribute::Bytes(bytes))) if bytes.len() == ty.bytes() => Op::Data,
+        (None, Some(Attribute::Bytes(bytes))) if bytes.len() == ty.bytes() => {
+            Op::Data(Arc::clone(bytes))
+        }
         (None, Some(Attribute::Bytes(bytes))) => {
             return Err(format!(
                 "attribute `data` has {} bytes, but {ty} has {}",
@@ -240,7 +281,7 @@ fn literal(dtype: DType, value: &Attribute) -> Result<Literal, String> {
     })
 }
 
-fn iota(operands: Operands, attributes: &mut Attributes<'_>) -> Checked {
+fn iota(operands: Operands<'_>, attributes: &mut Attributes<'_>) -> One {
     operands.none()?;
     let ty = TensorType::new(attributes.dtype("dtype")?, &attributes.dims("shape")?)?;
     if !ty.dtype.is_number() {
@@ -250,7 +291,7 @@ fn iota(operands: Operands, attributes: &mut Attributes<'_>) -> Checked {
     Ok((Op::Iota { axis }, ty))
 }
 
-fn reshape(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn reshape(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     let ty = TensorType::new(operand.dtype, &attributes.dims("shape")?)?;
     if ty.elements() != operand.elements() {
         return Err(format!(
@@ -262,7 +303,20 @@ fn reshape(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
     Ok((Op::Reshape, ty))
 }
 
-fn transpose(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn squeeze(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
+    let axes = attributes.increasing_axes("axes", operand.shape.len())?;
+    if let Some(axis) = axes.iter().find(|&&axis| operand.shape[axis] != 1) {
+        return Err(format!(
+            "axis {axis} of {operand} has {} elements, but only axes of size 1 can be removed",
+            operand.shape[*axis]
+        ));
+    }
+    let shape = operand.shape.without(&axes);
+    let ty = TensorType::new(operand.dtype, &shape)?;
+    composite(Composite::Squeeze { shape }, ty)
+}
+
+fn transpose(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     let rank = operand.shape.len();
     let permutation = attributes.axes("permutation", rank)?;
     if permutation.len() != rank {
@@ -275,7 +329,7 @@ fn transpose(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
     Ok((Op::Transpose(permutation), TensorType { dtype, shape }))
 }
 
-fn broadcast(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn broadcast(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     let ty = TensorType::new(operand.dtype, &attributes.dims("shape")?)?;
     let axes = attributes.increasing_axes("axes", ty.shape.len())?;
     if axes.len() != operand.shape.len() {
@@ -295,7 +349,7 @@ fn broadcast(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
     Ok((Op::Broadcast(axes), ty))
 }
 
-fn reduce(kind: Reduction, operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn reduce(kind: Reduction, operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     if kind == Reduction::Mean {
         need_float(operand)?;
     } else {
@@ -313,7 +367,20 @@ fn reduce(kind: Reduction, operand: TensorType, attributes: &mut Attributes<'_>)
     Ok((Op::Reduce { kind, axes }, ty))
 }
 
-fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn variance(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
+    need_float(operand)?;
+    let axes = attributes.increasing_axes("axes", operand.shape.len())?;
+    let correction = attributes.natural("correction")?;
+    if correction > 1 {
+        return Err(format!(
+            "attribute `correction` is {correction}, but it must be 0 or 1"
+        ));
+    }
+    let ty = TensorType::new(operand.dtype, &operand.shape.without(&axes))?;
+    composite(Composite::Variance { axes, correction }, ty)
+}
+
+fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     need_number(operand)?;
     let axis = attributes.axis("axis", operand.shape.len())?;
     if operand.shape[axis] == 0 {
@@ -325,7 +392,7 @@ fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>) -> Checked {
     Ok((Op::ArgMax { axis }, ty))
 }
 
-fn dot_general([lhs, rhs]: [TensorType; 2], attributes: &mut Attributes<'_>) -> Checked {
+fn dot_general([lhs, rhs]: [TensorType; 2], attributes: &mut Attributes<'_>) -> One {
     need_float(lhs)?;
     need_float(rhs)?;
     let (lhs_rank, rhs_rank) = (lhs.shape.len(), rhs.shape.len());
@@ -376,10 +443,28 @@ fn dot_general([lhs, rhs]: [TensorType; 2], attributes: &mut Attributes<'_>) -> 
     Ok((Op::Dot(Box::new(axes)), ty))
 }
 
-fn softmax(operand: TensorType, attributes: &mut Attributes<'_>, log: bool) -> Checked {
+fn softmax(operand: TensorType, attributes: &mut Attributes<'_>, log: bool) -> One {
     need_float(operand)?;
     let axis = attributes.axis("axis", operand.shape.len())?;
-    Ok((Op::Softmax { axis, log }, operand))
+    composite(Composite::Softmax { axis, log }, operand)
+}
+
+/// The channels of `[N, C, …]`.
+fn channels(x: TensorType) -> Result<usize, String> {
+    x.shape.get(1).copied().ok_or_else(|| {
+        format!("an operand is {x}, but it must have a batch and a channel dimension")
+    })
+}
+
+fn batch_norm_inference(operands: [TensorType; 5], attributes: &mut Attributes<'_>) -> One {
+    let [x, per_channel @ ..] = operands;
+    need_float(x)?;
+    let expected = TensorType::new(x.dtype, &[channels(x)?])?;
+    for operand in per_channel {
+        same_type(operand, expected)?;
+    }
+    let epsilon = Real::new(attributes.number("epsilon")?);
+    composite(Composite::BatchNormInference { epsilon }, x)
 }
 
 fn need_indices(indices: TensorType) -> Result<(), String> {
@@ -401,7 +486,7 @@ fn need_rows(data: TensorType, axis: usize, indices: TensorType) -> Result<(), S
     ))
 }
 
-fn take([data, indices]: [TensorType; 2], attributes: &mut Attributes<'_>) -> Checked {
+fn take([data, indices]: [TensorType; 2], attributes: &mut Attributes<'_>) -> One {
     need_indices(indices)?;
     let axis = attributes.axis("axis", data.shape.len())?;
     need_rows(data, axis, indices)?;
@@ -415,10 +500,7 @@ fn take([data, indices]: [TensorType; 2], attributes: &mut Attributes<'_>) -> Ch
     Ok((Op::Take { axis }, ty))
 }
 
-fn scatter_add(
-    [data, indices, updates]: [TensorType; 3],
-    attributes: &mut Attributes<'_>,
-) -> Checked {
+fn scatter_add([data, indices, updates]: [TensorType; 3], attributes: &mut Attributes<'_>) -> One {
     need_number(data)?;
     need_indices(indices)?;
     let axis = attributes.axis("axis", data.shape.len())?;
@@ -439,7 +521,7 @@ fn scatter_add(
     Ok((Op::ScatterAdd { axis }, data))
 }
 
-fn one_hot(indices: TensorType, attributes: &mut Attributes<'_>) -> Checked {
+fn one_hot(indices: TensorType, attributes: &mut Attributes<'_>) -> One {
     if !indices.dtype.is_number() || indices.dtype.is_float() {
         return Err(format!(
             "the indices are {indices}, but they must be integers"

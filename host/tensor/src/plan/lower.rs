@@ -7,13 +7,14 @@
 //! wait for each other in a circle.
 
 use super::group::Group;
+use crate::composite::Composite;
 use crate::cpu::{
     self, ArgMax, Dot, Kernel, Plain, PlainOp, Reduce, ScatterAdd, Softmax, Take, TileOp, ValueId,
 };
 use crate::ir::{Binary, DotAxes, Element, Graph, Literal, NodeId, Op};
 use crate::shape::{Dims, TensorType};
 use crate::tensor::Tensor;
-use crate::{Attribute, Budget, DType, Program, ProgramError};
+use crate::{Budget, DType, ProgramError};
 
 /// The most operations in one group; bounds a kernel's slots.
 const MOST_MEMBERS: usize = 64;
@@ -79,18 +80,13 @@ pub(super) struct Lowered {
     pub(super) updates: Vec<(usize, ValueId)>,
 }
 
-/// Lowers a checked program; `program` is where the bytes of its constants are.
+/// Lowers a checked program.
 ///
 /// # Errors
 /// [`ProgramError::OutOfMemory`] when the constants do not fit the budget.
-pub(super) fn lower(
-    program: &Program,
-    graph: &Graph,
-    budget: &Budget,
-) -> Result<Lowered, ProgramError> {
+pub(super) fn lower(graph: &Graph, budget: &Budget) -> Result<Lowered, ProgramError> {
     let live = live_nodes(graph);
     let mut lowering = Lowering {
-        program,
         graph,
         budget,
         sources: vec![None; graph.nodes.len()],
@@ -102,6 +98,10 @@ pub(super) fn lower(
         clock: 0,
     };
     for node in (0..graph.nodes.len()).filter(|&node| live[node]) {
+        if matches!(graph.nodes[node].op, Op::Part(_)) {
+            // Its operation has set it.
+            continue;
+        }
         lowering.clock += 1;
         let source = lowering.node(node)?;
         lowering.sources[node] = Some(source);
@@ -135,7 +135,6 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
 }
 
 struct Lowering<'a> {
-    program: &'a Program,
     graph: &'a Graph,
     budget: &'a Budget,
     /// Per node, once visited.
@@ -160,7 +159,7 @@ impl<'a> Lowering<'a> {
             Op::Input(index) => self.root(node.ty, Origin::Input(*index)),
             Op::State(index) => self.root(node.ty, Origin::State(*index)),
             Op::Fill(literal) => Source::Literal(*literal),
-            Op::Data => self.data(id)?,
+            Op::Data(bytes) => self.data(node.ty, bytes)?,
             Op::Iota { axis } => self.iota(node.ty, *axis),
             Op::Element(op) => {
                 let sources: Vec<Source> = operands.iter().map(|&node| self.source(node)).collect();
@@ -210,14 +209,8 @@ impl<'a> Lowering<'a> {
                 self.plain(PlainOp::ArgMax(arg_max), operands, node.ty)
             }
             Op::Dot(axes) => self.dot(axes, [operands[0], operands[1]], node.ty),
-            Op::Softmax { axis, log } => {
-                let softmax = Softmax {
-                    log: *log,
-                    size: node.ty.shape[*axis],
-                    inner: after(&node.ty.shape, *axis),
-                };
-                self.plain(PlainOp::Softmax(softmax), operands, node.ty)
-            }
+            Op::Part(_) => unreachable!("set by the operation that it is a part of"),
+            Op::Composite(composite) => self.composite(composite, operands, node.ty),
             Op::Take { axis } => {
                 let (data, indices) = (&graph.nodes[operands[0]].ty, &graph.nodes[operands[1]].ty);
                 let take = Take {
@@ -263,14 +256,7 @@ impl<'a> Lowering<'a> {
         self.values.len() - 1
     }
 
-    fn data(&mut self, id: NodeId) -> Result<Source, ProgramError> {
-        let ty = self.graph.nodes[id].ty;
-        let attributes = &self.program.instructions[id].attributes;
-        let data = attributes.iter().find_map(|(name, value)| match value {
-            Attribute::Bytes(bytes) if name == "data" => Some(&bytes[..]),
-            _ => None,
-        });
-        let data = data.expect("the check has seen the data");
+    fn data(&mut self, ty: TensorType, data: &[u8]) -> Result<Source, ProgramError> {
         if ty.elements() == 1 {
             let element = if ty.dtype == DType::Bool {
                 &[u8::from(data[0] != 0)]
@@ -481,17 +467,61 @@ impl<'a> Lowering<'a> {
     }
 
     fn plain_on(&mut self, op: PlainOp, operands: Vec<ValueId>, ty: TensorType) -> Source {
+        let results = self.kernel(op, operands, &[ty]);
+        Source::View(View::whole(results[0], &ty.shape))
+    }
+
+    /// A kernel for the operation whose first result is `node`; sets the source of each of
+    /// its results.
+    fn plain_with_parts(&mut self, op: PlainOp, operands: &[NodeId], node: NodeId) -> Source {
+        let operands = operands.iter().map(|&node| self.in_memory(node)).collect();
+        let types = self.graph.result_types(node);
+        let results = self.kernel(op, operands, &types);
+        for (place, (&result, ty)) in results.iter().zip(&types).enumerate() {
+            self.sources[node + place] = Some(Source::View(View::whole(result, &ty.shape)));
+        }
+        self.source(node)
+    }
+
+    /// Appends a kernel that writes values of these types.
+    fn kernel(
+        &mut self,
+        op: PlainOp,
+        operands: Vec<ValueId>,
+        types: &[TensorType],
+    ) -> Vec<ValueId> {
         self.clock += 1;
-        let result = self.value(ty, Origin::Kernel, None);
-        if ty.elements() > 0 {
+        let results = types.iter().map(|&ty| self.value(ty, Origin::Kernel, None));
+        let results: Vec<ValueId> = results.collect();
+        if types.iter().any(|ty| ty.elements() > 0) {
             let plain = Plain {
                 op,
                 operands,
-                result,
+                results: results.clone(),
             };
             self.kernels.push((self.clock, Kernel::Plain(plain)));
         }
-        Source::View(View::whole(result, &ty.shape))
+        results
+    }
+
+    fn composite(&mut self, composite: &Composite, operands: &[NodeId], ty: TensorType) -> Source {
+        match *composite {
+            Composite::Softmax { axis, log } => {
+                let softmax = Softmax {
+                    log,
+                    size: ty.shape[axis],
+                    inner: after(&ty.shape, axis),
+                };
+                self.plain(PlainOp::Softmax(softmax), operands, ty)
+            }
+            Composite::Squeeze { .. }
+            | Composite::Clamp
+            | Composite::Variance { .. }
+            | Composite::LogSumExp { .. }
+            | Composite::BatchNormInference { .. } => {
+                unreachable!("replaced by its definition")
+            }
+        }
     }
 
     fn dot(&mut self, axes: &DotAxes, operands: [NodeId; 2], ty: TensorType) -> Source {

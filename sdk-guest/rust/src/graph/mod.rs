@@ -70,6 +70,7 @@ impl Graph {
     pub fn with_gradient(differentiate: Differentiate) -> Self {
         let recording = Recording {
             program: Program {
+                bodies: Vec::new(),
                 instructions: Vec::new(),
                 outputs: Vec::new(),
                 updates: Vec::new(),

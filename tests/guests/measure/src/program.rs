@@ -52,6 +52,7 @@ mod tests {
             output: 0,
         };
         let program = Program {
+            bodies: vec![],
             instructions: vec![Instruction {
                 op: "constant".to_owned(),
                 operands: vec![],

@@ -289,6 +289,7 @@ pub(crate) fn heavy_program() -> Result<Json, Failure> {
 fn program(instructions: Vec<Instruction>) -> Program {
     let last = u32::try_from(instructions.len() - 1).unwrap_or(0);
     Program {
+        bodies: Vec::new(),
         instructions,
         outputs: vec![value(last)],
         updates: Vec::new(),

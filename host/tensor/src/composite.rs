@@ -1,0 +1,159 @@
+//! Operations that are defined by others.
+//!
+//! The definition is the operation's meaning: what has no kernel of its own is replaced by
+//! it when a program is parsed, so it is fused and differentiated like anything else. What
+//! has a kernel, for speed or memory, is replaced where only primitive operations are
+//! understood, and tests compare the two.
+
+use crate::ProgramError;
+use crate::check::Keep;
+use crate::emit::Emit;
+use crate::ir::{NodeId, Nodes, Real};
+use crate::shape::Dims;
+
+/// An operation with its attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Composite {
+    Squeeze {
+        shape: Dims,
+    },
+    Clamp,
+    Variance {
+        axes: Dims,
+        correction: usize,
+    },
+    LogSumExp {
+        axes: Dims,
+    },
+    Softmax {
+        axis: usize,
+        log: bool,
+    },
+    /// Operands: x, scale, shift, mean, variance; the channels are axis 1 of x.
+    BatchNormInference {
+        epsilon: Real,
+    },
+}
+
+impl Composite {
+    /// Whether it is a node of its own in such a graph.
+    pub(crate) fn stays(&self, keep: Keep) -> bool {
+        match self {
+            Self::Softmax { .. } => keep != Keep::Primitives,
+            Self::Squeeze { .. }
+            | Self::Clamp
+            | Self::Variance { .. }
+            | Self::LogSumExp { .. }
+            | Self::BatchNormInference { .. } => false,
+        }
+    }
+
+    /// Writes the definition; returns the results.
+    pub(crate) fn expand(
+        &self,
+        to: &mut impl Emit,
+        operands: &[NodeId],
+    ) -> Result<Nodes, ProgramError> {
+        let x = operands[0];
+        let result = match self {
+            Self::Squeeze { shape } => to.reshape(x, *shape),
+            Self::Clamp => {
+                let raised = to.op("maximum", &[x, operands[1]])?;
+                to.op("minimum", &[raised, operands[2]])
+            }
+            Self::Variance { axes, correction } => variance(to, x, axes, *correction),
+            Self::LogSumExp { axes } => log_sum_exp(to, x, axes),
+            Self::Softmax { axis, log } => softmax(to, x, *axis, *log),
+            Self::BatchNormInference { epsilon } => {
+                batch_norm_inference(to, operands, epsilon.get())
+            }
+        };
+        Ok(Nodes::from_slice(&[result?]))
+    }
+}
+
+fn variance(
+    to: &mut impl Emit,
+    x: NodeId,
+    axes: &[usize],
+    correction: usize,
+) -> Result<NodeId, ProgramError> {
+    let shape = to.shape(x);
+    let count = Dims::collect(axes.iter().map(|&axis| shape[axis])).product();
+    let mean = to.reduce("reduce-mean", x, axes)?;
+    let mean = to.spread(mean, shape, axes)?;
+    let distance = to.subtract(x, mean)?;
+    let square = to.op("square", &[distance])?;
+    let sum = to.reduce("reduce-sum", square, axes)?;
+    let divisor = match count.checked_sub(correction) {
+        None | Some(0) => f64::NAN,
+        Some(divisor) => divisor as f64,
+    };
+    let divisor = to.fill_like(divisor, sum)?;
+    to.divide(sum, divisor)
+}
+
+fn log_sum_exp(to: &mut impl Emit, x: NodeId, axes: &[usize]) -> Result<NodeId, ProgramError> {
+    let shape = to.shape(x);
+    if shape.product() == 0 {
+        let sum = to.reduce("reduce-sum", x, axes)?;
+        return to.fill_like(f64::NEG_INFINITY, sum);
+    }
+    let greatest = to.reduce("reduce-max", x, axes)?;
+    // Where the maximum is infinite it is the result, and must not be subtracted from itself.
+    let greatest = to.op("stop-gradient", &[greatest])?;
+    let size = to.op("abs", &[greatest])?;
+    let infinity = to.fill_like(f64::INFINITY, size)?;
+    let finite = to.op("less", &[size, infinity])?;
+    let zero = to.zeros_like(greatest)?;
+    let base = to.op("select", &[finite, greatest, zero])?;
+    let wide = to.spread(base, shape, axes)?;
+    let below = to.subtract(x, wide)?;
+    let power = to.op("exp", &[below])?;
+    let sum = to.reduce("reduce-sum", power, axes)?;
+    let log = to.op("log", &[sum])?;
+    to.add(base, log)
+}
+
+fn softmax(to: &mut impl Emit, x: NodeId, axis: usize, log: bool) -> Result<NodeId, ProgramError> {
+    let shape = to.shape(x);
+    if shape.product() == 0 {
+        return Ok(x);
+    }
+    let greatest = to.reduce("reduce-max", x, &[axis])?;
+    let greatest = to.op("stop-gradient", &[greatest])?;
+    let greatest = to.spread(greatest, shape, &[axis])?;
+    let below = to.subtract(x, greatest)?;
+    let power = to.op("exp", &[below])?;
+    let sum = to.reduce("reduce-sum", power, &[axis])?;
+    if log {
+        let sum = to.op("log", &[sum])?;
+        let sum = to.spread(sum, shape, &[axis])?;
+        return to.subtract(below, sum);
+    }
+    let sum = to.spread(sum, shape, &[axis])?;
+    to.divide(power, sum)
+}
+
+/// `(x - mean) / sqrt(variance + epsilon) * scale + shift`, per channel.
+fn batch_norm_inference(
+    to: &mut impl Emit,
+    operands: &[NodeId],
+    epsilon: f64,
+) -> Result<NodeId, ProgramError> {
+    let &[x, scale, shift, mean, variance] = operands else {
+        unreachable!("the rule asks for five operands");
+    };
+    let shape = to.shape(x);
+    let others: Vec<usize> = (0..shape.len()).filter(|&axis| axis != 1).collect();
+    // Per channel first: x * slope + offset.
+    let variance = to.shift(variance, epsilon)?;
+    let deviation = to.op("rsqrt", &[variance])?;
+    let slope = to.multiply(scale, deviation)?;
+    let moved = to.multiply(mean, slope)?;
+    let offset = to.subtract(shift, moved)?;
+    let slope = to.spread(slope, shape, &others)?;
+    let offset = to.spread(offset, shape, &others)?;
+    let scaled = to.multiply(x, slope)?;
+    to.add(scaled, offset)
+}
