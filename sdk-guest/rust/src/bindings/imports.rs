@@ -1665,8 +1665,30 @@ pub mod trainshed {
                         .finish()
                 }
             }
+            /// A part of a program that an operation (`scan`, `while`) runs, with `input`
+            /// instructions of its own for what the operation passes to it.
+            #[derive(Clone)]
+            pub struct Body {
+                /// In order: operands refer to earlier instructions of the body only.
+                pub instructions: _rt::Vec<Instruction>,
+                /// What the body returns to the operation.
+                pub outputs: _rt::Vec<Value>,
+            }
+            impl ::core::fmt::Debug for Body {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Body")
+                        .field("instructions", &self.instructions)
+                        .field("outputs", &self.outputs)
+                        .finish()
+                }
+            }
             #[derive(Clone)]
             pub struct Program {
+                /// What operations name by position; each may use those before it.
+                pub bodies: _rt::Vec<Body>,
                 /// In order: operands refer to earlier instructions only.
                 pub instructions: _rt::Vec<Instruction>,
                 /// What `session.run` returns.
@@ -1680,6 +1702,7 @@ pub mod trainshed {
                     f: &mut ::core::fmt::Formatter<'_>,
                 ) -> ::core::fmt::Result {
                     f.debug_struct("Program")
+                        .field("bodies", &self.bodies)
                         .field("instructions", &self.instructions)
                         .field("outputs", &self.outputs)
                         .field("updates", &self.updates)
@@ -1689,7 +1712,10 @@ pub mod trainshed {
             /// What is wrong, and where.
             #[derive(Clone)]
             pub struct Problem {
-                /// Position of the instruction; absent when the program as a whole is wrong.
+                /// The body that it is in; absent for the program's own instructions.
+                pub body: Option<u32>,
+                /// Position of the instruction; absent when the program (or body) as a whole is
+                /// wrong.
                 pub instruction: Option<u32>,
                 pub label: Option<_rt::String>,
                 /// One sentence with the shapes, types or attribute at fault.
@@ -1701,6 +1727,7 @@ pub mod trainshed {
                     f: &mut ::core::fmt::Formatter<'_>,
                 ) -> ::core::fmt::Result {
                     f.debug_struct("Problem")
+                        .field("body", &self.body)
                         .field("instruction", &self.instruction)
                         .field("label", &self.label)
                         .field("message", &self.message)
@@ -1951,10 +1978,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let vec0 = dtype;
@@ -2003,7 +2030,7 @@ pub mod trainshed {
                             ptr3,
                         );
                         let l5 = i32::from(*ptr3.add(0).cast::<u8>());
-                        let result23 = match l5 {
+                        let result25 = match l5 {
                             0 => {
                                 let e = {
                                     let l6 = *ptr3.add(8).cast::<i32>();
@@ -2014,25 +2041,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l7 = i32::from(*ptr3.add(8).cast::<u8>());
-                                    let v22 = match l7 {
+                                    let v24 = match l7 {
                                         0 => {
-                                            let e22 = {
+                                            let e24 = {
                                                 let l8 = i32::from(*ptr3.add(16).cast::<u8>());
                                                 let l10 = i32::from(*ptr3.add(24).cast::<u8>());
-                                                let l14 = *ptr3
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l12 = i32::from(*ptr3.add(32).cast::<u8>());
+                                                let l16 = *ptr3
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l15 = *ptr3
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l17 = *ptr3
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len16 = l15;
-                                                let bytes16 = _rt::Vec::from_raw_parts(
-                                                    l14.cast(),
-                                                    len16,
-                                                    len16,
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
                                                 );
                                                 Problem {
-                                                    instruction: match l8 {
+                                                    body: match l8 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -2043,69 +2071,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l10 {
+                                                    instruction: match l10 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l11 = *ptr3
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l12 = *ptr3
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len13 = l12;
-                                                                let bytes13 = _rt::Vec::from_raw_parts(
-                                                                    l11.cast(),
-                                                                    len13,
-                                                                    len13,
-                                                                );
-                                                                _rt::string_lift(bytes13)
+                                                                let l11 = *ptr3.add(28).cast::<i32>();
+                                                                l11 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes16),
+                                                    label: match l12 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l13 = *ptr3
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l14 = *ptr3
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len15 = l14;
+                                                                let bytes15 = _rt::Vec::from_raw_parts(
+                                                                    l13.cast(),
+                                                                    len15,
+                                                                    len15,
+                                                                );
+                                                                _rt::string_lift(bytes15)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes18),
                                                 }
                                             };
-                                            ProgramError::Invalid(e22)
+                                            ProgramError::Invalid(e24)
                                         }
                                         1 => {
-                                            let e22 = {
-                                                let l17 = *ptr3.add(16).cast::<*mut u8>();
-                                                let l18 = *ptr3
+                                            let e24 = {
+                                                let l19 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l20 = *ptr3
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len19 = l18;
-                                                let bytes19 = _rt::Vec::from_raw_parts(
-                                                    l17.cast(),
-                                                    len19,
-                                                    len19,
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
                                                 );
-                                                _rt::string_lift(bytes19)
+                                                _rt::string_lift(bytes21)
                                             };
-                                            ProgramError::InvalidArgument(e22)
+                                            ProgramError::InvalidArgument(e24)
                                         }
                                         2 => {
-                                            let e22 = {
-                                                let l20 = *ptr3.add(16).cast::<i64>();
-                                                let l21 = *ptr3.add(24).cast::<i64>();
-                                                (l20 as u64, l21 as u64)
+                                            let e24 = {
+                                                let l22 = *ptr3.add(16).cast::<i64>();
+                                                let l23 = *ptr3.add(24).cast::<i64>();
+                                                (l22 as u64, l23 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e22)
+                                            ProgramError::OutOfMemory(e24)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v22
+                                    v24
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result23
+                        result25
                     }
                 }
             }
@@ -2251,10 +2290,10 @@ pub mod trainshed {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Extends a program by the derivative of a scalar `f32` value.
+            /// Extends a program by the derivative of a scalar float value.
             ///
-            /// The result begins with the instructions of `of`, unchanged, so that values of
-            /// the one name the same in the other; the gradients, in the order of
+            /// The result begins with the instructions of `of`, so that values of the one name
+            /// the same in the other (a `scan` may get a body with further results); the gradients, in the order of
             /// `with-respect-to`, are appended to its outputs. A value that `output` does not
             /// depend on has a gradient of zeros.
             #[allow(async_fn_in_trait)]
@@ -2269,75 +2308,269 @@ pub mod trainshed {
                     struct RetArea(
                         [::core::mem::MaybeUninit<
                             u8,
-                        >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                        >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                     );
                     let mut ret_area = RetArea(
-                        [::core::mem::MaybeUninit::uninit(); 32
+                        [::core::mem::MaybeUninit::uninit(); 40
                             + 4 * ::core::mem::size_of::<*const u8>()],
                     );
                     let Program {
+                        bodies: bodies0,
                         instructions: instructions0,
                         outputs: outputs0,
                         updates: updates0,
                     } = of;
-                    let vec11 = instructions0;
-                    let len11 = vec11.len();
-                    let layout11 = _rt::alloc::Layout::from_size_align(
-                            vec11.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                    let vec14 = bodies0;
+                    let len14 = vec14.len();
+                    let layout14 = _rt::alloc::Layout::from_size_align(
+                            vec14.len() * (4 * ::core::mem::size_of::<*const u8>()),
                             ::core::mem::size_of::<*const u8>(),
                         )
                         .unwrap();
-                    let (result11, _cleanup11) = wit_bindgen::rt::Cleanup::new(layout11);
-                    for (i, e) in vec11.into_iter().enumerate() {
-                        let base = result11
+                    let (result14, _cleanup14) = wit_bindgen::rt::Cleanup::new(layout14);
+                    for (i, e) in vec14.into_iter().enumerate() {
+                        let base = result14
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Body {
+                                instructions: instructions1,
+                                outputs: outputs1,
+                            } = e;
+                            let vec12 = instructions1;
+                            let len12 = vec12.len();
+                            let layout12 = _rt::alloc::Layout::from_size_align(
+                                    vec12.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                )
+                                .unwrap();
+                            let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(
+                                layout12,
+                            );
+                            cleanup_list.extend(_cleanup12);
+                            for (i, e) in vec12.into_iter().enumerate() {
+                                let base = result12
+                                    .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let Instruction {
+                                        op: op2,
+                                        operands: operands2,
+                                        attributes: attributes2,
+                                        label: label2,
+                                    } = e;
+                                    let vec3 = op2;
+                                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                                    let len3 = vec3.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len3;
+                                    *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                                    let vec4 = operands2;
+                                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                                    let len4 = vec4.len();
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len4;
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr4.cast_mut();
+                                    let vec10 = attributes2;
+                                    let len10 = vec10.len();
+                                    let layout10 = _rt::alloc::Layout::from_size_align(
+                                            vec10.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                            8,
+                                        )
+                                        .unwrap();
+                                    let (result10, _cleanup10) = wit_bindgen::rt::Cleanup::new(
+                                        layout10,
+                                    );
+                                    cleanup_list.extend(_cleanup10);
+                                    for (i, e) in vec10.into_iter().enumerate() {
+                                        let base = result10
+                                            .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                        {
+                                            let (t5_0, t5_1) = e;
+                                            let vec6 = t5_0;
+                                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                                            let len6 = vec6.len();
+                                            *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len6;
+                                            *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                                            match t5_1 {
+                                                Attribute::Integer(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (0i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<i64>() = _rt::as_i64(e);
+                                                }
+                                                Attribute::Integers(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (1i32) as u8;
+                                                    let vec7 = e;
+                                                    let ptr7 = vec7.as_ptr().cast::<u8>();
+                                                    let len7 = vec7.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len7;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr7.cast_mut();
+                                                }
+                                                Attribute::Number(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (2i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>() = _rt::as_f64(e);
+                                                }
+                                                Attribute::Text(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (3i32) as u8;
+                                                    let vec8 = e;
+                                                    let ptr8 = vec8.as_ptr().cast::<u8>();
+                                                    let len8 = vec8.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr8.cast_mut();
+                                                }
+                                                Attribute::Flag(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (4i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (match e {
+                                                        true => 1,
+                                                        false => 0,
+                                                    }) as u8;
+                                                }
+                                                Attribute::Bytes(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (5i32) as u8;
+                                                    let vec9 = e;
+                                                    let ptr9 = vec9.as_ptr().cast::<u8>();
+                                                    let len9 = vec9.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len9;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr9.cast_mut();
+                                                }
+                                            }
+                                        }
+                                    }
+                                    *base
+                                        .add(5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len10;
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = result10;
+                                    match label2 {
+                                        Some(e) => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (1i32) as u8;
+                                            let vec11 = e;
+                                            let ptr11 = vec11.as_ptr().cast::<u8>();
+                                            let len11 = vec11.len();
+                                            *base
+                                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len11;
+                                            *base
+                                                .add(7 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr11.cast_mut();
+                                        }
+                                        None => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (0i32) as u8;
+                                        }
+                                    };
+                                }
+                            }
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len12;
+                            *base.add(0).cast::<*mut u8>() = result12;
+                            let vec13 = outputs1;
+                            let ptr13 = vec13.as_ptr().cast::<u8>();
+                            let len13 = vec13.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len13;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr13.cast_mut();
+                        }
+                    }
+                    let vec25 = instructions0;
+                    let len25 = vec25.len();
+                    let layout25 = _rt::alloc::Layout::from_size_align(
+                            vec25.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result25, _cleanup25) = wit_bindgen::rt::Cleanup::new(layout25);
+                    for (i, e) in vec25.into_iter().enumerate() {
+                        let base = result25
                             .add(i * (9 * ::core::mem::size_of::<*const u8>()));
                         {
                             let Instruction {
-                                op: op1,
-                                operands: operands1,
-                                attributes: attributes1,
-                                label: label1,
+                                op: op15,
+                                operands: operands15,
+                                attributes: attributes15,
+                                label: label15,
                             } = e;
-                            let vec2 = op1;
-                            let ptr2 = vec2.as_ptr().cast::<u8>();
-                            let len2 = vec2.len();
+                            let vec16 = op15;
+                            let ptr16 = vec16.as_ptr().cast::<u8>();
+                            let len16 = vec16.len();
                             *base
                                 .add(::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len2;
-                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
-                            let vec3 = operands1;
-                            let ptr3 = vec3.as_ptr().cast::<u8>();
-                            let len3 = vec3.len();
+                                .cast::<usize>() = len16;
+                            *base.add(0).cast::<*mut u8>() = ptr16.cast_mut();
+                            let vec17 = operands15;
+                            let ptr17 = vec17.as_ptr().cast::<u8>();
+                            let len17 = vec17.len();
                             *base
                                 .add(3 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len3;
+                                .cast::<usize>() = len17;
                             *base
                                 .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>() = ptr3.cast_mut();
-                            let vec9 = attributes1;
-                            let len9 = vec9.len();
-                            let layout9 = _rt::alloc::Layout::from_size_align(
-                                    vec9.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                .cast::<*mut u8>() = ptr17.cast_mut();
+                            let vec23 = attributes15;
+                            let len23 = vec23.len();
+                            let layout23 = _rt::alloc::Layout::from_size_align(
+                                    vec23.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
                                     8,
                                 )
                                 .unwrap();
-                            let (result9, _cleanup9) = wit_bindgen::rt::Cleanup::new(
-                                layout9,
+                            let (result23, _cleanup23) = wit_bindgen::rt::Cleanup::new(
+                                layout23,
                             );
-                            cleanup_list.extend(_cleanup9);
-                            for (i, e) in vec9.into_iter().enumerate() {
-                                let base = result9
+                            cleanup_list.extend(_cleanup23);
+                            for (i, e) in vec23.into_iter().enumerate() {
+                                let base = result23
                                     .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
                                 {
-                                    let (t4_0, t4_1) = e;
-                                    let vec5 = t4_0;
-                                    let ptr5 = vec5.as_ptr().cast::<u8>();
-                                    let len5 = vec5.len();
+                                    let (t18_0, t18_1) = e;
+                                    let vec19 = t18_0;
+                                    let ptr19 = vec19.as_ptr().cast::<u8>();
+                                    let len19 = vec19.len();
                                     *base
                                         .add(::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>() = len5;
-                                    *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
-                                    match t4_1 {
+                                        .cast::<usize>() = len19;
+                                    *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
+                                    match t18_1 {
                                         Attribute::Integer(e) => {
                                             *base
                                                 .add(2 * ::core::mem::size_of::<*const u8>())
@@ -2350,15 +2583,15 @@ pub mod trainshed {
                                             *base
                                                 .add(2 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<u8>() = (1i32) as u8;
-                                            let vec6 = e;
-                                            let ptr6 = vec6.as_ptr().cast::<u8>();
-                                            let len6 = vec6.len();
+                                            let vec20 = e;
+                                            let ptr20 = vec20.as_ptr().cast::<u8>();
+                                            let len20 = vec20.len();
                                             *base
                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>() = len6;
+                                                .cast::<usize>() = len20;
                                             *base
                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>() = ptr6.cast_mut();
+                                                .cast::<*mut u8>() = ptr20.cast_mut();
                                         }
                                         Attribute::Number(e) => {
                                             *base
@@ -2372,15 +2605,15 @@ pub mod trainshed {
                                             *base
                                                 .add(2 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<u8>() = (3i32) as u8;
-                                            let vec7 = e;
-                                            let ptr7 = vec7.as_ptr().cast::<u8>();
-                                            let len7 = vec7.len();
+                                            let vec21 = e;
+                                            let ptr21 = vec21.as_ptr().cast::<u8>();
+                                            let len21 = vec21.len();
                                             *base
                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>() = len7;
+                                                .cast::<usize>() = len21;
                                             *base
                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>() = ptr7.cast_mut();
+                                                .cast::<*mut u8>() = ptr21.cast_mut();
                                         }
                                         Attribute::Flag(e) => {
                                             *base
@@ -2397,39 +2630,39 @@ pub mod trainshed {
                                             *base
                                                 .add(2 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<u8>() = (5i32) as u8;
-                                            let vec8 = e;
-                                            let ptr8 = vec8.as_ptr().cast::<u8>();
-                                            let len8 = vec8.len();
+                                            let vec22 = e;
+                                            let ptr22 = vec22.as_ptr().cast::<u8>();
+                                            let len22 = vec22.len();
                                             *base
                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<usize>() = len8;
+                                                .cast::<usize>() = len22;
                                             *base
                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                .cast::<*mut u8>() = ptr8.cast_mut();
+                                                .cast::<*mut u8>() = ptr22.cast_mut();
                                         }
                                     }
                                 }
                             }
                             *base
                                 .add(5 * ::core::mem::size_of::<*const u8>())
-                                .cast::<usize>() = len9;
+                                .cast::<usize>() = len23;
                             *base
                                 .add(4 * ::core::mem::size_of::<*const u8>())
-                                .cast::<*mut u8>() = result9;
-                            match label1 {
+                                .cast::<*mut u8>() = result23;
+                            match label15 {
                                 Some(e) => {
                                     *base
                                         .add(6 * ::core::mem::size_of::<*const u8>())
                                         .cast::<u8>() = (1i32) as u8;
-                                    let vec10 = e;
-                                    let ptr10 = vec10.as_ptr().cast::<u8>();
-                                    let len10 = vec10.len();
+                                    let vec24 = e;
+                                    let ptr24 = vec24.as_ptr().cast::<u8>();
+                                    let len24 = vec24.len();
                                     *base
                                         .add(8 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>() = len10;
+                                        .cast::<usize>() = len24;
                                     *base
                                         .add(7 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>() = ptr10.cast_mut();
+                                        .cast::<*mut u8>() = ptr24.cast_mut();
                                 }
                                 None => {
                                     *base
@@ -2439,22 +2672,24 @@ pub mod trainshed {
                             };
                         }
                     }
-                    let vec12 = outputs0;
-                    let ptr12 = vec12.as_ptr().cast::<u8>();
-                    let len12 = vec12.len();
-                    let vec13 = updates0;
-                    let ptr13 = vec13.as_ptr().cast::<u8>();
-                    let len13 = vec13.len();
-                    let Value { instruction: instruction14, output: output14 } = output;
-                    let vec15 = with_respect_to;
-                    let ptr15 = vec15.as_ptr().cast::<u8>();
-                    let len15 = vec15.len();
-                    let ptr16 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    let vec26 = outputs0;
+                    let ptr26 = vec26.as_ptr().cast::<u8>();
+                    let len26 = vec26.len();
+                    let vec27 = updates0;
+                    let ptr27 = vec27.as_ptr().cast::<u8>();
+                    let len27 = vec27.len();
+                    let Value { instruction: instruction28, output: output28 } = output;
+                    let vec29 = with_respect_to;
+                    let ptr29 = vec29.as_ptr().cast::<u8>();
+                    let len29 = vec29.len();
+                    let ptr30 = ret_area.0.as_mut_ptr().cast::<u8>();
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "trainshed:plugin/compute@0.1.0")]
                     unsafe extern "C" {
                         #[link_name = "gradient"]
-                        fn wit_import17(
+                        fn wit_import31(
+                            _: *mut u8,
+                            _: usize,
                             _: *mut u8,
                             _: usize,
                             _: *mut u8,
@@ -2469,7 +2704,9 @@ pub mod trainshed {
                         );
                     }
                     #[cfg(not(target_arch = "wasm32"))]
-                    unsafe extern "C" fn wit_import17(
+                    unsafe extern "C" fn wit_import31(
+                        _: *mut u8,
+                        _: usize,
                         _: *mut u8,
                         _: usize,
                         _: *mut u8,
@@ -2484,198 +2721,423 @@ pub mod trainshed {
                     ) {
                         unreachable!()
                     }
-                    wit_import17(
-                        result11,
-                        len11,
-                        ptr12.cast_mut(),
-                        len12,
-                        ptr13.cast_mut(),
-                        len13,
-                        _rt::as_i32(instruction14),
-                        _rt::as_i32(output14),
-                        ptr15.cast_mut(),
-                        len15,
-                        ptr16,
+                    wit_import31(
+                        result14,
+                        len14,
+                        result25,
+                        len25,
+                        ptr26.cast_mut(),
+                        len26,
+                        ptr27.cast_mut(),
+                        len27,
+                        _rt::as_i32(instruction28),
+                        _rt::as_i32(output28),
+                        ptr29.cast_mut(),
+                        len29,
+                        ptr30,
                     );
-                    let l18 = i32::from(*ptr16.add(0).cast::<u8>());
-                    let result74 = match l18 {
+                    let l32 = i32::from(*ptr30.add(0).cast::<u8>());
+                    let result129 = match l32 {
                         0 => {
                             let e = {
-                                let l19 = *ptr16.add(8).cast::<*mut u8>();
-                                let l20 = *ptr16
+                                let l33 = *ptr30.add(8).cast::<*mut u8>();
+                                let l34 = *ptr30
                                     .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                let base51 = l19;
-                                let len51 = l20;
-                                let mut result51 = _rt::Vec::with_capacity(len51);
-                                for i in 0..len51 {
-                                    let base = base51
-                                        .add(i * (9 * ::core::mem::size_of::<*const u8>()));
-                                    let e51 = {
-                                        let l21 = *base.add(0).cast::<*mut u8>();
-                                        let l22 = *base
+                                let base71 = l33;
+                                let len71 = l34;
+                                let mut result71 = _rt::Vec::with_capacity(len71);
+                                for i in 0..len71 {
+                                    let base = base71
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e71 = {
+                                        let l35 = *base.add(0).cast::<*mut u8>();
+                                        let l36 = *base
                                             .add(::core::mem::size_of::<*const u8>())
                                             .cast::<usize>();
-                                        let len23 = l22;
-                                        let bytes23 = _rt::Vec::from_raw_parts(
-                                            l21.cast(),
-                                            len23,
-                                            len23,
-                                        );
-                                        let l24 = *base
-                                            .add(2 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l25 = *base
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let len26 = l25;
-                                        let l27 = *base
-                                            .add(4 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l28 = *base
-                                            .add(5 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
-                                        let base46 = l27;
-                                        let len46 = l28;
-                                        let mut result46 = _rt::Vec::with_capacity(len46);
-                                        for i in 0..len46 {
-                                            let base = base46
-                                                .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
-                                            let e46 = {
-                                                let l29 = *base.add(0).cast::<*mut u8>();
-                                                let l30 = *base
+                                        let base67 = l35;
+                                        let len67 = l36;
+                                        let mut result67 = _rt::Vec::with_capacity(len67);
+                                        for i in 0..len67 {
+                                            let base = base67
+                                                .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                            let e67 = {
+                                                let l37 = *base.add(0).cast::<*mut u8>();
+                                                let l38 = *base
                                                     .add(::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len31 = l30;
-                                                let bytes31 = _rt::Vec::from_raw_parts(
-                                                    l29.cast(),
-                                                    len31,
-                                                    len31,
+                                                let len39 = l38;
+                                                let bytes39 = _rt::Vec::from_raw_parts(
+                                                    l37.cast(),
+                                                    len39,
+                                                    len39,
                                                 );
-                                                let l32 = i32::from(
+                                                let l40 = *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l41 = *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len42 = l41;
+                                                let l43 = *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l44 = *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base62 = l43;
+                                                let len62 = l44;
+                                                let mut result62 = _rt::Vec::with_capacity(len62);
+                                                for i in 0..len62 {
+                                                    let base = base62
+                                                        .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e62 = {
+                                                        let l45 = *base.add(0).cast::<*mut u8>();
+                                                        let l46 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len47 = l46;
+                                                        let bytes47 = _rt::Vec::from_raw_parts(
+                                                            l45.cast(),
+                                                            len47,
+                                                            len47,
+                                                        );
+                                                        let l48 = i32::from(
+                                                            *base
+                                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<u8>(),
+                                                        );
+                                                        let v61 = match l48 {
+                                                            0 => {
+                                                                let e61 = {
+                                                                    let l49 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<i64>();
+                                                                    l49
+                                                                };
+                                                                Attribute::Integer(e61)
+                                                            }
+                                                            1 => {
+                                                                let e61 = {
+                                                                    let l50 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l51 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len52 = l51;
+                                                                    <_ as From<
+                                                                        _rt::Vec<_>,
+                                                                    >>::from(_rt::Vec::from_raw_parts(l50.cast(), len52, len52))
+                                                                };
+                                                                Attribute::Integers(e61)
+                                                            }
+                                                            2 => {
+                                                                let e61 = {
+                                                                    let l53 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<f64>();
+                                                                    l53
+                                                                };
+                                                                Attribute::Number(e61)
+                                                            }
+                                                            3 => {
+                                                                let e61 = {
+                                                                    let l54 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l55 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len56 = l55;
+                                                                    let bytes56 = _rt::Vec::from_raw_parts(
+                                                                        l54.cast(),
+                                                                        len56,
+                                                                        len56,
+                                                                    );
+                                                                    _rt::string_lift(bytes56)
+                                                                };
+                                                                Attribute::Text(e61)
+                                                            }
+                                                            4 => {
+                                                                let e61 = {
+                                                                    let l57 = i32::from(
+                                                                        *base
+                                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                            .cast::<u8>(),
+                                                                    );
+                                                                    _rt::bool_lift(l57 as u8)
+                                                                };
+                                                                Attribute::Flag(e61)
+                                                            }
+                                                            n => {
+                                                                debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                                                let e61 = {
+                                                                    let l58 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l59 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len60 = l59;
+                                                                    <_ as From<
+                                                                        _rt::Vec<_>,
+                                                                    >>::from(_rt::Vec::from_raw_parts(l58.cast(), len60, len60))
+                                                                };
+                                                                Attribute::Bytes(e61)
+                                                            }
+                                                        };
+                                                        (_rt::string_lift(bytes47), v61)
+                                                    };
+                                                    result62.push(e62);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base62,
+                                                    len62 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                                    8,
+                                                );
+                                                let l63 = i32::from(
+                                                    *base
+                                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                Instruction {
+                                                    op: _rt::string_lift(bytes39),
+                                                    operands: <_ as From<
+                                                        _rt::Vec<_>,
+                                                    >>::from(
+                                                        _rt::Vec::from_raw_parts(l40.cast(), len42, len42),
+                                                    ),
+                                                    attributes: result62,
+                                                    label: match l63 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l64 = *base
+                                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l65 = *base
+                                                                    .add(8 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len66 = l65;
+                                                                let bytes66 = _rt::Vec::from_raw_parts(
+                                                                    l64.cast(),
+                                                                    len66,
+                                                                    len66,
+                                                                );
+                                                                _rt::string_lift(bytes66)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            result67.push(e67);
+                                        }
+                                        _rt::cabi_dealloc(
+                                            base67,
+                                            len67 * (9 * ::core::mem::size_of::<*const u8>()),
+                                            ::core::mem::size_of::<*const u8>(),
+                                        );
+                                        let l68 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l69 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len70 = l69;
+                                        Body {
+                                            instructions: result67,
+                                            outputs: <_ as From<
+                                                _rt::Vec<_>,
+                                            >>::from(_rt::Vec::from_raw_parts(l68.cast(), len70, len70)),
+                                        }
+                                    };
+                                    result71.push(e71);
+                                }
+                                _rt::cabi_dealloc(
+                                    base71,
+                                    len71 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l72 = *ptr30
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l73 = *ptr30
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base104 = l72;
+                                let len104 = l73;
+                                let mut result104 = _rt::Vec::with_capacity(len104);
+                                for i in 0..len104 {
+                                    let base = base104
+                                        .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                    let e104 = {
+                                        let l74 = *base.add(0).cast::<*mut u8>();
+                                        let l75 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len76 = l75;
+                                        let bytes76 = _rt::Vec::from_raw_parts(
+                                            l74.cast(),
+                                            len76,
+                                            len76,
+                                        );
+                                        let l77 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l78 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len79 = l78;
+                                        let l80 = *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l81 = *base
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let base99 = l80;
+                                        let len99 = l81;
+                                        let mut result99 = _rt::Vec::with_capacity(len99);
+                                        for i in 0..len99 {
+                                            let base = base99
+                                                .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                            let e99 = {
+                                                let l82 = *base.add(0).cast::<*mut u8>();
+                                                let l83 = *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len84 = l83;
+                                                let bytes84 = _rt::Vec::from_raw_parts(
+                                                    l82.cast(),
+                                                    len84,
+                                                    len84,
+                                                );
+                                                let l85 = i32::from(
                                                     *base
                                                         .add(2 * ::core::mem::size_of::<*const u8>())
                                                         .cast::<u8>(),
                                                 );
-                                                let v45 = match l32 {
+                                                let v98 = match l85 {
                                                     0 => {
-                                                        let e45 = {
-                                                            let l33 = *base
+                                                        let e98 = {
+                                                            let l86 = *base
                                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<i64>();
-                                                            l33
+                                                            l86
                                                         };
-                                                        Attribute::Integer(e45)
+                                                        Attribute::Integer(e98)
                                                     }
                                                     1 => {
-                                                        let e45 = {
-                                                            let l34 = *base
+                                                        let e98 = {
+                                                            let l87 = *base
                                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<*mut u8>();
-                                                            let l35 = *base
+                                                            let l88 = *base
                                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<usize>();
-                                                            let len36 = l35;
+                                                            let len89 = l88;
                                                             <_ as From<
                                                                 _rt::Vec<_>,
-                                                            >>::from(_rt::Vec::from_raw_parts(l34.cast(), len36, len36))
+                                                            >>::from(_rt::Vec::from_raw_parts(l87.cast(), len89, len89))
                                                         };
-                                                        Attribute::Integers(e45)
+                                                        Attribute::Integers(e98)
                                                     }
                                                     2 => {
-                                                        let e45 = {
-                                                            let l37 = *base
+                                                        let e98 = {
+                                                            let l90 = *base
                                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<f64>();
-                                                            l37
+                                                            l90
                                                         };
-                                                        Attribute::Number(e45)
+                                                        Attribute::Number(e98)
                                                     }
                                                     3 => {
-                                                        let e45 = {
-                                                            let l38 = *base
+                                                        let e98 = {
+                                                            let l91 = *base
                                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<*mut u8>();
-                                                            let l39 = *base
+                                                            let l92 = *base
                                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<usize>();
-                                                            let len40 = l39;
-                                                            let bytes40 = _rt::Vec::from_raw_parts(
-                                                                l38.cast(),
-                                                                len40,
-                                                                len40,
+                                                            let len93 = l92;
+                                                            let bytes93 = _rt::Vec::from_raw_parts(
+                                                                l91.cast(),
+                                                                len93,
+                                                                len93,
                                                             );
-                                                            _rt::string_lift(bytes40)
+                                                            _rt::string_lift(bytes93)
                                                         };
-                                                        Attribute::Text(e45)
+                                                        Attribute::Text(e98)
                                                     }
                                                     4 => {
-                                                        let e45 = {
-                                                            let l41 = i32::from(
+                                                        let e98 = {
+                                                            let l94 = i32::from(
                                                                 *base
                                                                     .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                     .cast::<u8>(),
                                                             );
-                                                            _rt::bool_lift(l41 as u8)
+                                                            _rt::bool_lift(l94 as u8)
                                                         };
-                                                        Attribute::Flag(e45)
+                                                        Attribute::Flag(e98)
                                                     }
                                                     n => {
                                                         debug_assert_eq!(n, 5, "invalid enum discriminant");
-                                                        let e45 = {
-                                                            let l42 = *base
+                                                        let e98 = {
+                                                            let l95 = *base
                                                                 .add(8 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<*mut u8>();
-                                                            let l43 = *base
+                                                            let l96 = *base
                                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<usize>();
-                                                            let len44 = l43;
+                                                            let len97 = l96;
                                                             <_ as From<
                                                                 _rt::Vec<_>,
-                                                            >>::from(_rt::Vec::from_raw_parts(l42.cast(), len44, len44))
+                                                            >>::from(_rt::Vec::from_raw_parts(l95.cast(), len97, len97))
                                                         };
-                                                        Attribute::Bytes(e45)
+                                                        Attribute::Bytes(e98)
                                                     }
                                                 };
-                                                (_rt::string_lift(bytes31), v45)
+                                                (_rt::string_lift(bytes84), v98)
                                             };
-                                            result46.push(e46);
+                                            result99.push(e99);
                                         }
                                         _rt::cabi_dealloc(
-                                            base46,
-                                            len46 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                            base99,
+                                            len99 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
                                             8,
                                         );
-                                        let l47 = i32::from(
+                                        let l100 = i32::from(
                                             *base
                                                 .add(6 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<u8>(),
                                         );
                                         Instruction {
-                                            op: _rt::string_lift(bytes23),
+                                            op: _rt::string_lift(bytes76),
                                             operands: <_ as From<
                                                 _rt::Vec<_>,
                                             >>::from(
-                                                _rt::Vec::from_raw_parts(l24.cast(), len26, len26),
+                                                _rt::Vec::from_raw_parts(l77.cast(), len79, len79),
                                             ),
-                                            attributes: result46,
-                                            label: match l47 {
+                                            attributes: result99,
+                                            label: match l100 {
                                                 0 => None,
                                                 1 => {
                                                     let e = {
-                                                        let l48 = *base
+                                                        let l101 = *base
                                                             .add(7 * ::core::mem::size_of::<*const u8>())
                                                             .cast::<*mut u8>();
-                                                        let l49 = *base
+                                                        let l102 = *base
                                                             .add(8 * ::core::mem::size_of::<*const u8>())
                                                             .cast::<usize>();
-                                                        let len50 = l49;
-                                                        let bytes50 = _rt::Vec::from_raw_parts(
-                                                            l48.cast(),
-                                                            len50,
-                                                            len50,
+                                                        let len103 = l102;
+                                                        let bytes103 = _rt::Vec::from_raw_parts(
+                                                            l101.cast(),
+                                                            len103,
+                                                            len103,
                                                         );
-                                                        _rt::string_lift(bytes50)
+                                                        _rt::string_lift(bytes103)
                                                     };
                                                     Some(e)
                                                 }
@@ -2683,136 +3145,151 @@ pub mod trainshed {
                                             },
                                         }
                                     };
-                                    result51.push(e51);
+                                    result104.push(e104);
                                 }
                                 _rt::cabi_dealloc(
-                                    base51,
-                                    len51 * (9 * ::core::mem::size_of::<*const u8>()),
+                                    base104,
+                                    len104 * (9 * ::core::mem::size_of::<*const u8>()),
                                     ::core::mem::size_of::<*const u8>(),
                                 );
-                                let l52 = *ptr16
-                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l53 = *ptr16
-                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
-                                let len54 = l53;
-                                let l55 = *ptr16
+                                let l105 = *ptr30
                                     .add(8 + 4 * ::core::mem::size_of::<*const u8>())
                                     .cast::<*mut u8>();
-                                let l56 = *ptr16
+                                let l106 = *ptr30
                                     .add(8 + 5 * ::core::mem::size_of::<*const u8>())
                                     .cast::<usize>();
-                                let len57 = l56;
+                                let len107 = l106;
+                                let l108 = *ptr30
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l109 = *ptr30
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len110 = l109;
                                 Program {
-                                    instructions: result51,
+                                    bodies: result71,
+                                    instructions: result104,
                                     outputs: <_ as From<
                                         _rt::Vec<_>,
                                     >>::from(
-                                        _rt::Vec::from_raw_parts(l52.cast(), len54, len54),
+                                        _rt::Vec::from_raw_parts(l105.cast(), len107, len107),
                                     ),
                                     updates: <_ as From<
                                         _rt::Vec<_>,
-                                    >>::from(_rt::Vec::from_raw_parts(l55.cast(), len57, len57)),
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l108.cast(), len110, len110),
+                                    ),
                                 }
                             };
                             Ok(e)
                         }
                         1 => {
                             let e = {
-                                let l58 = i32::from(*ptr16.add(8).cast::<u8>());
-                                let v73 = match l58 {
+                                let l111 = i32::from(*ptr30.add(8).cast::<u8>());
+                                let v128 = match l111 {
                                     0 => {
-                                        let e73 = {
-                                            let l59 = i32::from(*ptr16.add(16).cast::<u8>());
-                                            let l61 = i32::from(*ptr16.add(24).cast::<u8>());
-                                            let l65 = *ptr16
-                                                .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                        let e128 = {
+                                            let l112 = i32::from(*ptr30.add(16).cast::<u8>());
+                                            let l114 = i32::from(*ptr30.add(24).cast::<u8>());
+                                            let l116 = i32::from(*ptr30.add(32).cast::<u8>());
+                                            let l120 = *ptr30
+                                                .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<*mut u8>();
-                                            let l66 = *ptr16
-                                                .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                            let l121 = *ptr30
+                                                .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<usize>();
-                                            let len67 = l66;
-                                            let bytes67 = _rt::Vec::from_raw_parts(
-                                                l65.cast(),
-                                                len67,
-                                                len67,
+                                            let len122 = l121;
+                                            let bytes122 = _rt::Vec::from_raw_parts(
+                                                l120.cast(),
+                                                len122,
+                                                len122,
                                             );
                                             Problem {
-                                                instruction: match l59 {
+                                                body: match l112 {
                                                     0 => None,
                                                     1 => {
                                                         let e = {
-                                                            let l60 = *ptr16.add(20).cast::<i32>();
-                                                            l60 as u32
+                                                            let l113 = *ptr30.add(20).cast::<i32>();
+                                                            l113 as u32
                                                         };
                                                         Some(e)
                                                     }
                                                     _ => _rt::invalid_enum_discriminant(),
                                                 },
-                                                label: match l61 {
+                                                instruction: match l114 {
                                                     0 => None,
                                                     1 => {
                                                         let e = {
-                                                            let l62 = *ptr16
-                                                                .add(24 + 1 * ::core::mem::size_of::<*const u8>())
+                                                            let l115 = *ptr30.add(28).cast::<i32>();
+                                                            l115 as u32
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                                label: match l116 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l117 = *ptr30
+                                                                .add(32 + 1 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<*mut u8>();
-                                                            let l63 = *ptr16
-                                                                .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            let l118 = *ptr30
+                                                                .add(32 + 2 * ::core::mem::size_of::<*const u8>())
                                                                 .cast::<usize>();
-                                                            let len64 = l63;
-                                                            let bytes64 = _rt::Vec::from_raw_parts(
-                                                                l62.cast(),
-                                                                len64,
-                                                                len64,
+                                                            let len119 = l118;
+                                                            let bytes119 = _rt::Vec::from_raw_parts(
+                                                                l117.cast(),
+                                                                len119,
+                                                                len119,
                                                             );
-                                                            _rt::string_lift(bytes64)
+                                                            _rt::string_lift(bytes119)
                                                         };
                                                         Some(e)
                                                     }
                                                     _ => _rt::invalid_enum_discriminant(),
                                                 },
-                                                message: _rt::string_lift(bytes67),
+                                                message: _rt::string_lift(bytes122),
                                             }
                                         };
-                                        ProgramError::Invalid(e73)
+                                        ProgramError::Invalid(e128)
                                     }
                                     1 => {
-                                        let e73 = {
-                                            let l68 = *ptr16.add(16).cast::<*mut u8>();
-                                            let l69 = *ptr16
+                                        let e128 = {
+                                            let l123 = *ptr30.add(16).cast::<*mut u8>();
+                                            let l124 = *ptr30
                                                 .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<usize>();
-                                            let len70 = l69;
-                                            let bytes70 = _rt::Vec::from_raw_parts(
-                                                l68.cast(),
-                                                len70,
-                                                len70,
+                                            let len125 = l124;
+                                            let bytes125 = _rt::Vec::from_raw_parts(
+                                                l123.cast(),
+                                                len125,
+                                                len125,
                                             );
-                                            _rt::string_lift(bytes70)
+                                            _rt::string_lift(bytes125)
                                         };
-                                        ProgramError::InvalidArgument(e73)
+                                        ProgramError::InvalidArgument(e128)
                                     }
                                     2 => {
-                                        let e73 = {
-                                            let l71 = *ptr16.add(16).cast::<i64>();
-                                            let l72 = *ptr16.add(24).cast::<i64>();
-                                            (l71 as u64, l72 as u64)
+                                        let e128 = {
+                                            let l126 = *ptr30.add(16).cast::<i64>();
+                                            let l127 = *ptr30.add(24).cast::<i64>();
+                                            (l126 as u64, l127 as u64)
                                         };
-                                        ProgramError::OutOfMemory(e73)
+                                        ProgramError::OutOfMemory(e128)
                                     }
                                     n => {
                                         debug_assert_eq!(n, 3, "invalid enum discriminant");
                                         ProgramError::Stopped
                                     }
                                 };
-                                v73
+                                v128
                             };
                             Err(e)
                         }
                         _ => _rt::invalid_enum_discriminant(),
                     };
-                    result74
+                    result129
                 }
             }
             impl Executable {
@@ -2826,77 +3303,273 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let Program {
+                            bodies: bodies0,
                             instructions: instructions0,
                             outputs: outputs0,
                             updates: updates0,
                         } = of;
-                        let vec11 = instructions0;
-                        let len11 = vec11.len();
-                        let layout11 = _rt::alloc::Layout::from_size_align(
-                                vec11.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                        let vec14 = bodies0;
+                        let len14 = vec14.len();
+                        let layout14 = _rt::alloc::Layout::from_size_align(
+                                vec14.len() * (4 * ::core::mem::size_of::<*const u8>()),
                                 ::core::mem::size_of::<*const u8>(),
                             )
                             .unwrap();
-                        let (result11, _cleanup11) = wit_bindgen::rt::Cleanup::new(
-                            layout11,
+                        let (result14, _cleanup14) = wit_bindgen::rt::Cleanup::new(
+                            layout14,
                         );
-                        for (i, e) in vec11.into_iter().enumerate() {
-                            let base = result11
+                        for (i, e) in vec14.into_iter().enumerate() {
+                            let base = result14
+                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                            {
+                                let Body {
+                                    instructions: instructions1,
+                                    outputs: outputs1,
+                                } = e;
+                                let vec12 = instructions1;
+                                let len12 = vec12.len();
+                                let layout12 = _rt::alloc::Layout::from_size_align(
+                                        vec12.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    )
+                                    .unwrap();
+                                let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(
+                                    layout12,
+                                );
+                                cleanup_list.extend(_cleanup12);
+                                for (i, e) in vec12.into_iter().enumerate() {
+                                    let base = result12
+                                        .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                    {
+                                        let Instruction {
+                                            op: op2,
+                                            operands: operands2,
+                                            attributes: attributes2,
+                                            label: label2,
+                                        } = e;
+                                        let vec3 = op2;
+                                        let ptr3 = vec3.as_ptr().cast::<u8>();
+                                        let len3 = vec3.len();
+                                        *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len3;
+                                        *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                                        let vec4 = operands2;
+                                        let ptr4 = vec4.as_ptr().cast::<u8>();
+                                        let len4 = vec4.len();
+                                        *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len4;
+                                        *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = ptr4.cast_mut();
+                                        let vec10 = attributes2;
+                                        let len10 = vec10.len();
+                                        let layout10 = _rt::alloc::Layout::from_size_align(
+                                                vec10.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                                8,
+                                            )
+                                            .unwrap();
+                                        let (result10, _cleanup10) = wit_bindgen::rt::Cleanup::new(
+                                            layout10,
+                                        );
+                                        cleanup_list.extend(_cleanup10);
+                                        for (i, e) in vec10.into_iter().enumerate() {
+                                            let base = result10
+                                                .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                            {
+                                                let (t5_0, t5_1) = e;
+                                                let vec6 = t5_0;
+                                                let ptr6 = vec6.as_ptr().cast::<u8>();
+                                                let len6 = vec6.len();
+                                                *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len6;
+                                                *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                                                match t5_1 {
+                                                    Attribute::Integer(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (0i32) as u8;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<i64>() = _rt::as_i64(e);
+                                                    }
+                                                    Attribute::Integers(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (1i32) as u8;
+                                                        let vec7 = e;
+                                                        let ptr7 = vec7.as_ptr().cast::<u8>();
+                                                        let len7 = vec7.len();
+                                                        *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>() = len7;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>() = ptr7.cast_mut();
+                                                    }
+                                                    Attribute::Number(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (2i32) as u8;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<f64>() = _rt::as_f64(e);
+                                                    }
+                                                    Attribute::Text(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (3i32) as u8;
+                                                        let vec8 = e;
+                                                        let ptr8 = vec8.as_ptr().cast::<u8>();
+                                                        let len8 = vec8.len();
+                                                        *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>() = len8;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>() = ptr8.cast_mut();
+                                                    }
+                                                    Attribute::Flag(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (4i32) as u8;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (match e {
+                                                            true => 1,
+                                                            false => 0,
+                                                        }) as u8;
+                                                    }
+                                                    Attribute::Bytes(e) => {
+                                                        *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<u8>() = (5i32) as u8;
+                                                        let vec9 = e;
+                                                        let ptr9 = vec9.as_ptr().cast::<u8>();
+                                                        let len9 = vec9.len();
+                                                        *base
+                                                            .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>() = len9;
+                                                        *base
+                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>() = ptr9.cast_mut();
+                                                    }
+                                                }
+                                            }
+                                        }
+                                        *base
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len10;
+                                        *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>() = result10;
+                                        match label2 {
+                                            Some(e) => {
+                                                *base
+                                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (1i32) as u8;
+                                                let vec11 = e;
+                                                let ptr11 = vec11.as_ptr().cast::<u8>();
+                                                let len11 = vec11.len();
+                                                *base
+                                                    .add(8 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>() = len11;
+                                                *base
+                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>() = ptr11.cast_mut();
+                                            }
+                                            None => {
+                                                *base
+                                                    .add(6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<u8>() = (0i32) as u8;
+                                            }
+                                        };
+                                    }
+                                }
+                                *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len12;
+                                *base.add(0).cast::<*mut u8>() = result12;
+                                let vec13 = outputs1;
+                                let ptr13 = vec13.as_ptr().cast::<u8>();
+                                let len13 = vec13.len();
+                                *base
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>() = len13;
+                                *base
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>() = ptr13.cast_mut();
+                            }
+                        }
+                        let vec25 = instructions0;
+                        let len25 = vec25.len();
+                        let layout25 = _rt::alloc::Layout::from_size_align(
+                                vec25.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                                ::core::mem::size_of::<*const u8>(),
+                            )
+                            .unwrap();
+                        let (result25, _cleanup25) = wit_bindgen::rt::Cleanup::new(
+                            layout25,
+                        );
+                        for (i, e) in vec25.into_iter().enumerate() {
+                            let base = result25
                                 .add(i * (9 * ::core::mem::size_of::<*const u8>()));
                             {
                                 let Instruction {
-                                    op: op1,
-                                    operands: operands1,
-                                    attributes: attributes1,
-                                    label: label1,
+                                    op: op15,
+                                    operands: operands15,
+                                    attributes: attributes15,
+                                    label: label15,
                                 } = e;
-                                let vec2 = op1;
-                                let ptr2 = vec2.as_ptr().cast::<u8>();
-                                let len2 = vec2.len();
+                                let vec16 = op15;
+                                let ptr16 = vec16.as_ptr().cast::<u8>();
+                                let len16 = vec16.len();
                                 *base
                                     .add(::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len2;
-                                *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
-                                let vec3 = operands1;
-                                let ptr3 = vec3.as_ptr().cast::<u8>();
-                                let len3 = vec3.len();
+                                    .cast::<usize>() = len16;
+                                *base.add(0).cast::<*mut u8>() = ptr16.cast_mut();
+                                let vec17 = operands15;
+                                let ptr17 = vec17.as_ptr().cast::<u8>();
+                                let len17 = vec17.len();
                                 *base
                                     .add(3 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len3;
+                                    .cast::<usize>() = len17;
                                 *base
                                     .add(2 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = ptr3.cast_mut();
-                                let vec9 = attributes1;
-                                let len9 = vec9.len();
-                                let layout9 = _rt::alloc::Layout::from_size_align(
-                                        vec9.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                    .cast::<*mut u8>() = ptr17.cast_mut();
+                                let vec23 = attributes15;
+                                let len23 = vec23.len();
+                                let layout23 = _rt::alloc::Layout::from_size_align(
+                                        vec23.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
                                         8,
                                     )
                                     .unwrap();
-                                let (result9, _cleanup9) = wit_bindgen::rt::Cleanup::new(
-                                    layout9,
+                                let (result23, _cleanup23) = wit_bindgen::rt::Cleanup::new(
+                                    layout23,
                                 );
-                                cleanup_list.extend(_cleanup9);
-                                for (i, e) in vec9.into_iter().enumerate() {
-                                    let base = result9
+                                cleanup_list.extend(_cleanup23);
+                                for (i, e) in vec23.into_iter().enumerate() {
+                                    let base = result23
                                         .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
                                     {
-                                        let (t4_0, t4_1) = e;
-                                        let vec5 = t4_0;
-                                        let ptr5 = vec5.as_ptr().cast::<u8>();
-                                        let len5 = vec5.len();
+                                        let (t18_0, t18_1) = e;
+                                        let vec19 = t18_0;
+                                        let ptr19 = vec19.as_ptr().cast::<u8>();
+                                        let len19 = vec19.len();
                                         *base
                                             .add(::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len5;
-                                        *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
-                                        match t4_1 {
+                                            .cast::<usize>() = len19;
+                                        *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
+                                        match t18_1 {
                                             Attribute::Integer(e) => {
                                                 *base
                                                     .add(2 * ::core::mem::size_of::<*const u8>())
@@ -2909,15 +3582,15 @@ pub mod trainshed {
                                                 *base
                                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<u8>() = (1i32) as u8;
-                                                let vec6 = e;
-                                                let ptr6 = vec6.as_ptr().cast::<u8>();
-                                                let len6 = vec6.len();
+                                                let vec20 = e;
+                                                let ptr20 = vec20.as_ptr().cast::<u8>();
+                                                let len20 = vec20.len();
                                                 *base
                                                     .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len6;
+                                                    .cast::<usize>() = len20;
                                                 *base
                                                     .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr6.cast_mut();
+                                                    .cast::<*mut u8>() = ptr20.cast_mut();
                                             }
                                             Attribute::Number(e) => {
                                                 *base
@@ -2931,15 +3604,15 @@ pub mod trainshed {
                                                 *base
                                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<u8>() = (3i32) as u8;
-                                                let vec7 = e;
-                                                let ptr7 = vec7.as_ptr().cast::<u8>();
-                                                let len7 = vec7.len();
+                                                let vec21 = e;
+                                                let ptr21 = vec21.as_ptr().cast::<u8>();
+                                                let len21 = vec21.len();
                                                 *base
                                                     .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len7;
+                                                    .cast::<usize>() = len21;
                                                 *base
                                                     .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr7.cast_mut();
+                                                    .cast::<*mut u8>() = ptr21.cast_mut();
                                             }
                                             Attribute::Flag(e) => {
                                                 *base
@@ -2956,39 +3629,39 @@ pub mod trainshed {
                                                 *base
                                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<u8>() = (5i32) as u8;
-                                                let vec8 = e;
-                                                let ptr8 = vec8.as_ptr().cast::<u8>();
-                                                let len8 = vec8.len();
+                                                let vec22 = e;
+                                                let ptr22 = vec22.as_ptr().cast::<u8>();
+                                                let len22 = vec22.len();
                                                 *base
                                                     .add(8 + 3 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>() = len8;
+                                                    .cast::<usize>() = len22;
                                                 *base
                                                     .add(8 + 2 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<*mut u8>() = ptr8.cast_mut();
+                                                    .cast::<*mut u8>() = ptr22.cast_mut();
                                             }
                                         }
                                     }
                                 }
                                 *base
                                     .add(5 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>() = len9;
+                                    .cast::<usize>() = len23;
                                 *base
                                     .add(4 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>() = result9;
-                                match label1 {
+                                    .cast::<*mut u8>() = result23;
+                                match label15 {
                                     Some(e) => {
                                         *base
                                             .add(6 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>() = (1i32) as u8;
-                                        let vec10 = e;
-                                        let ptr10 = vec10.as_ptr().cast::<u8>();
-                                        let len10 = vec10.len();
+                                        let vec24 = e;
+                                        let ptr24 = vec24.as_ptr().cast::<u8>();
+                                        let len24 = vec24.len();
                                         *base
                                             .add(8 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>() = len10;
+                                            .cast::<usize>() = len24;
                                         *base
                                             .add(7 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>() = ptr10.cast_mut();
+                                            .cast::<*mut u8>() = ptr24.cast_mut();
                                     }
                                     None => {
                                         *base
@@ -2998,18 +3671,20 @@ pub mod trainshed {
                                 };
                             }
                         }
-                        let vec12 = outputs0;
-                        let ptr12 = vec12.as_ptr().cast::<u8>();
-                        let len12 = vec12.len();
-                        let vec13 = updates0;
-                        let ptr13 = vec13.as_ptr().cast::<u8>();
-                        let len13 = vec13.len();
-                        let ptr14 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        let vec26 = outputs0;
+                        let ptr26 = vec26.as_ptr().cast::<u8>();
+                        let len26 = vec26.len();
+                        let vec27 = updates0;
+                        let ptr27 = vec27.as_ptr().cast::<u8>();
+                        let len27 = vec27.len();
+                        let ptr28 = ret_area.0.as_mut_ptr().cast::<u8>();
                         #[cfg(target_arch = "wasm32")]
                         #[link(wasm_import_module = "trainshed:plugin/compute@0.1.0")]
                         unsafe extern "C" {
                             #[link_name = "[static]executable.compile"]
-                            fn wit_import15(
+                            fn wit_import29(
+                                _: *mut u8,
+                                _: usize,
                                 _: *mut u8,
                                 _: usize,
                                 _: *mut u8,
@@ -3020,7 +3695,9 @@ pub mod trainshed {
                             );
                         }
                         #[cfg(not(target_arch = "wasm32"))]
-                        unsafe extern "C" fn wit_import15(
+                        unsafe extern "C" fn wit_import29(
+                            _: *mut u8,
+                            _: usize,
                             _: *mut u8,
                             _: usize,
                             _: *mut u8,
@@ -3031,119 +3708,133 @@ pub mod trainshed {
                         ) {
                             unreachable!()
                         }
-                        wit_import15(
-                            result11,
-                            len11,
-                            ptr12.cast_mut(),
-                            len12,
-                            ptr13.cast_mut(),
-                            len13,
-                            ptr14,
+                        wit_import29(
+                            result14,
+                            len14,
+                            result25,
+                            len25,
+                            ptr26.cast_mut(),
+                            len26,
+                            ptr27.cast_mut(),
+                            len27,
+                            ptr28,
                         );
-                        let l16 = i32::from(*ptr14.add(0).cast::<u8>());
-                        let result34 = match l16 {
+                        let l30 = i32::from(*ptr28.add(0).cast::<u8>());
+                        let result50 = match l30 {
                             0 => {
                                 let e = {
-                                    let l17 = *ptr14.add(8).cast::<i32>();
-                                    Executable::from_handle(l17 as u32)
+                                    let l31 = *ptr28.add(8).cast::<i32>();
+                                    Executable::from_handle(l31 as u32)
                                 };
                                 Ok(e)
                             }
                             1 => {
                                 let e = {
-                                    let l18 = i32::from(*ptr14.add(8).cast::<u8>());
-                                    let v33 = match l18 {
+                                    let l32 = i32::from(*ptr28.add(8).cast::<u8>());
+                                    let v49 = match l32 {
                                         0 => {
-                                            let e33 = {
-                                                let l19 = i32::from(*ptr14.add(16).cast::<u8>());
-                                                let l21 = i32::from(*ptr14.add(24).cast::<u8>());
-                                                let l25 = *ptr14
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                            let e49 = {
+                                                let l33 = i32::from(*ptr28.add(16).cast::<u8>());
+                                                let l35 = i32::from(*ptr28.add(24).cast::<u8>());
+                                                let l37 = i32::from(*ptr28.add(32).cast::<u8>());
+                                                let l41 = *ptr28
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l26 = *ptr14
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l42 = *ptr28
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len27 = l26;
-                                                let bytes27 = _rt::Vec::from_raw_parts(
-                                                    l25.cast(),
-                                                    len27,
-                                                    len27,
+                                                let len43 = l42;
+                                                let bytes43 = _rt::Vec::from_raw_parts(
+                                                    l41.cast(),
+                                                    len43,
+                                                    len43,
                                                 );
                                                 Problem {
-                                                    instruction: match l19 {
+                                                    body: match l33 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l20 = *ptr14.add(20).cast::<i32>();
-                                                                l20 as u32
+                                                                let l34 = *ptr28.add(20).cast::<i32>();
+                                                                l34 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l21 {
+                                                    instruction: match l35 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l22 = *ptr14
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                let l36 = *ptr28.add(28).cast::<i32>();
+                                                                l36 as u32
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    label: match l37 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l38 = *ptr28
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
                                                                     .cast::<*mut u8>();
-                                                                let l23 = *ptr14
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                let l39 = *ptr28
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
                                                                     .cast::<usize>();
-                                                                let len24 = l23;
-                                                                let bytes24 = _rt::Vec::from_raw_parts(
-                                                                    l22.cast(),
-                                                                    len24,
-                                                                    len24,
+                                                                let len40 = l39;
+                                                                let bytes40 = _rt::Vec::from_raw_parts(
+                                                                    l38.cast(),
+                                                                    len40,
+                                                                    len40,
                                                                 );
-                                                                _rt::string_lift(bytes24)
+                                                                _rt::string_lift(bytes40)
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes27),
+                                                    message: _rt::string_lift(bytes43),
                                                 }
                                             };
-                                            ProgramError::Invalid(e33)
+                                            ProgramError::Invalid(e49)
                                         }
                                         1 => {
-                                            let e33 = {
-                                                let l28 = *ptr14.add(16).cast::<*mut u8>();
-                                                let l29 = *ptr14
+                                            let e49 = {
+                                                let l44 = *ptr28.add(16).cast::<*mut u8>();
+                                                let l45 = *ptr28
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len30 = l29;
-                                                let bytes30 = _rt::Vec::from_raw_parts(
-                                                    l28.cast(),
-                                                    len30,
-                                                    len30,
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
                                                 );
-                                                _rt::string_lift(bytes30)
+                                                _rt::string_lift(bytes46)
                                             };
-                                            ProgramError::InvalidArgument(e33)
+                                            ProgramError::InvalidArgument(e49)
                                         }
                                         2 => {
-                                            let e33 = {
-                                                let l31 = *ptr14.add(16).cast::<i64>();
-                                                let l32 = *ptr14.add(24).cast::<i64>();
-                                                (l31 as u64, l32 as u64)
+                                            let e49 = {
+                                                let l47 = *ptr28.add(16).cast::<i64>();
+                                                let l48 = *ptr28.add(24).cast::<i64>();
+                                                (l47 as u64, l48 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e33)
+                                            ProgramError::OutOfMemory(e49)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v33
+                                    v49
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result34
+                        result50
                     }
                 }
             }
@@ -3194,10 +3885,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let vec0 = state;
@@ -3234,7 +3925,7 @@ pub mod trainshed {
                         }
                         wit_import2((self).handle() as i32, result0, len0, ptr1);
                         let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result21 = match l3 {
+                        let result23 = match l3 {
                             0 => {
                                 let e = {
                                     let l4 = *ptr1.add(8).cast::<i32>();
@@ -3245,25 +3936,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l5 = i32::from(*ptr1.add(8).cast::<u8>());
-                                    let v20 = match l5 {
+                                    let v22 = match l5 {
                                         0 => {
-                                            let e20 = {
+                                            let e22 = {
                                                 let l6 = i32::from(*ptr1.add(16).cast::<u8>());
                                                 let l8 = i32::from(*ptr1.add(24).cast::<u8>());
-                                                let l12 = *ptr1
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l10 = i32::from(*ptr1.add(32).cast::<u8>());
+                                                let l14 = *ptr1
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l13 = *ptr1
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l15 = *ptr1
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len14 = l13;
-                                                let bytes14 = _rt::Vec::from_raw_parts(
-                                                    l12.cast(),
-                                                    len14,
-                                                    len14,
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
                                                 );
                                                 Problem {
-                                                    instruction: match l6 {
+                                                    body: match l6 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -3274,69 +3966,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l8 {
+                                                    instruction: match l8 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l9 = *ptr1
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l10 = *ptr1
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len11 = l10;
-                                                                let bytes11 = _rt::Vec::from_raw_parts(
-                                                                    l9.cast(),
-                                                                    len11,
-                                                                    len11,
-                                                                );
-                                                                _rt::string_lift(bytes11)
+                                                                let l9 = *ptr1.add(28).cast::<i32>();
+                                                                l9 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes14),
+                                                    label: match l10 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l11 = *ptr1
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l12 = *ptr1
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len13 = l12;
+                                                                let bytes13 = _rt::Vec::from_raw_parts(
+                                                                    l11.cast(),
+                                                                    len13,
+                                                                    len13,
+                                                                );
+                                                                _rt::string_lift(bytes13)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes16),
                                                 }
                                             };
-                                            ProgramError::Invalid(e20)
+                                            ProgramError::Invalid(e22)
                                         }
                                         1 => {
-                                            let e20 = {
-                                                let l15 = *ptr1.add(16).cast::<*mut u8>();
-                                                let l16 = *ptr1
+                                            let e22 = {
+                                                let l17 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l18 = *ptr1
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len17 = l16;
-                                                let bytes17 = _rt::Vec::from_raw_parts(
-                                                    l15.cast(),
-                                                    len17,
-                                                    len17,
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
                                                 );
-                                                _rt::string_lift(bytes17)
+                                                _rt::string_lift(bytes19)
                                             };
-                                            ProgramError::InvalidArgument(e20)
+                                            ProgramError::InvalidArgument(e22)
                                         }
                                         2 => {
-                                            let e20 = {
-                                                let l18 = *ptr1.add(16).cast::<i64>();
-                                                let l19 = *ptr1.add(24).cast::<i64>();
-                                                (l18 as u64, l19 as u64)
+                                            let e22 = {
+                                                let l20 = *ptr1.add(16).cast::<i64>();
+                                                let l21 = *ptr1.add(24).cast::<i64>();
+                                                (l20 as u64, l21 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e20)
+                                            ProgramError::OutOfMemory(e22)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v20
+                                    v22
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result21
+                        result23
                     }
                 }
             }
@@ -3357,10 +4060,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let vec0 = columns;
@@ -3422,7 +4125,7 @@ pub mod trainshed {
                             ptr2,
                         );
                         let l4 = i32::from(*ptr2.add(0).cast::<u8>());
-                        let result22 = match l4 {
+                        let result24 = match l4 {
                             0 => {
                                 let e = {
                                     let l5 = *ptr2.add(8).cast::<i32>();
@@ -3433,25 +4136,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l6 = i32::from(*ptr2.add(8).cast::<u8>());
-                                    let v21 = match l6 {
+                                    let v23 = match l6 {
                                         0 => {
-                                            let e21 = {
+                                            let e23 = {
                                                 let l7 = i32::from(*ptr2.add(16).cast::<u8>());
                                                 let l9 = i32::from(*ptr2.add(24).cast::<u8>());
-                                                let l13 = *ptr2
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l11 = i32::from(*ptr2.add(32).cast::<u8>());
+                                                let l15 = *ptr2
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l14 = *ptr2
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l16 = *ptr2
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len15 = l14;
-                                                let bytes15 = _rt::Vec::from_raw_parts(
-                                                    l13.cast(),
-                                                    len15,
-                                                    len15,
+                                                let len17 = l16;
+                                                let bytes17 = _rt::Vec::from_raw_parts(
+                                                    l15.cast(),
+                                                    len17,
+                                                    len17,
                                                 );
                                                 Problem {
-                                                    instruction: match l7 {
+                                                    body: match l7 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -3462,69 +4166,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l9 {
+                                                    instruction: match l9 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l10 = *ptr2
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l11 = *ptr2
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len12 = l11;
-                                                                let bytes12 = _rt::Vec::from_raw_parts(
-                                                                    l10.cast(),
-                                                                    len12,
-                                                                    len12,
-                                                                );
-                                                                _rt::string_lift(bytes12)
+                                                                let l10 = *ptr2.add(28).cast::<i32>();
+                                                                l10 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes15),
+                                                    label: match l11 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l12 = *ptr2
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l13 = *ptr2
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len14 = l13;
+                                                                let bytes14 = _rt::Vec::from_raw_parts(
+                                                                    l12.cast(),
+                                                                    len14,
+                                                                    len14,
+                                                                );
+                                                                _rt::string_lift(bytes14)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes17),
                                                 }
                                             };
-                                            ProgramError::Invalid(e21)
+                                            ProgramError::Invalid(e23)
                                         }
                                         1 => {
-                                            let e21 = {
-                                                let l16 = *ptr2.add(16).cast::<*mut u8>();
-                                                let l17 = *ptr2
+                                            let e23 = {
+                                                let l18 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l19 = *ptr2
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len18 = l17;
-                                                let bytes18 = _rt::Vec::from_raw_parts(
-                                                    l16.cast(),
-                                                    len18,
-                                                    len18,
+                                                let len20 = l19;
+                                                let bytes20 = _rt::Vec::from_raw_parts(
+                                                    l18.cast(),
+                                                    len20,
+                                                    len20,
                                                 );
-                                                _rt::string_lift(bytes18)
+                                                _rt::string_lift(bytes20)
                                             };
-                                            ProgramError::InvalidArgument(e21)
+                                            ProgramError::InvalidArgument(e23)
                                         }
                                         2 => {
-                                            let e21 = {
-                                                let l19 = *ptr2.add(16).cast::<i64>();
-                                                let l20 = *ptr2.add(24).cast::<i64>();
-                                                (l19 as u64, l20 as u64)
+                                            let e23 = {
+                                                let l21 = *ptr2.add(16).cast::<i64>();
+                                                let l22 = *ptr2.add(24).cast::<i64>();
+                                                (l21 as u64, l22 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e21)
+                                            ProgramError::OutOfMemory(e23)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v21
+                                    v23
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result22
+                        result24
                     }
                 }
             }
@@ -3559,10 +4274,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
@@ -3578,7 +4293,7 @@ pub mod trainshed {
                         }
                         wit_import1((self).handle() as i32, ptr0);
                         let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result24 = match l2 {
+                        let result26 = match l2 {
                             0 => {
                                 let e = {
                                     let l3 = i32::from(*ptr0.add(8).cast::<u8>());
@@ -3616,25 +4331,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l8 = i32::from(*ptr0.add(8).cast::<u8>());
-                                    let v23 = match l8 {
+                                    let v25 = match l8 {
                                         0 => {
-                                            let e23 = {
+                                            let e25 = {
                                                 let l9 = i32::from(*ptr0.add(16).cast::<u8>());
                                                 let l11 = i32::from(*ptr0.add(24).cast::<u8>());
-                                                let l15 = *ptr0
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l13 = i32::from(*ptr0.add(32).cast::<u8>());
+                                                let l17 = *ptr0
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l16 = *ptr0
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l18 = *ptr0
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len17 = l16;
-                                                let bytes17 = _rt::Vec::from_raw_parts(
-                                                    l15.cast(),
-                                                    len17,
-                                                    len17,
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
                                                 );
                                                 Problem {
-                                                    instruction: match l9 {
+                                                    body: match l9 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -3645,69 +4361,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l11 {
+                                                    instruction: match l11 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l12 = *ptr0
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l13 = *ptr0
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len14 = l13;
-                                                                let bytes14 = _rt::Vec::from_raw_parts(
-                                                                    l12.cast(),
-                                                                    len14,
-                                                                    len14,
-                                                                );
-                                                                _rt::string_lift(bytes14)
+                                                                let l12 = *ptr0.add(28).cast::<i32>();
+                                                                l12 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes17),
+                                                    label: match l13 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l14 = *ptr0
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l15 = *ptr0
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len16 = l15;
+                                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                                    l14.cast(),
+                                                                    len16,
+                                                                    len16,
+                                                                );
+                                                                _rt::string_lift(bytes16)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes19),
                                                 }
                                             };
-                                            ProgramError::Invalid(e23)
+                                            ProgramError::Invalid(e25)
                                         }
                                         1 => {
-                                            let e23 = {
-                                                let l18 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l19 = *ptr0
+                                            let e25 = {
+                                                let l20 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l21 = *ptr0
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len20 = l19;
-                                                let bytes20 = _rt::Vec::from_raw_parts(
-                                                    l18.cast(),
-                                                    len20,
-                                                    len20,
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
                                                 );
-                                                _rt::string_lift(bytes20)
+                                                _rt::string_lift(bytes22)
                                             };
-                                            ProgramError::InvalidArgument(e23)
+                                            ProgramError::InvalidArgument(e25)
                                         }
                                         2 => {
-                                            let e23 = {
-                                                let l21 = *ptr0.add(16).cast::<i64>();
-                                                let l22 = *ptr0.add(24).cast::<i64>();
-                                                (l21 as u64, l22 as u64)
+                                            let e25 = {
+                                                let l23 = *ptr0.add(16).cast::<i64>();
+                                                let l24 = *ptr0.add(24).cast::<i64>();
+                                                (l23 as u64, l24 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e23)
+                                            ProgramError::OutOfMemory(e25)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v23
+                                    v25
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result24
+                        result26
                     }
                 }
             }
@@ -3725,10 +4452,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let vec0 = inputs;
@@ -3765,7 +4492,7 @@ pub mod trainshed {
                         }
                         wit_import2((self).handle() as i32, result0, len0, ptr1);
                         let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result24 = match l3 {
+                        let result26 = match l3 {
                             0 => {
                                 let e = {
                                     let l4 = *ptr1.add(8).cast::<*mut u8>();
@@ -3791,25 +4518,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l8 = i32::from(*ptr1.add(8).cast::<u8>());
-                                    let v23 = match l8 {
+                                    let v25 = match l8 {
                                         0 => {
-                                            let e23 = {
+                                            let e25 = {
                                                 let l9 = i32::from(*ptr1.add(16).cast::<u8>());
                                                 let l11 = i32::from(*ptr1.add(24).cast::<u8>());
-                                                let l15 = *ptr1
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l13 = i32::from(*ptr1.add(32).cast::<u8>());
+                                                let l17 = *ptr1
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l16 = *ptr1
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l18 = *ptr1
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len17 = l16;
-                                                let bytes17 = _rt::Vec::from_raw_parts(
-                                                    l15.cast(),
-                                                    len17,
-                                                    len17,
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
                                                 );
                                                 Problem {
-                                                    instruction: match l9 {
+                                                    body: match l9 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -3820,69 +4548,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l11 {
+                                                    instruction: match l11 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l12 = *ptr1
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l13 = *ptr1
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len14 = l13;
-                                                                let bytes14 = _rt::Vec::from_raw_parts(
-                                                                    l12.cast(),
-                                                                    len14,
-                                                                    len14,
-                                                                );
-                                                                _rt::string_lift(bytes14)
+                                                                let l12 = *ptr1.add(28).cast::<i32>();
+                                                                l12 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes17),
+                                                    label: match l13 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l14 = *ptr1
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l15 = *ptr1
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len16 = l15;
+                                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                                    l14.cast(),
+                                                                    len16,
+                                                                    len16,
+                                                                );
+                                                                _rt::string_lift(bytes16)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes19),
                                                 }
                                             };
-                                            ProgramError::Invalid(e23)
+                                            ProgramError::Invalid(e25)
                                         }
                                         1 => {
-                                            let e23 = {
-                                                let l18 = *ptr1.add(16).cast::<*mut u8>();
-                                                let l19 = *ptr1
+                                            let e25 = {
+                                                let l20 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l21 = *ptr1
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len20 = l19;
-                                                let bytes20 = _rt::Vec::from_raw_parts(
-                                                    l18.cast(),
-                                                    len20,
-                                                    len20,
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
                                                 );
-                                                _rt::string_lift(bytes20)
+                                                _rt::string_lift(bytes22)
                                             };
-                                            ProgramError::InvalidArgument(e23)
+                                            ProgramError::InvalidArgument(e25)
                                         }
                                         2 => {
-                                            let e23 = {
-                                                let l21 = *ptr1.add(16).cast::<i64>();
-                                                let l22 = *ptr1.add(24).cast::<i64>();
-                                                (l21 as u64, l22 as u64)
+                                            let e25 = {
+                                                let l23 = *ptr1.add(16).cast::<i64>();
+                                                let l24 = *ptr1.add(24).cast::<i64>();
+                                                (l23 as u64, l24 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e23)
+                                            ProgramError::OutOfMemory(e25)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v23
+                                    v25
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result24
+                        result26
                     }
                 }
             }
@@ -3901,10 +4640,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let vec0 = inputs;
@@ -3954,7 +4693,7 @@ pub mod trainshed {
                             ptr1,
                         );
                         let l3 = i32::from(*ptr1.add(0).cast::<u8>());
-                        let result25 = match l3 {
+                        let result27 = match l3 {
                             0 => {
                                 let e = {
                                     let l4 = i32::from(*ptr1.add(8).cast::<u8>());
@@ -3992,25 +4731,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l9 = i32::from(*ptr1.add(8).cast::<u8>());
-                                    let v24 = match l9 {
+                                    let v26 = match l9 {
                                         0 => {
-                                            let e24 = {
+                                            let e26 = {
                                                 let l10 = i32::from(*ptr1.add(16).cast::<u8>());
                                                 let l12 = i32::from(*ptr1.add(24).cast::<u8>());
-                                                let l16 = *ptr1
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l14 = i32::from(*ptr1.add(32).cast::<u8>());
+                                                let l18 = *ptr1
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l17 = *ptr1
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l19 = *ptr1
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len18 = l17;
-                                                let bytes18 = _rt::Vec::from_raw_parts(
-                                                    l16.cast(),
-                                                    len18,
-                                                    len18,
+                                                let len20 = l19;
+                                                let bytes20 = _rt::Vec::from_raw_parts(
+                                                    l18.cast(),
+                                                    len20,
+                                                    len20,
                                                 );
                                                 Problem {
-                                                    instruction: match l10 {
+                                                    body: match l10 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -4021,69 +4761,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l12 {
+                                                    instruction: match l12 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l13 = *ptr1
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l14 = *ptr1
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len15 = l14;
-                                                                let bytes15 = _rt::Vec::from_raw_parts(
-                                                                    l13.cast(),
-                                                                    len15,
-                                                                    len15,
-                                                                );
-                                                                _rt::string_lift(bytes15)
+                                                                let l13 = *ptr1.add(28).cast::<i32>();
+                                                                l13 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes18),
+                                                    label: match l14 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l15 = *ptr1
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l16 = *ptr1
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len17 = l16;
+                                                                let bytes17 = _rt::Vec::from_raw_parts(
+                                                                    l15.cast(),
+                                                                    len17,
+                                                                    len17,
+                                                                );
+                                                                _rt::string_lift(bytes17)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes20),
                                                 }
                                             };
-                                            ProgramError::Invalid(e24)
+                                            ProgramError::Invalid(e26)
                                         }
                                         1 => {
-                                            let e24 = {
-                                                let l19 = *ptr1.add(16).cast::<*mut u8>();
-                                                let l20 = *ptr1
+                                            let e26 = {
+                                                let l21 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l22 = *ptr1
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len21 = l20;
-                                                let bytes21 = _rt::Vec::from_raw_parts(
-                                                    l19.cast(),
-                                                    len21,
-                                                    len21,
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
                                                 );
-                                                _rt::string_lift(bytes21)
+                                                _rt::string_lift(bytes23)
                                             };
-                                            ProgramError::InvalidArgument(e24)
+                                            ProgramError::InvalidArgument(e26)
                                         }
                                         2 => {
-                                            let e24 = {
-                                                let l22 = *ptr1.add(16).cast::<i64>();
-                                                let l23 = *ptr1.add(24).cast::<i64>();
-                                                (l22 as u64, l23 as u64)
+                                            let e26 = {
+                                                let l24 = *ptr1.add(16).cast::<i64>();
+                                                let l25 = *ptr1.add(24).cast::<i64>();
+                                                (l24 as u64, l25 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e24)
+                                            ProgramError::OutOfMemory(e26)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v24
+                                    v26
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result25
+                        result27
                     }
                 }
             }
@@ -4097,10 +4848,10 @@ pub mod trainshed {
                         struct RetArea(
                             [::core::mem::MaybeUninit<
                                 u8,
-                            >; 32 + 4 * ::core::mem::size_of::<*const u8>()],
+                            >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let mut ret_area = RetArea(
-                            [::core::mem::MaybeUninit::uninit(); 32
+                            [::core::mem::MaybeUninit::uninit(); 40
                                 + 4 * ::core::mem::size_of::<*const u8>()],
                         );
                         let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
@@ -4116,7 +4867,7 @@ pub mod trainshed {
                         }
                         wit_import1((self).handle() as i32, _rt::as_i32(&index), ptr0);
                         let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result20 = match l2 {
+                        let result22 = match l2 {
                             0 => {
                                 let e = {
                                     let l3 = *ptr0.add(8).cast::<i32>();
@@ -4127,25 +4878,26 @@ pub mod trainshed {
                             1 => {
                                 let e = {
                                     let l4 = i32::from(*ptr0.add(8).cast::<u8>());
-                                    let v19 = match l4 {
+                                    let v21 = match l4 {
                                         0 => {
-                                            let e19 = {
+                                            let e21 = {
                                                 let l5 = i32::from(*ptr0.add(16).cast::<u8>());
                                                 let l7 = i32::from(*ptr0.add(24).cast::<u8>());
-                                                let l11 = *ptr0
-                                                    .add(24 + 3 * ::core::mem::size_of::<*const u8>())
+                                                let l9 = i32::from(*ptr0.add(32).cast::<u8>());
+                                                let l13 = *ptr0
+                                                    .add(32 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l12 = *ptr0
-                                                    .add(24 + 4 * ::core::mem::size_of::<*const u8>())
+                                                let l14 = *ptr0
+                                                    .add(32 + 4 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len13 = l12;
-                                                let bytes13 = _rt::Vec::from_raw_parts(
-                                                    l11.cast(),
-                                                    len13,
-                                                    len13,
+                                                let len15 = l14;
+                                                let bytes15 = _rt::Vec::from_raw_parts(
+                                                    l13.cast(),
+                                                    len15,
+                                                    len15,
                                                 );
                                                 Problem {
-                                                    instruction: match l5 {
+                                                    body: match l5 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
@@ -4156,69 +4908,80 @@ pub mod trainshed {
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    label: match l7 {
+                                                    instruction: match l7 {
                                                         0 => None,
                                                         1 => {
                                                             let e = {
-                                                                let l8 = *ptr0
-                                                                    .add(24 + 1 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<*mut u8>();
-                                                                let l9 = *ptr0
-                                                                    .add(24 + 2 * ::core::mem::size_of::<*const u8>())
-                                                                    .cast::<usize>();
-                                                                let len10 = l9;
-                                                                let bytes10 = _rt::Vec::from_raw_parts(
-                                                                    l8.cast(),
-                                                                    len10,
-                                                                    len10,
-                                                                );
-                                                                _rt::string_lift(bytes10)
+                                                                let l8 = *ptr0.add(28).cast::<i32>();
+                                                                l8 as u32
                                                             };
                                                             Some(e)
                                                         }
                                                         _ => _rt::invalid_enum_discriminant(),
                                                     },
-                                                    message: _rt::string_lift(bytes13),
+                                                    label: match l9 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l10 = *ptr0
+                                                                    .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l11 = *ptr0
+                                                                    .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len12 = l11;
+                                                                let bytes12 = _rt::Vec::from_raw_parts(
+                                                                    l10.cast(),
+                                                                    len12,
+                                                                    len12,
+                                                                );
+                                                                _rt::string_lift(bytes12)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                    message: _rt::string_lift(bytes15),
                                                 }
                                             };
-                                            ProgramError::Invalid(e19)
+                                            ProgramError::Invalid(e21)
                                         }
                                         1 => {
-                                            let e19 = {
-                                                let l14 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l15 = *ptr0
+                                            let e21 = {
+                                                let l16 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l17 = *ptr0
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len16 = l15;
-                                                let bytes16 = _rt::Vec::from_raw_parts(
-                                                    l14.cast(),
-                                                    len16,
-                                                    len16,
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
                                                 );
-                                                _rt::string_lift(bytes16)
+                                                _rt::string_lift(bytes18)
                                             };
-                                            ProgramError::InvalidArgument(e19)
+                                            ProgramError::InvalidArgument(e21)
                                         }
                                         2 => {
-                                            let e19 = {
-                                                let l17 = *ptr0.add(16).cast::<i64>();
-                                                let l18 = *ptr0.add(24).cast::<i64>();
-                                                (l17 as u64, l18 as u64)
+                                            let e21 = {
+                                                let l19 = *ptr0.add(16).cast::<i64>();
+                                                let l20 = *ptr0.add(24).cast::<i64>();
+                                                (l19 as u64, l20 as u64)
                                             };
-                                            ProgramError::OutOfMemory(e19)
+                                            ProgramError::OutOfMemory(e21)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 3, "invalid enum discriminant");
                                             ProgramError::Stopped
                                         }
                                     };
-                                    v19
+                                    v21
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result20
+                        result22
                     }
                 }
             }
@@ -6207,8 +6970,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 3998] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x80\x1e\x01A\x02\x01\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4052] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb6\x1e\x01A\x02\x01\
 A\x10\x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02\
 ss\x01q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\
 \x07failure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04\
@@ -6231,71 +6994,72 @@ thod]run.report-scalar\x01\x18\x01@\x03\x04self\x0b\x04names\x05valueu\0\x12\x04
 sages\0\x12\x04\0\x17[method]run.report-text\x01\x1a\x01@\x04\x04self\x0b\x08cat\
 egorys\x07currentw\x05totalw\0\x12\x04\0\x18[method]run.set-progress\x01\x1b\x01\
 @\x02\x04self\x0b\x04names\0\x12\x04\0![method]run.set-checkpoint-output\x01\x1c\
-\x03\0\x1atrainshed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BR\x02\x03\x02\
+\x03\0\x1atrainshed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BU\x02\x03\x02\
 \x01\x03\x04\0\x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05val\
 ue\x03\0\x02\x01px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06num\
 ber\x01u\0\x04text\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribut\
 e\x03\0\x06\x01p\x03\x01o\x02s\x07\x01p\x09\x01ks\x01r\x04\x02ops\x08operands\x08\
 \x0aattributes\x0a\x05label\x0b\x04\0\x0binstruction\x03\0\x0c\x01r\x02\x05state\
-y\x05value\x03\x04\0\x06update\x03\0\x0e\x01p\x0d\x01p\x0f\x01r\x03\x0cinstructi\
-ons\x10\x07outputs\x08\x07updates\x11\x04\0\x07program\x03\0\x12\x01ky\x01r\x03\x0b\
-instruction\x14\x05label\x0b\x07messages\x04\0\x07problem\x03\0\x15\x01o\x02ww\x01\
-q\x04\x07invalid\x01\x16\0\x10invalid-argument\x01s\0\x0dout-of-memory\x01\x17\0\
-\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x18\x04\0\x06tensor\x03\x01\x01r\x04\
-\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05flopsw\x04\0\x04plan\x03\
-\0\x1b\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\x04\0\x07session\x03\
-\x01\x01pw\x01i\x1a\x01j\x01!\x01\x19\x01@\x03\x05dtype\x01\x05shape\x20\x04data\
-\x05\0\"\x04\0\x15[static]tensor.create\x01#\x01h\x1a\x01@\x01\x04self$\0\x01\x04\
-\0\x14[method]tensor.dtype\x01%\x01@\x01\x04self$\0\x20\x04\0\x14[method]tensor.\
-shape\x01&\x01@\x01\x04self$\0\x05\x04\0\x13[method]tensor.read\x01'\x01@\x01\x04\
-self$\0u\x04\0\x13[method]tensor.item\x01(\x01i\x1d\x01j\x01)\x01\x19\x01@\x01\x02\
-of\x13\0*\x04\0\x1a[static]executable.compile\x01+\x01h\x1d\x01@\x01\x04self,\0\x1c\
-\x04\0\x17[method]executable.plan\x01-\x01p$\x01i\x1f\x01j\x01/\x01\x19\x01@\x02\
-\x04self,\x05state.\00\x04\0\x17[method]executable.bind\x011\x01py\x01i\x1e\x01j\
-\x013\x01\x19\x01@\x04\x07columns.\x05order2\x04sizey\x09drop-last\x7f\04\x04\0\x16\
-[static]batches.create\x015\x01h\x1e\x01@\x01\x04self6\0y\x04\0\x19[method]batch\
-es.remaining\x017\x01p!\x01k8\x01j\x019\x01\x19\x01@\x01\x04self6\0:\x04\0\x14[m\
-ethod]batches.next\x01;\x01h\x1f\x01j\x018\x01\x19\x01@\x02\x04self<\x06inputs.\0\
-=\x04\0\x13[method]session.run\x01>\x01@\x03\x04self<\x06source6\x06inputs.\0:\x04\
-\0\x19[method]session.run-batch\x01?\x01@\x02\x04self<\x05indexy\0\"\x04\0\x15[m\
-ethod]session.state\x01@\x01j\x01\x13\x01\x19\x01@\x03\x02of\x13\x06output\x03\x0f\
-with-respect-to\x08\0\xc1\0\x04\0\x08gradient\x01B\x03\0\x1etrainshed:plugin/com\
-pute@0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B&\x02\x03\x02\x01\x03\x04\0\x05dt\
-ype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01m\x03\x07integer\x06\
-number\x04text\x04\0\x0bcolumn-kind\x03\0\x04\x01r\x02\x04names\x04kind\x05\x04\0\
-\x06column\x03\0\x06\x01p\x07\x01r\x03\x04paths\x04rowsw\x07columns\x08\x04\0\x05\
-table\x03\0\x09\x01ps\x01o\x02s\x0b\x01o\x02ww\x01q\x06\x0dunknown-table\x01\x0c\
-\0\x0eunknown-column\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\0\x0dout-\
-of-memory\x01\x0d\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\x0e\x01r\x03\
-\x02idw\x06numbery\x06digests\x04\0\x07version\x03\0\x10\x04\0\x07dataset\x03\x01\
-\x01h\x12\x01@\x01\x04self\x13\0w\x04\0\x12[method]dataset.id\x01\x14\x01@\x01\x04\
-self\x13\0s\x04\0\x14[method]dataset.name\x01\x15\x01@\x01\x04self\x13\0y\x04\0\x17\
-[method]dataset.version\x01\x16\x04\0\x16[method]dataset.digest\x01\x15\x01p\x0a\
-\x01j\x01\x17\x01\x0f\x01@\x01\x04self\x13\0\x18\x04\0\x16[method]dataset.tables\
-\x01\x19\x01i\x03\x01j\x01\x1a\x01\x0f\x01@\x04\x04self\x13\x05tables\x07columns\
-\x0b\x05dtype\x01\0\x1b\x04\0\x14[method]dataset.load\x01\x1c\x01j\x01\x11\x01\x0f\
-\x01@\x03\x04self\x13\x06folders\x0bdescriptions\0\x1d\x04\0\x1e[method]dataset.\
-commit-version\x01\x1e\x03\0\x1etrainshed:plugin/dataset@0.1.0\x05\x06\x01B\x1a\x02\
-\x03\x02\x01\x03\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\
-\x02\x01pw\x01r\x03\x04names\x05dtype\x01\x05shape\x04\x04\0\x05entry\x03\0\x05\x01\
-o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0aunreadable\x01s\0\x0dout-of-memory\x01\
-\x07\0\x04\0\x10checkpoint-error\x03\0\x08\x04\0\x0acheckpoint\x03\x01\x01h\x0a\x01\
-@\x01\x04self\x0b\0w\x04\0\x1b[method]checkpoint.model-id\x01\x0c\x04\0\x1c[meth\
-od]checkpoint.iteration\x01\x0c\x01o\x02ss\x01p\x0d\x01@\x01\x04self\x0b\0\x0e\x04\
-\0\x1b[method]checkpoint.metadata\x01\x0f\x01p\x06\x01@\x01\x04self\x0b\0\x10\x04\
-\0\x1a[method]checkpoint.entries\x01\x11\x01i\x03\x01j\x01\x12\x01\x09\x01@\x02\x04\
-self\x0b\x04names\0\x13\x04\0\x17[method]checkpoint.load\x01\x14\x03\0!trainshed\
-:plugin/checkpoint@0.1.0\x05\x07\x02\x03\0\x01\x03run\x01B\x14\x02\x03\x02\x01\x05\
-\x04\0\x06tensor\x03\0\0\x02\x03\x02\x01\x08\x04\0\x03run\x03\0\x02\x01o\x02sx\x01\
-p\x04\x01o\x02ss\x01p\x06\x01r\x03\x09iterationw\x06labels\x05\x08metadata\x07\x04\
-\0\x07details\x03\0\x08\x01o\x02ww\x01q\x04\x10invalid-argument\x01\x06\0\x0equo\
-ta-exceeded\x01\x0a\0\x07stopped\0\0\x0anot-stored\x01s\0\x04\0\x0bmodel-error\x03\
-\0\x0b\x01h\x03\x01h\x01\x01o\x02s\x0e\x01p\x0f\x01j\0\x01\x0c\x01@\x04\x03run\x0d\
-\x04names\x07tensors\x10\x07details\x09\0\x11\x04\0\x04save\x01\x12\x03\0\x1dtra\
-inshed:plugin/models@0.1.0\x05\x09\x04\0>trainshed:plugin/imports-with-all-of-it\
-s-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\
-\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
-wit-bindgen-rust\x060.60.0";
+y\x05value\x03\x04\0\x06update\x03\0\x0e\x01p\x0d\x01r\x02\x0cinstructions\x10\x07\
+outputs\x08\x04\0\x04body\x03\0\x11\x01p\x12\x01p\x0f\x01r\x04\x06bodies\x13\x0c\
+instructions\x10\x07outputs\x08\x07updates\x14\x04\0\x07program\x03\0\x15\x01ky\x01\
+r\x04\x04body\x17\x0binstruction\x17\x05label\x0b\x07messages\x04\0\x07problem\x03\
+\0\x18\x01o\x02ww\x01q\x04\x07invalid\x01\x19\0\x10invalid-argument\x01s\0\x0dou\
+t-of-memory\x01\x1a\0\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x1b\x04\0\x06t\
+ensor\x03\x01\x01r\x04\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05f\
+lopsw\x04\0\x04plan\x03\0\x1e\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\
+\x04\0\x07session\x03\x01\x01pw\x01i\x1d\x01j\x01$\x01\x1c\x01@\x03\x05dtype\x01\
+\x05shape#\x04data\x05\0%\x04\0\x15[static]tensor.create\x01&\x01h\x1d\x01@\x01\x04\
+self'\0\x01\x04\0\x14[method]tensor.dtype\x01(\x01@\x01\x04self'\0#\x04\0\x14[me\
+thod]tensor.shape\x01)\x01@\x01\x04self'\0\x05\x04\0\x13[method]tensor.read\x01*\
+\x01@\x01\x04self'\0u\x04\0\x13[method]tensor.item\x01+\x01i\x20\x01j\x01,\x01\x1c\
+\x01@\x01\x02of\x16\0-\x04\0\x1a[static]executable.compile\x01.\x01h\x20\x01@\x01\
+\x04self/\0\x1f\x04\0\x17[method]executable.plan\x010\x01p'\x01i\"\x01j\x012\x01\
+\x1c\x01@\x02\x04self/\x05state1\03\x04\0\x17[method]executable.bind\x014\x01py\x01\
+i!\x01j\x016\x01\x1c\x01@\x04\x07columns1\x05order5\x04sizey\x09drop-last\x7f\07\
+\x04\0\x16[static]batches.create\x018\x01h!\x01@\x01\x04self9\0y\x04\0\x19[metho\
+d]batches.remaining\x01:\x01p$\x01k;\x01j\x01<\x01\x1c\x01@\x01\x04self9\0=\x04\0\
+\x14[method]batches.next\x01>\x01h\"\x01j\x01;\x01\x1c\x01@\x02\x04self?\x06inpu\
+ts1\0\xc0\0\x04\0\x13[method]session.run\x01A\x01@\x03\x04self?\x06source9\x06in\
+puts1\0=\x04\0\x19[method]session.run-batch\x01B\x01@\x02\x04self?\x05indexy\0%\x04\
+\0\x15[method]session.state\x01C\x01j\x01\x16\x01\x1c\x01@\x03\x02of\x16\x06outp\
+ut\x03\x0fwith-respect-to\x08\0\xc4\0\x04\0\x08gradient\x01E\x03\0\x1etrainshed:\
+plugin/compute@0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B&\x02\x03\x02\x01\x03\x04\
+\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01m\x03\x07in\
+teger\x06number\x04text\x04\0\x0bcolumn-kind\x03\0\x04\x01r\x02\x04names\x04kind\
+\x05\x04\0\x06column\x03\0\x06\x01p\x07\x01r\x03\x04paths\x04rowsw\x07columns\x08\
+\x04\0\x05table\x03\0\x09\x01ps\x01o\x02s\x0b\x01o\x02ww\x01q\x06\x0dunknown-tab\
+le\x01\x0c\0\x0eunknown-column\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\
+\0\x0dout-of-memory\x01\x0d\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\
+\x0e\x01r\x03\x02idw\x06numbery\x06digests\x04\0\x07version\x03\0\x10\x04\0\x07d\
+ataset\x03\x01\x01h\x12\x01@\x01\x04self\x13\0w\x04\0\x12[method]dataset.id\x01\x14\
+\x01@\x01\x04self\x13\0s\x04\0\x14[method]dataset.name\x01\x15\x01@\x01\x04self\x13\
+\0y\x04\0\x17[method]dataset.version\x01\x16\x04\0\x16[method]dataset.digest\x01\
+\x15\x01p\x0a\x01j\x01\x17\x01\x0f\x01@\x01\x04self\x13\0\x18\x04\0\x16[method]d\
+ataset.tables\x01\x19\x01i\x03\x01j\x01\x1a\x01\x0f\x01@\x04\x04self\x13\x05tabl\
+es\x07columns\x0b\x05dtype\x01\0\x1b\x04\0\x14[method]dataset.load\x01\x1c\x01j\x01\
+\x11\x01\x0f\x01@\x03\x04self\x13\x06folders\x0bdescriptions\0\x1d\x04\0\x1e[met\
+hod]dataset.commit-version\x01\x1e\x03\0\x1etrainshed:plugin/dataset@0.1.0\x05\x06\
+\x01B\x1a\x02\x03\x02\x01\x03\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06\
+tensor\x03\0\x02\x01pw\x01r\x03\x04names\x05dtype\x01\x05shape\x04\x04\0\x05entr\
+y\x03\0\x05\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0aunreadable\x01s\0\x0d\
+out-of-memory\x01\x07\0\x04\0\x10checkpoint-error\x03\0\x08\x04\0\x0acheckpoint\x03\
+\x01\x01h\x0a\x01@\x01\x04self\x0b\0w\x04\0\x1b[method]checkpoint.model-id\x01\x0c\
+\x04\0\x1c[method]checkpoint.iteration\x01\x0c\x01o\x02ss\x01p\x0d\x01@\x01\x04s\
+elf\x0b\0\x0e\x04\0\x1b[method]checkpoint.metadata\x01\x0f\x01p\x06\x01@\x01\x04\
+self\x0b\0\x10\x04\0\x1a[method]checkpoint.entries\x01\x11\x01i\x03\x01j\x01\x12\
+\x01\x09\x01@\x02\x04self\x0b\x04names\0\x13\x04\0\x17[method]checkpoint.load\x01\
+\x14\x03\0!trainshed:plugin/checkpoint@0.1.0\x05\x07\x02\x03\0\x01\x03run\x01B\x14\
+\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\0\x02\x03\x02\x01\x08\x04\0\x03run\x03\
+\0\x02\x01o\x02sx\x01p\x04\x01o\x02ss\x01p\x06\x01r\x03\x09iterationw\x06labels\x05\
+\x08metadata\x07\x04\0\x07details\x03\0\x08\x01o\x02ww\x01q\x04\x10invalid-argum\
+ent\x01\x06\0\x0equota-exceeded\x01\x0a\0\x07stopped\0\0\x0anot-stored\x01s\0\x04\
+\0\x0bmodel-error\x03\0\x0b\x01h\x03\x01h\x01\x01o\x02s\x0e\x01p\x0f\x01j\0\x01\x0c\
+\x01@\x04\x03run\x0d\x04names\x07tensors\x10\x07details\x09\0\x11\x04\0\x04save\x01\
+\x12\x03\0\x1dtrainshed:plugin/models@0.1.0\x05\x09\x04\0>trainshed:plugin/impor\
+ts-with-all-of-its-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-it\
+s-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compone\
+nt\x070.254.2\x10wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
