@@ -227,6 +227,11 @@ fn write_value(field: &[u8], dtype: DType, cell: &mut [u8]) -> bool {
             .ok()
             .filter(|value| value.is_finite())
             .map(|value| cell.copy_from_slice(&value.to_le_bytes())),
+        DType::F64 | DType::Bf16 | DType::F16 => text
+            .parse::<f64>()
+            .ok()
+            .filter(|value| value.is_finite())
+            .map(|value| dtype.write(value, cell)),
         DType::I64 => integer(text).map(|value| cell.copy_from_slice(&value.to_le_bytes())),
         DType::I32 => narrow(text).map(|value: i32| cell.copy_from_slice(&value.to_le_bytes())),
         DType::U32 => narrow(text).map(|value: u32| cell.copy_from_slice(&value.to_le_bytes())),

@@ -5,6 +5,7 @@
 
 mod dot;
 mod fused;
+mod halves;
 mod index;
 mod math;
 mod memory;
@@ -144,13 +145,28 @@ impl PlainOp {
     }
 }
 
-/// Computes one element of an operation whose operands are all constant.
+/// Computes one element of an operation whose operands are all constant, as a kernel would.
 pub(crate) fn evaluate(
     op: TileOp,
     from: DType,
     to: DType,
     operands: [&[u8]; 3],
 ) -> crate::ir::Literal {
+    if op.computes() && from != from.wide() {
+        let convert = TileOp::Element(crate::ir::Element::Convert);
+        let widened = operands.map(|operand| match operand {
+            [] => None,
+            element => Some(evaluate(convert, from, from.wide(), [element, &[], &[]])),
+        });
+        let mut elements: [&[u8]; 3] = [&[]; 3];
+        for (element, literal) in elements.iter_mut().zip(&widened) {
+            *element = literal
+                .as_ref()
+                .map_or(&[][..], |literal| literal.element());
+        }
+        let result = evaluate(op, from.wide(), to.wide(), elements);
+        return evaluate(convert, to.wide(), to, [result.element(), &[], &[]]);
+    }
     let mut aligned = [[crate::tensor::Line::ZERO]; 3];
     for (aligned, operand) in aligned.iter_mut().zip(operands) {
         bytemuck::cast_slice_mut(aligned)[..operand.len()].copy_from_slice(operand);

@@ -2,7 +2,7 @@
 
 use crate::ir::{NodeId, Nodes};
 use crate::shape::{Dims, TensorType};
-use crate::{Attribute, ProgramError};
+use crate::{Attribute, DType, ProgramError};
 
 pub(crate) type Emitted = Result<NodeId, ProgramError>;
 
@@ -101,6 +101,14 @@ pub(crate) trait Emit {
     fn reduce(&mut self, name: &str, x: NodeId, axes: &[usize]) -> Emitted {
         let axes = Dims::collect(axes.iter().copied());
         self.op_with(name, &[x], &[("axes", list(axes))])
+    }
+
+    /// `x` in another element type.
+    fn convert(&mut self, x: NodeId, dtype: DType) -> Emitted {
+        if self.ty(x).dtype == dtype {
+            return Ok(x);
+        }
+        self.op_with("convert", &[x], &[("dtype", dtype.name().into())])
     }
 
     /// Broadcasts `x`, which lacks `axes`, along them to `shape`.

@@ -11,9 +11,9 @@ use crate::composite::Composite;
 use crate::emit::{Emit, Emitted, integer, list};
 use crate::ir::{Binary, DotAxes, Element, Graph, NodeId, Nodes, Op, Reduction, Unary};
 use crate::shape::{Dims, TensorType};
-use crate::{Attribute, Instruction, Program, ProgramError, Value};
+use crate::{Attribute, DType, Instruction, Program, ProgramError, Value};
 
-/// Extends a program by the derivative of a scalar float value.
+/// Extends a program by the derivative of a scalar of any float type.
 ///
 /// The result begins with the instructions of `of`, so that values of the one name the
 /// same in the other; the gradients, in the order of `with_respect_to`, are
@@ -215,8 +215,8 @@ impl Backward {
             }
             // Float to float, as integers are not on the path.
             Op::Element(Element::Convert) => self.add_to(operands[0], |this| {
-                let dtype = this.ty(operands[0]).dtype.name();
-                this.op_with("convert", &[up], &[("dtype", dtype.into())])
+                let dtype = this.ty(operands[0]).dtype;
+                this.convert(up, dtype)
             }),
             Op::Reshape => self.add_to(operands[0], |this| {
                 let shape = this.shape(operands[0]);
@@ -245,7 +245,9 @@ impl Backward {
             | Op::Fill(_)
             | Op::Data(_)
             | Op::Iota { .. }
-            | Op::Element(Element::Compare(_) | Element::Logic(_) | Element::Not)
+            | Op::Element(
+                Element::Compare(_) | Element::Logic(_) | Element::Not | Element::IsFinite,
+            )
             | Op::StopGradient
             | Op::ArgMax { .. }
             | Op::OneHot
@@ -278,13 +280,39 @@ impl Backward {
                 let sign = this.op("sign", &[x])?;
                 this.multiply(up, sign)
             }
-            Unary::Sign => this.fill(0.0, this.ty(x)),
+            Unary::Sign | Unary::Floor | Unary::Ceil | Unary::Round => this.zeros_like(x),
             Unary::Square => {
                 let twice = this.scale(x, 2.0)?;
                 this.multiply(up, twice)
             }
             Unary::Exp => this.multiply(up, y),
+            Unary::Expm1 => {
+                let one = this.fill(1.0, this.ty(y))?;
+                let slope = this.op("add", &[y, one])?;
+                this.multiply(up, slope)
+            }
             Unary::Log => this.op("divide", &[up, x]),
+            Unary::Log1p => {
+                let one = this.fill(1.0, this.ty(x))?;
+                let sum = this.op("add", &[x, one])?;
+                this.op("divide", &[up, sum])
+            }
+            Unary::Sin => {
+                let slope = this.op("cos", &[x])?;
+                this.multiply(up, slope)
+            }
+            Unary::Cos => {
+                let sine = this.op("sin", &[x])?;
+                let slope = this.op("negate", &[sine])?;
+                this.multiply(up, slope)
+            }
+            Unary::Erf => {
+                let square = this.op("square", &[x])?;
+                let exponent = this.op("negate", &[square])?;
+                let bell = this.op("exp", &[exponent])?;
+                let slope = this.scale(bell, std::f64::consts::FRAC_2_SQRT_PI)?;
+                this.multiply(up, slope)
+            }
             Unary::Sqrt => {
                 let half = this.scale(up, 0.5)?;
                 this.op("divide", &[half, y])
@@ -349,6 +377,16 @@ impl Backward {
             Binary::Power => {
                 self.add_to(a, |this| this.power_base([a, b], up))?;
                 self.add_to(b, |this| this.power_exponent([a, b], y, up))
+            }
+            Binary::Atan2 => {
+                let squares = [self.op("square", &[a])?, self.op("square", &[b])?];
+                let distance = self.op("add", &squares)?;
+                let flow = self.op("divide", &[up, distance])?;
+                self.add_to(a, |this| this.multiply(flow, b))?;
+                self.add_to(b, |this| {
+                    let flow = this.multiply(flow, a)?;
+                    this.op("negate", &[flow])
+                })
             }
             // Never on the path.
             Binary::Remainder => Ok(()),
@@ -435,16 +473,20 @@ impl Backward {
                 Reduction::Sum => this.spread(up, shape, axes),
                 Reduction::Mean => {
                     let count = Dims::collect(axes.iter().map(|&axis| shape[axis])).product();
-                    let flow = this.scale(up, 1.0 / count as f64)?;
+                    // A half type has neither large counts nor their reciprocals.
+                    let dtype = this.ty(x).dtype;
+                    let flow = this.convert(up, dtype.wide())?;
+                    let flow = this.scale(flow, 1.0 / count as f64)?;
+                    let flow = this.convert(flow, dtype)?;
                     this.spread(flow, shape, axes)
                 }
+                Reduction::Product => this.product(x, axes, up),
+                // Their results are not floats.
+                Reduction::Any | Reduction::All => this.zeros_like(x),
                 Reduction::Max | Reduction::Min => {
                     let best = this.spread(y, shape, axes)?;
                     let tied = this.op("equal", &[x, best])?;
-                    let ones = {
-                        let dtype = this.ty(x).dtype.name();
-                        this.op_with("convert", &[tied], &[("dtype", dtype.into())])?
-                    };
+                    let ones = this.convert(tied, this.ty(x).dtype)?;
                     let count = this.op_with("reduce-sum", &[ones], &[("axes", list(*axes))])?;
                     let share = this.op("divide", &[up, count])?;
                     let flow = this.spread(share, shape, axes)?;
@@ -453,6 +495,25 @@ impl Backward {
                 }
             }
         })
+    }
+
+    /// The product of the other elements: the whole one divided by the element, where
+    /// none is 0; where one is, that of the rest flows to it; where more are, nothing.
+    fn product(&mut self, x: NodeId, axes: &Dims, up: NodeId) -> Emitted {
+        let ty = self.ty(x);
+        let (zero, one) = (self.fill(0.0, ty)?, self.fill(1.0, ty)?);
+        let is_zero = self.op("equal", &[x, zero])?;
+        let others = self.op("select", &[is_zero, one, x])?;
+        let rest = self.op_with("reduce-product", &[others], &[("axes", list(*axes))])?;
+        let zeros = self.convert(is_zero, DType::I64)?;
+        let zeros = self.op_with("reduce-sum", &[zeros], &[("axes", list(*axes))])?;
+        let flow = self.multiply(up, rest)?;
+        let flow = self.spread(flow, ty.shape, axes)?;
+        let zeros = self.spread(zeros, ty.shape, axes)?;
+        let own = self.convert(is_zero, DType::I64)?;
+        let elsewhere = self.op("not-equal", &[zeros, own])?;
+        let slope = self.op("divide", &[flow, others])?;
+        self.op("select", &[elsewhere, zero, slope])
     }
 
     fn dot(

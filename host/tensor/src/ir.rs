@@ -73,8 +73,10 @@ pub(crate) enum Op {
         kind: Reduction,
         axes: Dims,
     },
+    /// The position of the greatest element, or of the least.
     ArgMax {
         axis: usize,
+        least: bool,
     },
     Dot(Box<DotAxes>),
     Take {
@@ -133,6 +135,7 @@ pub(crate) enum Element {
     Compare(Compare),
     Logic(Logic),
     Not,
+    IsFinite,
     Select,
     Convert,
 }
@@ -157,11 +160,19 @@ named!(Unary {
     Sign = "sign",
     Square = "square",
     Exp = "exp",
+    Expm1 = "expm1",
     Log = "log",
+    Log1p = "log1p",
     Sqrt = "sqrt",
     Rsqrt = "rsqrt",
+    Sin = "sin",
+    Cos = "cos",
     Tanh = "tanh",
     Sigmoid = "sigmoid",
+    Erf = "erf",
+    Floor = "floor",
+    Ceil = "ceil",
+    Round = "round",
 });
 
 impl Unary {
@@ -179,7 +190,14 @@ named!(Binary {
     Minimum = "minimum",
     Power = "power",
     Remainder = "remainder",
+    Atan2 = "atan2",
 });
+
+impl Binary {
+    pub(crate) fn takes_integers(self) -> bool {
+        !matches!(self, Self::Power | Self::Atan2)
+    }
+}
 
 named!(Compare {
     Equal = "equal",
@@ -199,8 +217,11 @@ named!(Logic {
 named!(Reduction {
     Sum = "reduce-sum",
     Mean = "reduce-mean",
+    Product = "reduce-product",
     Max = "reduce-max",
     Min = "reduce-min",
+    Any = "reduce-any",
+    All = "reduce-all",
 });
 
 /// The axes of a `dot-general`. The lists of one operand are disjoint.
@@ -250,7 +271,12 @@ impl Literal {
     pub(crate) fn is_one(&self) -> bool {
         match self.dtype {
             DType::F32 => self.element() == 1f32.to_le_bytes(),
-            _ => u64::from_le_bytes(self.bytes) == 1,
+            DType::F64 => self.element() == 1f64.to_le_bytes(),
+            DType::Bf16 => self.element() == half::bf16::ONE.to_le_bytes(),
+            DType::F16 => self.element() == half::f16::ONE.to_le_bytes(),
+            DType::I32 | DType::I64 | DType::U8 | DType::U32 | DType::Bool => {
+                u64::from_le_bytes(self.bytes) == 1
+            }
         }
     }
 }

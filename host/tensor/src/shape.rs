@@ -133,6 +133,15 @@ impl TensorType {
         Ok(Self { dtype, shape: dims })
     }
 
+    /// The same shape of other elements. That is at most eight times the bytes, which are
+    /// representable still.
+    pub(crate) fn with_dtype(&self, dtype: DType) -> Self {
+        Self {
+            dtype,
+            shape: self.shape,
+        }
+    }
+
     pub(crate) fn elements(&self) -> usize {
         self.shape.product()
     }

@@ -158,6 +158,9 @@ impl Tensor {
         }
         match self.ty.dtype {
             DType::F32 => f64::from(bytemuck::pod_read_unaligned::<f32>(bytes)),
+            DType::F64 => bytemuck::pod_read_unaligned::<f64>(bytes),
+            DType::Bf16 => bytemuck::pod_read_unaligned::<half::bf16>(bytes).to_f64(),
+            DType::F16 => bytemuck::pod_read_unaligned::<half::f16>(bytes).to_f64(),
             DType::I32 => f64::from(bytemuck::pod_read_unaligned::<i32>(bytes)),
             DType::I64 => bytemuck::pod_read_unaligned::<i64>(bytes) as f64,
             DType::U32 => f64::from(bytemuck::pod_read_unaligned::<u32>(bytes)),

@@ -55,13 +55,21 @@ fn elementwise_operations_want_one_type_and_shape() {
         refused("negate", &[(B, &[2])], &[]),
         refused("negate", &[(F, &[2]), (F, &[2])], &[]),
         refused("not", &[(F, &[2])], &[]),
-        refused("and", &[(I, &[2]), (I, &[2])], &[]),
+        refused("and", &[(F, &[2]), (F, &[2])], &[]),
+        refused("xor", &[(I, &[2]), (B, &[2])], &[]),
+        refused("is-finite", &[(I, &[2])], &[]),
+        refused("atan2", &[(I, &[2]), (I, &[2])], &[]),
+        refused("atan2", &[(F, &[2]), (DType::F64, &[2])], &[]),
+        refused("clamp", &[(F, &[2]), (F, &[2])], &[]),
+        refused("clamp", &[(F, &[2]), (F, &[2]), (F, &[])], &[]),
+        refused("clamp", &[(B, &[2]), (B, &[2]), (B, &[2])], &[]),
+        refused("round", &[(I, &[2])], &[]),
         refused("less", &[(I, &[2]), (I, &[3])], &[]),
         refused("select", &[(F, &[2]), (F, &[2]), (F, &[2])], &[]),
         refused("select", &[(B, &[3]), (F, &[2]), (F, &[2])], &[]),
         refused("select", &[(B, &[2]), (F, &[2]), (I, &[2])], &[]),
         refused("convert", &[(F, &[2])], &[]),
-        refused("convert", &[(F, &[2])], &[("dtype", "f64".into())]),
+        refused("convert", &[(F, &[2])], &[("dtype", "f8".into())]),
         refused("convert", &[(F, &[2])], &[("dtype", 1.into())]),
     ];
     expect![[r#"
@@ -69,18 +77,26 @@ fn elementwise_operations_want_one_type_and_shape() {
         `add`: the operands are f32[2] and i32[2], but they must have one type and shape
         `add`: 1 operands are given, but it takes 2
         `add`: an operand is bool[2], but it must be a number
-        `power`: an operand is i32[2], but it must be f32
-        `exp`: an operand is i32[2], but it must be f32
+        `power`: an operand is i32[2], but it must be a float
+        `exp`: an operand is i32[2], but it must be a float
         `negate`: an operand is bool[2], but it must be a number
         `negate`: 2 operands are given, but it takes 1
-        `not`: an operand is f32[2], but it must be bool
-        `and`: an operand is i32[2], but it must be bool
+        `not`: an operand is f32[2], but it must be bool or an integer
+        `and`: an operand is f32[2], but it must be bool or an integer
+        `xor`: the operands are i32[2] and bool[2], but they must have one type and shape
+        `is-finite`: an operand is i32[2], but it must be a float
+        `atan2`: an operand is i32[2], but it must be a float
+        `atan2`: the operands are f32[2] and f64[2], but they must have one type and shape
+        `clamp`: 2 operands are given, but it takes 3
+        `clamp`: the operands are f32[2] and f32[], but they must have one type and shape
+        `clamp`: an operand is bool[2], but it must be a number
+        `round`: an operand is i32[2], but it must be a float
         `less`: the operands are i32[2] and i32[3], but they must have one type and shape
         `select`: an operand is f32[2], but it must be bool
         `select`: the condition is bool[3], but its shape must be that of f32[2]
         `select`: the operands are f32[2] and i32[2], but they must have one type and shape
         `convert`: attribute `dtype` is missing
-        `convert`: attribute `dtype` is `f64`, but it must be one of f32, i32, i64, u8, u32, bool
+        `convert`: attribute `dtype` is `f8`, but it must be one of f32, f64, bf16, f16, i32, i64, u8, u32, bool
         `convert`: attribute `dtype` must be the name of an element type, but it is an integer
     "#]]
     .assert_eq(&format!("{}\n", messages.join("\n")));
@@ -176,11 +192,11 @@ fn reductions_and_indexing_say_which_axes_do_not_fit() {
         `reduce-sum`: attribute `axes` is [1, 0], but it must increase
         `reduce-sum`: attribute `axes` names axis 2, but the rank is 2
         `reduce-sum`: an operand is bool[2], but it must be a number
-        `reduce-mean`: an operand is i32[2], but it must be f32
+        `reduce-mean`: an operand is i32[2], but it must be a float
         `reduce-max`: axis 0 of f32[0, 2] has no elements to choose from
         `arg-max`: axis 1 of f32[2, 0] has no elements to choose from
         `softmax`: attribute `axis` names axis 0, but the rank is 0
-        `log-softmax`: an operand is i32[2], but it must be f32
+        `log-softmax`: an operand is i32[2], but it must be a float
         `take`: the indices are f32[2], but they must be i32, u32 or i64
         `take`: axis 0 of f32[0] has no elements that i32[2] could name
         `take`: the rank is 9, but it may be at most 8
@@ -222,7 +238,7 @@ fn products_say_which_axes_do_not_fit() {
         `dot-general`: `lhs-batch` is [0] and `rhs-batch` is [], but they must have one length
         `dot-general`: attribute `lhs-contract` names axis 2, but the rank is 2
         `dot-general`: axis 0 is in both `lhs-batch` and `lhs-contract`
-        `dot-general`: an operand is i32[2], but it must be f32
+        `dot-general`: an operand is i32[2], but it must be a float
         `dot-general`: attribute `lhs-batch` is missing
     "#]]
     .assert_eq(&format!("{}\n", messages.join("\n")));

@@ -10,6 +10,12 @@ use crate::bindings::imports::trainshed::plugin::compute as raw;
 pub enum DType {
     /// IEEE 754 single precision.
     F32,
+    /// IEEE 754 double precision.
+    F64,
+    /// The upper half of a single-precision number: 8 bits of exponent, 7 of fraction.
+    Bf16,
+    /// IEEE 754 half precision.
+    F16,
     /// Signed, 32 bits.
     I32,
     /// Signed, 64 bits.
@@ -41,8 +47,11 @@ pub struct Tensor {
 }
 
 impl DType {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::F32,
+        Self::F64,
+        Self::Bf16,
+        Self::F16,
         Self::I32,
         Self::I64,
         Self::U8,
@@ -54,6 +63,9 @@ impl DType {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::Bf16 => "bf16",
+            Self::F16 => "f16",
             Self::I32 => "i32",
             Self::I64 => "i64",
             Self::U8 => "u8",
@@ -71,9 +83,15 @@ impl DType {
     pub fn size(self) -> usize {
         match self {
             Self::U8 | Self::Bool => 1,
+            Self::Bf16 | Self::F16 => 2,
             Self::F32 | Self::I32 | Self::U32 => 4,
-            Self::I64 => 8,
+            Self::F64 | Self::I64 => 8,
         }
+    }
+
+    /// Whether it holds numbers with a fraction.
+    pub fn is_float(self) -> bool {
+        matches!(self, Self::F32 | Self::F64 | Self::Bf16 | Self::F16)
     }
 }
 
@@ -192,6 +210,7 @@ macro_rules! number_element {
 }
 
 number_element!(f32, DType::F32);
+number_element!(f64, DType::F64);
 number_element!(i32, DType::I32);
 number_element!(i64, DType::I64);
 number_element!(u8, DType::U8);

@@ -179,6 +179,9 @@ impl View for Weights {
     fn dtype(&self) -> safetensors::Dtype {
         match self.0.dtype() {
             DType::F32 => safetensors::Dtype::F32,
+            DType::F64 => safetensors::Dtype::F64,
+            DType::Bf16 => safetensors::Dtype::BF16,
+            DType::F16 => safetensors::Dtype::F16,
             DType::I32 => safetensors::Dtype::I32,
             DType::I64 => safetensors::Dtype::I64,
             DType::U8 => safetensors::Dtype::U8,

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 use super::attributes::{Attributes, wrong_kind};
 use super::{Checked, Scope};
 use crate::composite::Composite;
+use crate::cpu::{TileOp, evaluate};
 use crate::ir::{Binary, Compare, DotAxes, Element, Literal, Logic, Op, Real, Reduction, Unary};
 use crate::shape::{Dims, MAX_RANK, TensorType};
 use crate::{Attribute, DType};
@@ -46,8 +47,8 @@ fn one_result(
     if let Some(kind) = Logic::parse(name) {
         let [lhs, rhs] = operands.two()?;
         same_type(lhs, rhs)?;
-        need_bool(lhs)?;
-        return element(Element::Logic(kind), DType::Bool, lhs.shape);
+        need_bits(lhs)?;
+        return element(Element::Logic(kind), lhs.dtype, lhs.shape);
     }
     if let Some(kind) = Reduction::parse(name) {
         return reduce(kind, operands.one()?, attributes);
@@ -62,8 +63,13 @@ fn one_result(
         "iota" => iota(operands, attributes),
         "not" => {
             let operand = operands.one()?;
-            need_bool(operand)?;
+            need_bits(operand)?;
             Ok((Op::Element(Element::Not), operand))
+        }
+        "is-finite" => {
+            let operand = operands.one()?;
+            need_float(operand)?;
+            element(Element::IsFinite, DType::Bool, operand.shape)
         }
         "select" => select(operands.three()?),
         "convert" => {
@@ -92,7 +98,8 @@ fn one_result(
             let ty = TensorType::new(operand.dtype, &operand.shape.without(&axes))?;
             composite(Composite::LogSumExp { axes }, ty)
         }
-        "arg-max" => arg_max(operands.one()?, attributes),
+        "arg-max" => arg_max(operands.one()?, attributes, false),
+        "arg-min" => arg_max(operands.one()?, attributes, true),
         "dot-general" => dot_general(operands.two()?, attributes),
         "softmax" => softmax(operands.one()?, attributes, false),
         "log-softmax" => softmax(operands.one()?, attributes, true),
@@ -158,7 +165,7 @@ fn need_float(operand: TensorType) -> Result<(), String> {
     if operand.dtype.is_float() {
         return Ok(());
     }
-    Err(format!("an operand is {operand}, but it must be f32"))
+    Err(format!("an operand is {operand}, but it must be a float"))
 }
 
 fn need_number(operand: TensorType) -> Result<(), String> {
@@ -175,6 +182,15 @@ fn need_bool(operand: TensorType) -> Result<(), String> {
     Err(format!("an operand is {operand}, but it must be bool"))
 }
 
+fn need_bits(operand: TensorType) -> Result<(), String> {
+    if operand.dtype == DType::Bool || operand.dtype.is_integer() {
+        return Ok(());
+    }
+    Err(format!(
+        "an operand is {operand}, but it must be bool or an integer"
+    ))
+}
+
 fn unary(kind: Unary, operand: TensorType) -> One {
     if kind.takes_integers() {
         need_number(operand)?;
@@ -186,10 +202,10 @@ fn unary(kind: Unary, operand: TensorType) -> One {
 
 fn binary(kind: Binary, [lhs, rhs]: [TensorType; 2]) -> One {
     same_type(lhs, rhs)?;
-    if kind == Binary::Power {
-        need_float(lhs)?;
-    } else {
+    if kind.takes_integers() {
         need_number(lhs)?;
+    } else {
+        need_float(lhs)?;
     }
     Ok((Op::Element(Element::Binary(kind)), lhs))
 }
@@ -244,22 +260,21 @@ fn constant(operands: Operands<'_>, attributes: &mut Attributes<'_>) -> One {
     Ok((op, ty))
 }
 
-/// An attribute as an element; integers must be in the element type's range.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    reason = "f32 constants are rounded to nearest"
-)]
+/// An attribute as an element: rounded to nearest for floats; integers must be in range.
 fn literal(dtype: DType, value: &Attribute) -> Result<Literal, String> {
     let out_of_range = |integer: i64| {
         move |_| format!("attribute `value` is {integer}, which is out of range for {dtype}")
     };
+    let rounded = |from: DType, element: &[u8]| {
+        let convert = TileOp::Element(Element::Convert);
+        evaluate(convert, from, dtype, [element, &[], &[]])
+    };
     Ok(match (dtype, value) {
-        (DType::F32, Attribute::Number(number)) => {
-            Literal::new(dtype, &(*number as f32).to_le_bytes())
+        (_, Attribute::Number(number)) if dtype.is_float() => {
+            rounded(DType::F64, &number.to_le_bytes())
         }
-        (DType::F32, Attribute::Integer(integer)) => {
-            Literal::new(dtype, &(*integer as f32).to_le_bytes())
+        (_, Attribute::Integer(integer)) if dtype.is_float() => {
+            rounded(DType::I64, &integer.to_le_bytes())
         }
         (DType::I32, &Attribute::Integer(integer)) => {
             let integer = i32::try_from(integer).map_err(out_of_range(integer))?;
@@ -275,7 +290,7 @@ fn literal(dtype: DType, value: &Attribute) -> Result<Literal, String> {
             Literal::new(dtype, &integer.to_le_bytes())
         }
         (DType::Bool, Attribute::Flag(flag)) => Literal::new(dtype, &[u8::from(*flag)]),
-        (DType::F32, other) => return Err(wrong_kind("value", "a number", other)),
+        (_, other) if dtype.is_float() => return Err(wrong_kind("value", "a number", other)),
         (DType::Bool, other) => return Err(wrong_kind("value", "a flag", other)),
         (_, other) => return Err(wrong_kind("value", "an integer", other)),
     })
@@ -350,10 +365,12 @@ fn broadcast(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
 }
 
 fn reduce(kind: Reduction, operand: TensorType, attributes: &mut Attributes<'_>) -> One {
-    if kind == Reduction::Mean {
-        need_float(operand)?;
-    } else {
-        need_number(operand)?;
+    match kind {
+        Reduction::Mean => need_float(operand)?,
+        Reduction::Any | Reduction::All => need_bool(operand)?,
+        Reduction::Sum | Reduction::Product | Reduction::Max | Reduction::Min => {
+            need_number(operand)?;
+        }
     }
     let axes = attributes.increasing_axes("axes", operand.shape.len())?;
     if matches!(kind, Reduction::Max | Reduction::Min)
@@ -380,7 +397,7 @@ fn variance(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
     composite(Composite::Variance { axes, correction }, ty)
 }
 
-fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
+fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>, least: bool) -> One {
     need_number(operand)?;
     let axis = attributes.axis("axis", operand.shape.len())?;
     if operand.shape[axis] == 0 {
@@ -389,12 +406,16 @@ fn arg_max(operand: TensorType, attributes: &mut Attributes<'_>) -> One {
         ));
     }
     let ty = TensorType::new(DType::I32, &operand.shape.without(&[axis]))?;
-    Ok((Op::ArgMax { axis }, ty))
+    Ok((Op::ArgMax { axis, least }, ty))
 }
 
 fn dot_general([lhs, rhs]: [TensorType; 2], attributes: &mut Attributes<'_>) -> One {
     need_float(lhs)?;
-    need_float(rhs)?;
+    if lhs.dtype != rhs.dtype {
+        return Err(format!(
+            "the operands are {lhs} and {rhs}, but they must have one type"
+        ));
+    }
     let (lhs_rank, rhs_rank) = (lhs.shape.len(), rhs.shape.len());
     let axes = DotAxes {
         lhs_batch: attributes.axes("lhs-batch", lhs_rank)?,
@@ -439,7 +460,7 @@ fn dot_general([lhs, rhs]: [TensorType; 2], attributes: &mut Attributes<'_>) -> 
         .chain(lhs_free.iter().map(|&axis| lhs.shape[axis]))
         .chain(rhs_free.iter().map(|&axis| rhs.shape[axis]))
         .collect();
-    let ty = TensorType::new(DType::F32, &shape)?;
+    let ty = TensorType::new(lhs.dtype, &shape)?;
     Ok((Op::Dot(Box::new(axes)), ty))
 }
 
@@ -522,7 +543,7 @@ fn scatter_add([data, indices, updates]: [TensorType; 3], attributes: &mut Attri
 }
 
 fn one_hot(indices: TensorType, attributes: &mut Attributes<'_>) -> One {
-    if !indices.dtype.is_number() || indices.dtype.is_float() {
+    if !indices.dtype.is_integer() {
         return Err(format!(
             "the indices are {indices}, but they must be integers"
         ));

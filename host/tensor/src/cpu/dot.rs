@@ -1,12 +1,16 @@
 //! General matrix products on the `gemm` crate, which chooses its kernels by the machine.
 
+use super::number::Real;
 use super::workers::Workers;
+use crate::DType;
 use crate::ir::DotAxes;
 use crate::shape::{Dims, TensorType};
 
 /// Products of `m x k` and `k x n` matrices over a batch, with any strides.
 #[derive(Debug)]
 pub(crate) struct Dot {
+    /// `f32` or `f64`.
+    dtype: DType,
     m: usize,
     n: usize,
     k: usize,
@@ -66,6 +70,7 @@ impl Dot {
             |from: &[usize], axes: &[usize]| Dims::collect(axes.iter().map(|&axis| from[axis]));
         let (block_m, block_n) = blocks(m, n, k);
         let dot = Self {
+            dtype: lhs.dtype,
             m,
             n,
             k,
@@ -90,14 +95,22 @@ impl Dot {
     }
 
     pub(super) fn run(&self, lhs: &[u8], rhs: &[u8], output: &mut [u8], workers: &Workers<'_>) {
-        let lhs: &[f32] = bytemuck::cast_slice(lhs);
-        let rhs: &[f32] = bytemuck::cast_slice(rhs);
-        let output: &mut [f32] = bytemuck::cast_slice_mut(output);
+        if self.dtype == DType::F64 {
+            self.multiply::<f64>(lhs, rhs, output, workers);
+        } else {
+            self.multiply::<f32>(lhs, rhs, output, workers);
+        }
+    }
+
+    fn multiply<T: Real>(&self, lhs: &[u8], rhs: &[u8], output: &mut [u8], workers: &Workers<'_>) {
+        let lhs: &[T] = bytemuck::cast_slice(lhs);
+        let rhs: &[T] = bytemuck::cast_slice(rhs);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
         if output.is_empty() {
             return;
         }
         if self.k == 0 {
-            output.fill(0.0);
+            output.fill(T::ZERO);
             return;
         }
         let rows = self.m.div_ceil(self.block_m);
@@ -112,7 +125,7 @@ impl Dot {
 
     /// Computes the block of one matrix whose first element is at `row` and `column`.
     #[inline]
-    fn block(&self, matrices: &Matrices<'_>, matrix: usize, row: usize, column: usize) {
+    fn block<T: Real>(&self, matrices: &Matrices<'_, T>, matrix: usize, row: usize, column: usize) {
         let (mut lhs, mut rhs) = (row * self.lhs_m, column * self.rhs_n);
         let mut index = matrix;
         for axis in (0..self.batch.len()).rev() {
@@ -174,12 +187,12 @@ fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
 const MOST_PIECES: usize = 64;
 
 /// The three operands of a product, for threads that each write another block.
-struct Matrices<'a> {
-    lhs: &'a [f32],
-    rhs: &'a [f32],
-    output: *mut f32,
+struct Matrices<'a, T> {
+    lhs: &'a [T],
+    rhs: &'a [T],
+    output: *mut T,
     output_length: usize,
-    _output: std::marker::PhantomData<&'a mut [f32]>,
+    _output: std::marker::PhantomData<&'a mut [T]>,
 }
 
 // SAFETY: `multiply` writes through the pointer only, and blocks do not overlap.
@@ -187,10 +200,10 @@ struct Matrices<'a> {
     unsafe_code,
     reason = "blocks of one result are written by several threads"
 )]
-unsafe impl Sync for Matrices<'_> {}
+unsafe impl<T: Sync> Sync for Matrices<'_, T> {}
 
-impl<'a> Matrices<'a> {
-    fn new(lhs: &'a [f32], rhs: &'a [f32], output: &'a mut [f32]) -> Self {
+impl<'a, T: Real> Matrices<'a, T> {
+    fn new(lhs: &'a [T], rhs: &'a [T], output: &'a mut [T]) -> Self {
         Self {
             lhs,
             rhs,
@@ -236,8 +249,8 @@ impl<'a> Matrices<'a> {
                 self.rhs.as_ptr().add(rhs),
                 rhs_strides[1].cast_signed(),
                 rhs_strides[0].cast_signed(),
-                0.0,
-                1.0,
+                T::ZERO,
+                T::ONE,
                 false,
                 false,
                 false,

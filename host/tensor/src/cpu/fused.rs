@@ -245,6 +245,7 @@ fn step(
             let walk = Walk::new(&kernel.extent, &strides, start, count);
             match load.dtype.size() {
                 1 => gather::<u8>(source, walk, out),
+                2 => gather::<u16>(source, walk, out),
                 4 => gather::<u32>(source, walk, out),
                 _ => gather::<u64>(source, walk, out),
             }
@@ -310,6 +311,10 @@ fn tile_of<'a>(
 fn fill(literal: &Literal, count: usize, slot: &mut Slot) {
     match literal.dtype.size() {
         1 => slot.bytes_mut()[..count].fill(literal.bytes[0]),
+        2 => {
+            let element = bytemuck::pod_read_unaligned(&literal.bytes[..2]);
+            bytemuck::cast_slice_mut::<u8, u16>(slot.bytes_mut())[..count].fill(element);
+        }
         4 => {
             let element = bytemuck::pod_read_unaligned(&literal.bytes[..4]);
             bytemuck::cast_slice_mut::<u8, u32>(slot.bytes_mut())[..count].fill(element);

@@ -65,6 +65,7 @@ impl ScatterAdd {
         workers: &Workers<'_>,
     ) {
         output.copy_from_slice(data);
+        // Half types were widened by the planner.
         with_number!(self.dtype, T => self.add::<T>(indices, updates, output, workers));
     }
 

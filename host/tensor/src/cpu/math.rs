@@ -5,7 +5,8 @@
 //! The argument reductions and the form of the logarithm are the classical ones: Cody
 //! and Waite, "Software Manual for the Elementary Functions", Prentice-Hall 1980, and
 //! Sun's fdlibm for the order of the terms of `log`. The polynomials are plain Taylor
-//! series, long enough for the reduced interval.
+//! series, long enough for the reduced interval, but for those of `erf`, which are our own
+//! minimax fits. Where single precision would need tricks, double precision is used.
 
 /// Adding and subtracting it rounds a number of small magnitude to an integer, which
 /// then stands in the low bits: 1.5 * 2^23.
@@ -72,6 +73,154 @@ pub(super) fn log(x: f32) -> f32 {
     if x >= 0.0 { result } else { f32::NAN }
 }
 
+/// `e^x - 1`, within 3 units in the last place, also for small arguments.
+#[inline(always)]
+pub(super) fn expm1(x: f32) -> f32 {
+    let clamped = if x > 89.0 { 89.0 } else { x };
+    let clamped = if clamped < -20.0 { -20.0 } else { clamped };
+    let (r, n) = reduce(clamped);
+    // Half of the result, since 2^n itself may be too large.
+    let scale = power_of_two(n - 1);
+    let result = 2.0 * (scale * (r * exp_tail(r)) + (scale - 0.5));
+    // Keeps the sign of zero, and numbers below the normal ones.
+    if x.abs() < 1e-8 { x } else { result }
+}
+
+/// `log(1 + x)`, within 2 units in the last place, also for small arguments.
+#[inline(always)]
+pub(super) fn log1p(x: f32) -> f32 {
+    let sum = 1.0 + x;
+    // What the sum has lost, exactly; its share of the logarithm is lost / sum.
+    let lost = if x > 1.0 {
+        1.0 - (sum - x)
+    } else {
+        x - (sum - 1.0)
+    };
+    let result = log(sum) + lost / sum;
+    let result = if x == -1.0 { f32::NEG_INFINITY } else { result };
+    if x == 0.0 || x == f32::INFINITY {
+        x
+    } else {
+        result
+    }
+}
+
+/// Below this magnitude, [`sin`] and [`cos`] are accurate.
+pub(super) const FAR: f32 = 1_048_576.0;
+
+/// Sine, within 1 unit in the last place for arguments below [`FAR`].
+#[inline(always)]
+pub(super) fn sin(x: f32) -> f32 {
+    let (r, quadrant) = quarter_turns(x);
+    let result = trigonometric(r, quadrant);
+    if x == 0.0 { x } else { result }
+}
+
+/// Cosine, within 1 unit in the last place for arguments below [`FAR`].
+#[inline(always)]
+pub(super) fn cos(x: f32) -> f32 {
+    let (r, quadrant) = quarter_turns(x);
+    trigonometric(r, quadrant.wrapping_add(1))
+}
+
+/// `x = r + n * pi/2` with `r` at most pi/4. The first part of pi/2 has 33 bits, so that
+/// its product with `n` is exact below [`FAR`].
+#[inline(always)]
+fn quarter_turns(x: f32) -> (f64, u64) {
+    const ROUNDER: f64 = 6_755_399_441_055_744.0;
+    const HIGH: f64 = f64::from_bits(0x3ff9_21fb_5440_0000);
+    const LOW: f64 = 6.077_100_506_506_192e-11;
+    let x = f64::from(x);
+    let shifted = x * std::f64::consts::FRAC_2_PI + ROUNDER;
+    let turns = shifted - ROUNDER;
+    ((x - turns * HIGH) - turns * LOW, shifted.to_bits())
+}
+
+/// Sine of `r` plus so many quarter turns.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "rounds the result")]
+fn trigonometric(r: f64, quadrant: u64) -> f32 {
+    let z = r * r;
+    let sine = r
+        * (1.0
+            + z * (-1.0 / 6.0
+                + z * (1.0 / 120.0
+                    + z * (-1.0 / 5_040.0 + z * (1.0 / 362_880.0 + z * (-1.0 / 39_916_800.0))))));
+    let cosine = 1.0
+        + z * (-1.0 / 2.0
+            + z * (1.0 / 24.0
+                + z * (-1.0 / 720.0
+                    + z * (1.0 / 40_320.0
+                        + z * (-1.0 / 3_628_800.0 + z * (1.0 / 479_001_600.0))))));
+    let chosen = if quadrant & 1 == 0 { sine } else { cosine };
+    f64::from_bits(chosen.to_bits() ^ ((quadrant & 2) << 62)) as f32
+}
+
+/// The error function, within 3 units in the last place.
+///
+/// Up to 0.92 it is `x` times a polynomial of its square, beyond `1 - e^-p` with a
+/// polynomial `p` that fits `-log(erfc(x))`; at 4 the result is 1.
+#[inline(always)]
+pub(super) fn erf(x: f32) -> f32 {
+    let magnitude = x.abs();
+    let z = magnitude * magnitude;
+    let near = x
+        * (1.128_379_2
+            + z * (-0.376_126_35
+                + z * (0.112_836_97
+                    + z * (-0.026_859_5
+                        + z * (5.201_286e-3 + z * (-8.145_597_5e-4 + z * 8.382_391e-5))))));
+    let t = if magnitude > 4.0 { 4.0 } else { magnitude };
+    let p = -1.692_039_3e-4
+        + t * (1.129_488_4
+            + t * (0.633_400_86
+                + t * (0.108_220_37
+                    + t * (-0.025_080_606
+                        + t * (4.156_250_5e-3 + t * (-4.313_926e-4 + t * 2.082_852_8e-5))))));
+    let far = (1.0 - exp(-p)).copysign(x);
+    if magnitude < 0.92 { near } else { far }
+}
+
+/// The angle of the point `(x, y)`, within 1 unit in the last place.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "rounds the result")]
+pub(super) fn atan2(y: f32, x: f32) -> f32 {
+    use std::f64::consts::{FRAC_PI_2, FRAC_PI_4, PI};
+    const TAN_PI_8: f64 = 0.414_213_562_373_095_05;
+    let (a, b) = (f64::from(x.abs()), f64::from(y.abs()));
+    let (low, high) = if a < b { (a, b) } else { (b, a) };
+    let ratio = low / high;
+    let ratio = if high == 0.0 { 0.0 } else { ratio };
+    let ratio = if low == f64::INFINITY { 1.0 } else { ratio };
+    // atan(t) = pi/4 + atan((t - 1) / (t + 1))
+    let is_wide = ratio > TAN_PI_8;
+    let t = if is_wide {
+        (ratio - 1.0) / (ratio + 1.0)
+    } else {
+        ratio
+    };
+    let offset = if is_wide { FRAC_PI_4 } else { 0.0 };
+    let z = t * t;
+    let mut series = 0.0;
+    for place in (0..12).rev() {
+        let sign = if place % 2 == 0 { 1.0 } else { -1.0 };
+        series = sign / f64::from(2 * place + 1) + z * series;
+    }
+    let angle = offset + t * series;
+    let angle = if a < b { FRAC_PI_2 - angle } else { angle };
+    let angle = if x.is_sign_negative() {
+        PI - angle
+    } else {
+        angle
+    };
+    let angle = if x.is_nan() || y.is_nan() {
+        f64::NAN
+    } else {
+        angle
+    };
+    (angle as f32).copysign(y)
+}
+
 /// `x = r + n * ln 2` with `r` at most half of ln 2.
 #[inline(always)]
 fn reduce(x: f32) -> (f32, i32) {
@@ -101,7 +250,7 @@ fn power_of_two(n: i32) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{exp, log, sigmoid, tanh};
+    use super::{atan2, cos, erf, exp, expm1, log, log1p, sigmoid, sin, tanh};
 
     #[expect(
         clippy::cast_possible_truncation,
@@ -139,6 +288,32 @@ mod tests {
         check(tanh, f64::tanh, (-12.0, 12.0), 3.0);
         check(tanh, f64::tanh, (-1e-3, 1e-3), 3.0);
         check(sigmoid, |x| 1.0 / (1.0 + (-x).exp()), (-80.0, 80.0), 3.0);
+        check(expm1, f64::exp_m1, (-18.0, 88.7), 3.0);
+        check(expm1, f64::exp_m1, (-1.0, 1.0), 3.0);
+        check(log1p, f64::ln_1p, (-0.999, 3.0), 2.0);
+        check(log1p, f64::ln_1p, (-1e-4, 1e-4), 2.0);
+        check(log1p, f64::ln_1p, (1.0, 1e12), 2.0);
+        for range in [(-1.0, 1.0), (-50.0, 50.0), (1e5, 1_048_575.0)] {
+            check(sin, f64::sin, range, 0.51);
+            check(cos, f64::cos, range, 0.51);
+        }
+        check(erf, libm::erf, (-4.5, 4.5), 3.0);
+        check(erf, libm::erf, (-0.01, 0.01), 3.0);
+        check(|x| atan2(x, 1.0), f64::atan, (-20.0, 20.0), 0.51);
+        check(|x| atan2(x, -0.5), |x| x.atan2(-0.5), (-2.0, 2.0), 0.51);
+    }
+
+    #[test]
+    fn angles_have_the_right_quadrant() {
+        let values = [0.0, -0.0, 1.0, -1.0, 3.0, f32::INFINITY, f32::NEG_INFINITY];
+        for y in values {
+            for x in values {
+                assert_eq!(atan2(y, x).to_bits(), y.atan2(x).to_bits(), "{y} {x}");
+            }
+            assert!(atan2(y, f32::NAN).is_nan() && atan2(f32::NAN, y).is_nan());
+        }
+        assert_eq!(atan2(1e-45, 1e-45), std::f32::consts::FRAC_PI_4);
+        assert_eq!(atan2(f32::MAX, 1e-45), std::f32::consts::FRAC_PI_2);
     }
 
     #[test]
@@ -157,5 +332,19 @@ mod tests {
         assert!(tanh(f32::NAN).is_nan());
         assert_eq!(sigmoid(f32::INFINITY), 1.0);
         assert_eq!(sigmoid(f32::NEG_INFINITY), 0.0);
+        assert_eq!(expm1(f32::INFINITY), f32::INFINITY);
+        assert_eq!(expm1(f32::NEG_INFINITY), -1.0);
+        assert!(expm1(-0.0).is_sign_negative() && expm1(f32::NAN).is_nan());
+        assert_eq!(expm1(1e-41), 1e-41);
+        assert_eq!(log1p(f32::INFINITY), f32::INFINITY);
+        assert_eq!(log1p(-1.0), f32::NEG_INFINITY);
+        assert!(log1p(-1.5).is_nan() && log1p(f32::NAN).is_nan());
+        assert!(log1p(-0.0).is_sign_negative());
+        assert_eq!(log1p(1e-41), 1e-41);
+        assert!(sin(-0.0).is_sign_negative() && sin(f32::NAN).is_nan());
+        assert_eq!((sin(0.0), cos(0.0)), (0.0, 1.0));
+        assert_eq!((erf(0.0), erf(f32::INFINITY)), (0.0, 1.0));
+        assert_eq!(erf(f32::NEG_INFINITY), -1.0);
+        assert!(erf(f32::NAN).is_nan() && erf(-0.0).is_sign_negative());
     }
 }

@@ -1,13 +1,14 @@
 //! Reductions over any axes, and arg-max.
 //!
 //! The order of additions depends on the shape alone: rows are added in 16 lanes over
-//! blocks of [`BLOCK`] elements, columns in blocks of [`BLOCK`] rows, and the blocks in
-//! order. So errors grow with the square root of the length at worst, and the number of
-//! threads changes nothing.
+//! blocks of [`BLOCK`] elements, columns in blocks of [`BLOCK`] rows, the blocks in order to
+//! the total of a piece, and the pieces in order. So errors stay far below those of one long
+//! sum, and the number of threads changes nothing. Half types are combined in single
+//! precision and rounded at the end.
 
-use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::number::{Number, with_number};
+use super::number::{Number, with_float, with_number};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Reduction;
@@ -23,6 +24,12 @@ const COLUMNS_PER_PIECE: usize = 512;
 
 /// Operand elements that make a piece worth handing to a thread.
 const ELEMENTS_PER_PIECE: usize = 16 * 1024;
+
+/// Operand elements of a result that make a piece of their own.
+const ELEMENTS_PER_SPLIT: usize = 64 * 1024;
+
+/// The most pieces of one result; bounds what lies on the stack meanwhile.
+const MOST_SPLITS: usize = 16;
 
 /// A reduction of a row-major array. Neighbouring axes that are both reduced or both kept
 /// are merged, those of size 1 left out, so that the two kinds alternate.
@@ -56,11 +63,11 @@ impl Walked {
     #[inline(always)]
     fn offset(&self, mut index: usize) -> usize {
         let mut offset = 0;
-        for axis in (0..self.sizes.len()).rev() {
+        for axis in (1..self.sizes.len()).rev() {
             offset += index % self.sizes[axis] * self.strides[axis];
             index /= self.sizes[axis];
         }
-        offset
+        offset + self.strides.first().map_or(0, |stride| index * stride)
     }
 }
 
@@ -108,24 +115,24 @@ impl Reduce {
     }
 
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
-        match (self.kind, self.dtype) {
-            (Reduction::Sum, DType::F32) => self.reduce::<f32, Sum>(input, output, workers),
-            (Reduction::Mean, _) => {
-                self.reduce::<f32, Sum>(input, output, workers);
-                let count = self.count as f32;
-                for sum in bytemuck::cast_slice_mut::<u8, f32>(output) {
-                    *sum /= count;
-                }
+        match self.kind {
+            Reduction::Sum => {
+                with_number!(self.dtype, T => self.reduce::<T, Sum>(input, output, workers));
             }
-            (Reduction::Sum, dtype) => {
-                with_number!(dtype, T => self.reduce::<T, Sum>(input, output, workers));
+            Reduction::Mean => {
+                with_float!(self.dtype, T => self.reduce::<T, Mean>(input, output, workers));
             }
-            (Reduction::Max, dtype) => {
-                with_number!(dtype, T => self.reduce::<T, Max>(input, output, workers));
+            Reduction::Product => {
+                with_number!(self.dtype, T => self.reduce::<T, Product>(input, output, workers));
             }
-            (Reduction::Min, dtype) => {
-                with_number!(dtype, T => self.reduce::<T, Min>(input, output, workers));
+            Reduction::Max => {
+                with_number!(self.dtype, T => self.reduce::<T, Max>(input, output, workers));
             }
+            Reduction::Min => {
+                with_number!(self.dtype, T => self.reduce::<T, Min>(input, output, workers));
+            }
+            Reduction::Any => self.reduce::<u8, Any>(input, output, workers),
+            Reduction::All => self.reduce::<u8, All>(input, output, workers),
         }
     }
 
@@ -138,57 +145,190 @@ impl Reduce {
         let input: &[T] = bytemuck::cast_slice(input);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
         if input.is_empty() {
-            output.fill(C::identity());
-            return;
-        }
-        if self.inner_is_reduced {
-            let per_piece = ELEMENTS_PER_PIECE.div_ceil(self.count.max(1));
-            workers.each_chunk(output, per_piece, |piece, chunk| {
-                Piece::<T, C>::new(self, input, piece * per_piece, chunk).run();
-            });
+            output.fill(self.finish::<T, C>(C::identity()));
+        } else if self.inner_is_reduced {
+            self.reduce_rows::<T, C>(input, output, workers);
         } else {
-            let columns = self.inner.min(COLUMNS_PER_PIECE);
-            for (row, output) in output.chunks_mut(self.inner).enumerate() {
-                let first = self.kept.offset(row);
-                workers.each_chunk(output, columns, |piece, chunk| {
-                    Piece::<T, C>::new(self, input, first + piece * columns, chunk).run();
-                });
-            }
+            self.reduce_columns::<T, C>(input, output, workers);
         }
     }
 
-    /// Result elements from `first` on: each combines whole rows.
+    /// A total as a result.
     #[inline(always)]
-    fn rows<T: Number, C: Combine>(&self, input: &[T], first: usize, output: &mut [T]) {
+    fn finish<T: Number, C: Combine>(&self, total: T::Wide) -> T {
+        // Dimensions are below 2^31, and a tensor has at most 2^40 bytes.
+        let count = i64::try_from(self.count).unwrap_or(i64::MAX);
+        T::narrow(C::finish(total, count))
+    }
+
+    /// Results that combine whole rows.
+    fn reduce_rows<T: Number, C: Combine>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        workers: &Workers<'_>,
+    ) {
+        let split = Split::new(self.count, BLOCK, ELEMENTS_PER_SPLIT);
+        if split.pieces > 1 && output.len() < split.pieces {
+            for (place, result) in output.iter_mut().enumerate() {
+                let base = self.kept.offset(place);
+                let mut parts = [C::identity(); MOST_SPLITS];
+                let parts = &mut parts[..split.pieces];
+                workers.each_chunk(parts, 1, |piece, part| {
+                    on_vectors::<T>(
+                        #[inline(always)]
+                        || {
+                            let range = split.range(piece);
+                            part[0] = self.row_total::<T, C>(input, base, range);
+                        },
+                    );
+                });
+                *result = self.finish::<T, C>(combine_all::<T::Wide, C>(parts));
+            }
+            return;
+        }
+        let per_piece = ELEMENTS_PER_PIECE.div_ceil(self.count.max(1));
+        workers.each_chunk(output, per_piece, |piece, chunk| {
+            on_vectors::<T>(
+                #[inline(always)]
+                || {
+                    for (place, result) in chunk.iter_mut().enumerate() {
+                        let base = self.kept.offset(piece * per_piece + place);
+                        let mut total = C::identity();
+                        for piece in 0..split.pieces {
+                            let part = self.row_total::<T, C>(input, base, split.range(piece));
+                            total = C::combine(total, part);
+                        }
+                        *result = self.finish::<T, C>(total);
+                    }
+                },
+            );
+        });
+    }
+
+    /// Combines some of the operand elements of the result that begins at `base`, counted
+    /// along their rows.
+    #[inline(always)]
+    fn row_total<T: Number, C: Combine>(
+        &self,
+        input: &[T],
+        base: usize,
+        range: Range<usize>,
+    ) -> T::Wide {
+        let mut total = C::identity();
+        let (mut row, mut column) = (range.start / self.inner, range.start % self.inner);
+        let mut left = range.len();
+        while left > 0 {
+            let length = left.min(self.inner - column);
+            let start = base + self.reduced.offset(row) + column;
+            for block in input[start..start + length].chunks(BLOCK) {
+                total = C::combine(total, combine_block::<T, C>(block));
+            }
+            left -= length;
+            row += 1;
+            column = 0;
+        }
+        total
+    }
+
+    /// Results that lie next to each other, as the elements that they combine do.
+    fn reduce_columns<T: Number, C: Combine>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        workers: &Workers<'_>,
+    ) {
         let rows = self.reduced.count();
-        for (place, result) in output.iter_mut().enumerate() {
-            let base = self.kept.offset(first + place);
-            let mut total = C::identity();
-            for row in 0..rows {
-                let start = base + self.reduced.offset(row);
-                for block in input[start..start + self.inner].chunks(BLOCK) {
-                    total = C::combine(total, combine_block::<T, C>(block));
+        let width = self.inner.min(COLUMNS_PER_PIECE);
+        let split = Split::new(rows, BLOCK, ELEMENTS_PER_SPLIT.div_ceil(width));
+        if split.pieces > 1 && output.len() <= COLUMNS_PER_PIECE {
+            for (place, results) in output.chunks_mut(self.inner).enumerate() {
+                let input = &input[self.kept.offset(place)..];
+                let mut parts = [[C::identity(); COLUMNS_PER_PIECE]; MOST_SPLITS];
+                let parts = &mut parts[..split.pieces];
+                workers.each_chunk(parts, 1, |piece, part| {
+                    on_vectors::<T>(
+                        #[inline(always)]
+                        || {
+                            let part = &mut part[0][..width];
+                            self.column_totals::<T, C>(input, split.range(piece), part);
+                        },
+                    );
+                });
+                for (column, result) in results.iter_mut().enumerate() {
+                    let total = parts
+                        .iter()
+                        .fold(C::identity(), |total, part| C::combine(total, part[column]));
+                    *result = self.finish::<T, C>(total);
                 }
             }
-            *result = total;
+            return;
+        }
+        if self.inner <= COLUMNS_PER_PIECE {
+            let together = ELEMENTS_PER_PIECE.div_ceil(rows * self.inner);
+            workers.each_chunk(output, together * self.inner, |piece, chunk| {
+                on_vectors::<T>(
+                    #[inline(always)]
+                    || {
+                        for (place, results) in chunk.chunks_mut(self.inner).enumerate() {
+                            let first = self.kept.offset(piece * together + place);
+                            self.some_columns::<T, C>(&input[first..], results, split);
+                        }
+                    },
+                );
+            });
+            return;
+        }
+        for (row, output) in output.chunks_mut(self.inner).enumerate() {
+            let first = self.kept.offset(row);
+            workers.each_chunk(output, width, |piece, chunk| {
+                on_vectors::<T>(
+                    #[inline(always)]
+                    || {
+                        let input = &input[first + piece * width..];
+                        self.some_columns::<T, C>(input, chunk, split);
+                    },
+                );
+            });
         }
     }
 
-    /// Some neighbouring result elements: rows are combined with them one after another.
+    /// Results from the first column of `input` on.
     #[inline(always)]
-    fn columns<T: Number, C: Combine>(&self, input: &[T], output: &mut [T]) {
-        let rows = self.reduced.count();
-        output.fill(C::identity());
-        if rows <= BLOCK {
-            self.add_rows::<T, C>(input, 0..rows, output);
-            return;
+    fn some_columns<T: Number, C: Combine>(&self, input: &[T], results: &mut [T], split: Split) {
+        let mut totals = [C::identity(); COLUMNS_PER_PIECE];
+        let mut part = [C::identity(); COLUMNS_PER_PIECE];
+        let totals = &mut totals[..results.len()];
+        let part = &mut part[..results.len()];
+        for piece in 0..split.pieces {
+            part.fill(C::identity());
+            self.column_totals::<T, C>(input, split.range(piece), part);
+            for (total, &part) in totals.iter_mut().zip(&*part) {
+                *total = C::combine(*total, part);
+            }
         }
-        let mut partial = [T::ZERO; COLUMNS_PER_PIECE];
-        let partial = &mut partial[..output.len()];
-        for start in (0..rows).step_by(BLOCK) {
-            partial.fill(C::identity());
-            self.add_rows::<T, C>(input, start..(start + BLOCK).min(rows), partial);
-            for (total, &part) in output.iter_mut().zip(&*partial) {
+        for (result, &total) in results.iter_mut().zip(&*totals) {
+            *result = self.finish::<T, C>(total);
+        }
+    }
+
+    /// Combines some rows, element by element, block by block.
+    #[inline(always)]
+    fn column_totals<T: Number, C: Combine>(
+        &self,
+        input: &[T],
+        rows: Range<usize>,
+        totals: &mut [T::Wide],
+    ) {
+        if rows.len() <= BLOCK {
+            return self.add_rows::<T, C>(input, rows, totals);
+        }
+        let mut block = [C::identity(); COLUMNS_PER_PIECE];
+        let block = &mut block[..totals.len()];
+        for start in rows.clone().step_by(BLOCK) {
+            block.fill(C::identity());
+            self.add_rows::<T, C>(input, start..(start + BLOCK).min(rows.end), block);
+            for (total, &part) in totals.iter_mut().zip(&*block) {
                 *total = C::combine(*total, part);
             }
         }
@@ -198,73 +338,75 @@ impl Reduce {
     fn add_rows<T: Number, C: Combine>(
         &self,
         input: &[T],
-        rows: std::ops::Range<usize>,
-        output: &mut [T],
+        rows: Range<usize>,
+        totals: &mut [T::Wide],
     ) {
         for row in rows {
             let start = self.reduced.offset(row);
-            let row = &input[start..start + output.len()];
-            for (total, &element) in output.iter_mut().zip(row) {
-                *total = C::combine(*total, element);
+            let row = &input[start..start + totals.len()];
+            for (total, &element) in totals.iter_mut().zip(row) {
+                *total = C::combine(*total, element.widen());
             }
         }
     }
 }
 
-/// Some results, as work for the instruction set that the machine has.
-struct Piece<'a, T, C> {
-    kernel: &'a Reduce,
-    input: &'a [T],
-    /// For rows, the index of the first result; for columns, the offset of the first operand.
-    first: usize,
-    output: &'a mut [T],
-    combine: PhantomData<C>,
+/// How the parts of one result are shared out: by their number alone.
+#[derive(Clone, Copy)]
+struct Split {
+    count: usize,
+    per_piece: usize,
+    pieces: usize,
 }
 
-impl<'a, T: Number, C: Combine> Piece<'a, T, C> {
-    fn new(kernel: &'a Reduce, input: &'a [T], first: usize, output: &'a mut [T]) -> Self {
+impl Split {
+    /// Cuts `count` parts into pieces of at least `least`, and a multiple of `grain`.
+    fn new(count: usize, grain: usize, least: usize) -> Self {
+        let per_piece = count
+            .div_ceil(MOST_SPLITS)
+            .max(least)
+            .next_multiple_of(grain);
         Self {
-            kernel,
-            input,
-            first,
-            output,
-            combine: PhantomData,
+            count,
+            per_piece,
+            pieces: count.div_ceil(per_piece).max(1),
         }
     }
-
-    fn run(self) {
-        if T::IS_FLOAT {
-            pulp::Arch::new().dispatch(self);
-        } else {
-            pulp::NullaryFnOnce::call(self);
-        }
-    }
-}
-
-impl<T: Number, C: Combine> pulp::NullaryFnOnce for Piece<'_, T, C> {
-    type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        if self.kernel.inner_is_reduced {
-            self.kernel
-                .rows::<T, C>(self.input, self.first, self.output);
-        } else {
-            let input = &self.input[self.first..];
-            self.kernel.columns::<T, C>(input, self.output);
-        }
+    fn range(&self, piece: usize) -> Range<usize> {
+        let start = piece * self.per_piece;
+        start..(start + self.per_piece).min(self.count)
     }
 }
 
+/// Runs a loop over floats with the vector instructions that the machine has; integers are
+/// rare enough for the baseline.
 #[inline(always)]
-fn combine_block<T: Number, C: Combine>(block: &[T]) -> T {
+fn on_vectors<T: Number>(work: impl FnOnce()) {
+    if T::IS_FLOAT {
+        pulp::Arch::new().dispatch(work);
+    } else {
+        work();
+    }
+}
+
+fn combine_all<T: Number, C: Combine>(parts: &[T]) -> T {
+    parts
+        .iter()
+        .fold(C::identity(), |total, &part| C::combine(total, part))
+}
+
+/// Combines neighbouring elements, in lanes.
+#[inline(always)]
+pub(super) fn combine_block<T: Number, C: Combine>(block: &[T]) -> T::Wide {
     let (chunks, rest) = block.as_chunks::<LANES>();
     let mut total = C::identity();
     if !chunks.is_empty() {
         let mut lanes = [C::identity(); LANES];
         for chunk in chunks {
             for (lane, &element) in lanes.iter_mut().zip(chunk) {
-                *lane = C::combine(*lane, element);
+                *lane = C::combine(*lane, element.widen());
             }
         }
         let mut width = LANES / 2;
@@ -277,22 +419,57 @@ fn combine_block<T: Number, C: Combine>(block: &[T]) -> T {
         total = lanes[0];
     }
     for &element in rest {
-        total = C::combine(total, element);
+        total = C::combine(total, element.widen());
     }
     total
 }
 
-/// What a reduction does with two elements.
+/// What a reduction does with two elements, and with the total of so many.
 pub(super) trait Combine {
     fn identity<T: Number>() -> T;
     fn combine<T: Number>(total: T, element: T) -> T;
+
+    #[inline(always)]
+    fn finish<T: Number>(total: T, _count: i64) -> T {
+        total
+    }
 }
 
-struct Sum;
-struct Max;
+pub(super) struct Sum;
+struct Mean;
+struct Product;
+pub(super) struct Max;
 struct Min;
+struct Any;
+struct All;
 
-impl Combine for Sum {
+macro_rules! combine {
+    ($($name:ident: $identity:ident, $combine:ident;)*) => {$(
+        impl Combine for $name {
+            #[inline(always)]
+            fn identity<T: Number>() -> T {
+                T::$identity
+            }
+
+            #[inline(always)]
+            fn combine<T: Number>(total: T, element: T) -> T {
+                total.$combine(element)
+            }
+        }
+    )*};
+}
+
+combine! {
+    Sum: ZERO, add;
+    Product: ONE, multiply;
+    Max: LOWEST, maximum;
+    Min: HIGHEST, minimum;
+    // A bool is 0 or 1.
+    Any: ZERO, maximum;
+    All: ONE, minimum;
+}
+
+impl Combine for Mean {
     #[inline(always)]
     fn identity<T: Number>() -> T {
         T::ZERO
@@ -302,35 +479,17 @@ impl Combine for Sum {
     fn combine<T: Number>(total: T, element: T) -> T {
         total.add(element)
     }
-}
-
-impl Combine for Max {
-    #[inline(always)]
-    fn identity<T: Number>() -> T {
-        T::LOWEST
-    }
 
     #[inline(always)]
-    fn combine<T: Number>(total: T, element: T) -> T {
-        total.maximum(element)
+    fn finish<T: Number>(total: T, count: i64) -> T {
+        total.divide(T::from_i64(count))
     }
 }
 
-impl Combine for Min {
-    #[inline(always)]
-    fn identity<T: Number>() -> T {
-        T::HIGHEST
-    }
-
-    #[inline(always)]
-    fn combine<T: Number>(total: T, element: T) -> T {
-        total.minimum(element)
-    }
-}
-
-/// The position of the greatest element along one axis, the first of equals.
+/// The position of the greatest (or least) element along one axis, the first of equals.
 #[derive(Debug)]
 pub(crate) struct ArgMax {
+    pub(crate) least: bool,
     pub(crate) dtype: DType,
     pub(crate) size: usize,
     /// Elements of one step along the axis.
@@ -350,11 +509,16 @@ impl ArgMax {
             for (place, result) in chunk.iter_mut().enumerate() {
                 let index = piece * per_piece + place;
                 let first = index / self.inner * self.inner * self.size + index % self.inner;
-                let mut best = input[first];
+                let mut best = input[first].widen();
                 let mut best_step = 0;
                 for step in 1..self.size {
-                    let element = input[first + step * self.inner];
-                    if element > best || (element.is_nan() && !best.is_nan()) {
+                    let element = input[first + step * self.inner].widen();
+                    let wins = if self.least {
+                        element < best
+                    } else {
+                        element > best
+                    };
+                    if wins || (element.is_nan() && !best.is_nan()) {
                         best = element;
                         best_step = step;
                     }

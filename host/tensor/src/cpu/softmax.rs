@@ -1,5 +1,7 @@
-use super::math;
+use super::number::{Float, Number, Real, with_float};
+use super::reduce::{Max, Sum, combine_block};
 use super::workers::Workers;
+use crate::DType;
 
 /// Elements that are exponentiated together; short rows share one buffer on the stack.
 const BUFFER: usize = 512;
@@ -9,9 +11,11 @@ const ELEMENTS_PER_PIECE: usize = 8 * 1024;
 
 /// Softmax, or its logarithm, along one axis of a row-major array.
 ///
-/// The maximum is subtracted first, so large operands do not overflow.
+/// The maximum is subtracted first, so large operands do not overflow. Half types are
+/// rounded at the end only.
 #[derive(Debug)]
 pub(crate) struct Softmax {
+    pub(crate) dtype: DType,
     pub(crate) log: bool,
     /// Elements along the axis.
     pub(crate) size: usize,
@@ -21,8 +25,12 @@ pub(crate) struct Softmax {
 
 impl Softmax {
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
-        let input: &[f32] = bytemuck::cast_slice(input);
-        let output: &mut [f32] = bytemuck::cast_slice_mut(output);
+        with_float!(self.dtype, T => self.softmax::<T>(input, output, workers));
+    }
+
+    fn softmax<T: Float>(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
+        let input: &[T] = bytemuck::cast_slice(input);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
         let slab = self.size * self.inner;
         if slab == 0 {
             return;
@@ -31,150 +39,126 @@ impl Softmax {
         workers.each_chunk(output, slabs_per_piece * slab, |piece, chunk| {
             let first = piece * slabs_per_piece * slab;
             let input = &input[first..first + chunk.len()];
-            if self.inner > 1 {
-                for (input, output) in input.chunks(slab).zip(chunk.chunks_mut(slab)) {
-                    self.strided(input, output);
-                }
-            } else {
-                pulp::Arch::new().dispatch(Rows {
-                    kernel: self,
-                    input,
-                    output: chunk,
-                });
-            }
+            pulp::Arch::new().dispatch(
+                #[inline(always)]
+                || self.slabs(input, chunk),
+            );
         });
     }
 
     #[inline(always)]
-    fn rows(&self, input: &[f32], output: &mut [f32]) {
-        if self.size > BUFFER {
+    fn slabs<T: Float>(&self, input: &[T], output: &mut [T]) {
+        if self.inner > 1 {
+            let slab = self.size * self.inner;
+            for (input, output) in input.chunks(slab).zip(output.chunks_mut(slab)) {
+                for column in (0..self.inner).step_by(BUFFER) {
+                    self.columns(column, input, output);
+                }
+            }
+        } else if self.size > BUFFER {
             for (input, output) in input.chunks(self.size).zip(output.chunks_mut(self.size)) {
                 self.long_row(input, output);
             }
-            return;
-        }
-        let together = BUFFER / self.size * self.size;
-        let mut buffer = [0.0; BUFFER];
-        for (input, output) in input.chunks(together).zip(output.chunks_mut(together)) {
-            for (input, output) in input.chunks(self.size).zip(output.chunks_mut(self.size)) {
-                let greatest = input.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                for (output, &x) in output.iter_mut().zip(input) {
-                    *output = x - greatest;
-                }
-            }
-            let powers = &mut buffer[..output.len()];
-            for (power, &x) in powers.iter_mut().zip(&*output) {
-                *power = math::exp(x);
-            }
-            let rows = output.chunks_mut(self.size);
-            for (output, powers) in rows.zip(powers.chunks(self.size)) {
-                let sum: f32 = powers.iter().sum();
-                self.finish(output, powers, sum);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn finish(&self, output: &mut [f32], powers: &[f32], sum: f32) {
-        if self.log {
-            let log = math::log(sum);
-            for output in output {
-                *output -= log;
-            }
         } else {
-            let share = 1.0 / sum;
-            for (output, &power) in output.iter_mut().zip(powers) {
-                *output = power * share;
+            let together = BUFFER / self.size * self.size;
+            for (input, output) in input.chunks(together).zip(output.chunks_mut(together)) {
+                self.short_rows(input, output);
             }
         }
     }
 
+    /// Whole rows that fit the buffer.
     #[inline(always)]
-    fn long_row(&self, input: &[f32], output: &mut [f32]) {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        let (chunks, rest) = input.as_chunks::<16>();
-        for chunk in chunks {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane = lane.max(x);
+    fn short_rows<T: Float>(&self, input: &[T], output: &mut [T]) {
+        let mut shifted = [T::Wide::ZERO; BUFFER];
+        let mut powers = [T::Wide::ZERO; BUFFER];
+        let shifted = &mut shifted[..input.len()];
+        let powers = &mut powers[..input.len()];
+        for (shifted, row) in shifted.chunks_mut(self.size).zip(input.chunks(self.size)) {
+            let greatest = combine_block::<T, Max>(row);
+            for (shifted, &x) in shifted.iter_mut().zip(row) {
+                *shifted = x.widen().subtract(greatest);
             }
         }
-        let greatest = lanes
-            .iter()
-            .chain(rest)
-            .copied()
-            .fold(f32::NEG_INFINITY, f32::max);
-        let mut sum = 0.0;
-        let mut buffer = [0.0; BUFFER];
-        for (input, output) in input.chunks(BUFFER).zip(output.chunks_mut(BUFFER)) {
-            let powers = &mut buffer[..input.len()];
-            for (power, &x) in powers.iter_mut().zip(input) {
-                *power = math::exp(x - greatest);
-            }
-            sum += sum_in_lanes(powers);
+        for (power, &x) in powers.iter_mut().zip(&*shifted) {
+            *power = x.exp();
+        }
+        let rows = shifted.chunks(self.size).zip(powers.chunks(self.size));
+        for (output, (shifted, powers)) in output.chunks_mut(self.size).zip(rows) {
+            let sum = combine_block::<T::Wide, Sum>(powers);
             if self.log {
-                for (output, &x) in output.iter_mut().zip(input) {
-                    *output = x - greatest;
+                let log = sum.log();
+                for (output, &x) in output.iter_mut().zip(shifted) {
+                    *output = T::narrow(x.subtract(log));
                 }
             } else {
-                output.copy_from_slice(powers);
-            }
-        }
-        if self.log {
-            let log = math::log(sum);
-            for output in output {
-                *output -= log;
-            }
-        } else {
-            let share = 1.0 / sum;
-            for output in output {
-                *output *= share;
+                let share = T::Wide::ONE.divide(sum);
+                for (output, &power) in output.iter_mut().zip(powers) {
+                    *output = T::narrow(power.multiply(share));
+                }
             }
         }
     }
-
-    /// An axis that is not the last: each column is walked three times.
-    fn strided(&self, input: &[f32], output: &mut [f32]) {
-        for column in 0..self.inner {
-            let elements = input[column..].iter().step_by(self.inner).copied();
-            let greatest = elements.clone().fold(f32::NEG_INFINITY, f32::max);
-            let sum: f32 = elements.clone().map(|x| math::exp(x - greatest)).sum();
-            let log = math::log(sum);
-            let outputs = output[column..].iter_mut().step_by(self.inner);
-            for (output, x) in outputs.zip(elements) {
-                *output = if self.log {
-                    x - greatest - log
-                } else {
-                    math::exp(x - greatest) / sum
-                };
-            }
-        }
-    }
-}
-
-/// Neighbouring rows, as work for the instruction set that the machine has.
-struct Rows<'a> {
-    kernel: &'a Softmax,
-    input: &'a [f32],
-    output: &'a mut [f32],
-}
-
-impl pulp::NullaryFnOnce for Rows<'_> {
-    type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        self.kernel.rows(self.input, self.output);
-    }
-}
-
-#[inline(always)]
-fn sum_in_lanes(values: &[f32]) -> f32 {
-    let (chunks, rest) = values.as_chunks::<16>();
-    let mut lanes = [0.0; 16];
-    for chunk in chunks {
-        for (lane, &value) in lanes.iter_mut().zip(chunk) {
-            *lane += value;
+    fn long_row<T: Float>(&self, input: &[T], output: &mut [T]) {
+        let greatest = combine_block::<T, Max>(input);
+        let mut sum = T::Wide::ZERO;
+        let mut powers = [T::Wide::ZERO; BUFFER];
+        for input in input.chunks(BUFFER) {
+            let powers = &mut powers[..input.len()];
+            for (power, &x) in powers.iter_mut().zip(input) {
+                *power = x.widen().subtract(greatest).exp();
+            }
+            sum = sum.add(combine_block::<T::Wide, Sum>(powers));
+        }
+        let (log, share) = (sum.log(), T::Wide::ONE.divide(sum));
+        for (output, &x) in output.iter_mut().zip(input) {
+            let x = x.widen().subtract(greatest);
+            *output = T::narrow(if self.log {
+                x.subtract(log)
+            } else {
+                x.exp().multiply(share)
+            });
         }
     }
-    lanes.iter().chain(rest).sum()
+
+    /// Neighbouring columns of one slab from `first` on, as many as fit the buffers.
+    #[inline(always)]
+    fn columns<T: Float>(&self, first: usize, input: &[T], output: &mut [T]) {
+        let count = (self.inner - first).min(BUFFER);
+        let mut greatest = [T::Wide::LOWEST; BUFFER];
+        let mut sums = [T::Wide::ZERO; BUFFER];
+        let (greatest, sums) = (&mut greatest[..count], &mut sums[..count]);
+        for row in input.chunks(self.inner) {
+            for (greatest, &x) in greatest.iter_mut().zip(&row[first..]) {
+                *greatest = greatest.maximum(x.widen());
+            }
+        }
+        for row in input.chunks(self.inner) {
+            for ((sum, &greatest), &x) in sums.iter_mut().zip(&*greatest).zip(&row[first..]) {
+                *sum = sum.add(x.widen().subtract(greatest).exp());
+            }
+        }
+        for sum in &mut *sums {
+            *sum = if self.log {
+                sum.log()
+            } else {
+                T::Wide::ONE.divide(*sum)
+            };
+        }
+        let rows = input.chunks(self.inner).zip(output.chunks_mut(self.inner));
+        for (input, output) in rows {
+            let sums = greatest.iter().zip(&*sums);
+            let row = output[first..].iter_mut().zip(&input[first..]);
+            for ((output, &x), (&greatest, &sum)) in row.zip(sums) {
+                let x = x.widen().subtract(greatest);
+                *output = T::narrow(if self.log {
+                    x.subtract(sum)
+                } else {
+                    x.exp().multiply(sum)
+                });
+            }
+        }
+    }
 }

@@ -1,13 +1,15 @@
 //! Elementwise operations on one tile: a few hundred elements that stay in the L1 cache.
 //!
-//! [`apply`] is inlined into a function per instruction set, so that the loops over `f32`
+//! [`apply`] is inlined into a function per instruction set, so that the loops over floats
 //! use the widest vectors the machine has. The other types are rare: their loops are
 //! compiled once, for the baseline.
 
-use bytemuck::Pod;
+use std::ops::{BitAnd, BitOr, BitXor};
 
-use super::math;
-use super::number::{Number, with_number};
+use bytemuck::Pod;
+use half::{bf16, f16};
+
+use super::number::{Number, Real, with_integer, with_number};
 use crate::DType;
 use crate::ir::{Binary, Compare, Element, Logic, Unary};
 
@@ -24,94 +26,193 @@ pub(crate) enum TileOp {
     SubtractProduct,
 }
 
+impl TileOp {
+    /// Whether it looks at the values of elements. On half types, such an operation works on
+    /// widened operands; the others only move bits.
+    pub(crate) fn computes(self) -> bool {
+        !matches!(
+            self,
+            Self::Copy | Self::Element(Element::Select | Element::Convert)
+        )
+    }
+}
+
 /// Computes `out` from tiles of at least as many elements; `from` is the operands' type (that of
-/// the chosen ones for a select), `to` the result's.
+/// the chosen ones for a select), `to` the result's. An operation that [computes]
+/// takes no half types.
+///
+/// [computes]: TileOp::computes
 #[inline(always)]
 pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
     match (op, from) {
         (TileOp::Copy, _) => match to.size() {
             1 => map1(a, out, |x: u8| x),
+            2 => map1(a, out, |x: u16| x),
             4 => map1(a, out, |x: u32| x),
             _ => map1(a, out, |x: u64| x),
         },
-        (TileOp::MultiplyAdd, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| a * b + c),
-        (TileOp::MultiplySubtract, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| a * b - c),
-        (TileOp::SubtractProduct, _) => map3([a, b, c], out, |a: f32, b: f32, c: f32| c - a * b),
-        (TileOp::Element(Element::Unary(kind)), DType::F32) => float_unary(kind, a, out),
-        (TileOp::Element(Element::Binary(kind)), DType::F32) => float_binary(kind, a, b, out),
-        (TileOp::Element(Element::Compare(kind)), DType::F32) => compare::<f32>(kind, a, b, out),
-        (TileOp::Element(Element::Select), DType::F32) => select::<f32>(a, b, c, out),
-        (TileOp::Element(Element::Convert), DType::Bool) if to == DType::F32 => {
-            map1(a, out, |x: u8| f32::from(x));
-        }
+        (TileOp::Element(op), DType::F32) => real::<f32>(op, to, [a, b, c], out),
+        (TileOp::Element(op), DType::F64) => real::<f64>(op, to, [a, b, c], out),
+        (TileOp::Element(Element::Convert), _) if to == DType::F32 => to_f32(from, a, out),
         (TileOp::Element(op), _) => apply_rare(op, from, to, [a, b, c], out),
+        (_, DType::F64) => product::<f64>(op, [a, b, c], out),
+        _ => product::<f32>(op, [a, b, c], out),
+    }
+}
+
+#[inline(always)]
+fn product<T: Real>(op: TileOp, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
+    match op {
+        TileOp::MultiplyAdd => map3([a, b, c], out, |a: T, b: T, c: T| a.multiply(b).add(c)),
+        TileOp::MultiplySubtract => {
+            map3([a, b, c], out, |a: T, b: T, c: T| a.multiply(b).subtract(c));
+        }
+        TileOp::SubtractProduct => {
+            map3([a, b, c], out, |a: T, b: T, c: T| c.subtract(a.multiply(b)));
+        }
+        TileOp::Copy | TileOp::Element(_) => unreachable!("these are not products"),
+    }
+}
+
+/// Operations on single and double precision.
+#[inline(always)]
+fn real<T: Real>(op: Element, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
+    match op {
+        Element::Unary(kind) => real_unary::<T>(kind, a, out),
+        Element::Binary(kind) => real_binary::<T>(kind, a, b, out),
+        Element::Compare(kind) => compare::<T>(kind, a, b, out),
+        Element::IsFinite => map1(a, out, |x: T| u8::from(x.is_finite())),
+        Element::Select => select::<T>(a, b, c, out),
+        Element::Convert => match to {
+            DType::F32 => map1(a, out, |x: T| f32::from_f64(x.to_f64())),
+            DType::F64 => map1(a, out, |x: T| x.to_f64()),
+            DType::Bf16 => map1(a, out, |x: T| bf16::from_f64(x.to_f64())),
+            DType::F16 => map1(a, out, |x: T| f16::from_f64(x.to_f64())),
+            DType::I32 => map1(a, out, |x: T| i32::from_f64(x.to_f64())),
+            DType::I64 => map1(a, out, |x: T| x.to_i64()),
+            DType::U8 => map1(a, out, |x: T| u8::from_f64(x.to_f64())),
+            DType::U32 => map1(a, out, |x: T| u32::from_f64(x.to_f64())),
+            DType::Bool => map1(a, out, |x: T| u8::from(x != T::ZERO)),
+        },
+        Element::Logic(_) | Element::Not => unreachable!("the check lets no floats through"),
+    }
+}
+
+/// What images, labels, masks and half types become before anything is computed.
+#[inline(always)]
+fn to_f32(from: DType, a: Tile<'_>, out: &mut [u8]) {
+    match from {
+        DType::Bf16 => map1(a, out, |x: bf16| x.widen()),
+        DType::F16 => map1(a, out, |x: f16| x.widen()),
+        DType::U8 | DType::Bool => map1(a, out, |x: u8| f32::from(x)),
+        DType::I32 => map1(a, out, |x: i32| x as f32),
+        DType::U32 => map1(a, out, |x: u32| x as f32),
+        DType::I64 => map1(a, out, |x: i64| x as f32),
+        DType::F32 | DType::F64 => unreachable!("these are converted in `real`"),
     }
 }
 
 #[inline(never)]
 fn apply_rare(op: Element, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
     match op {
-        Element::Unary(kind) => with_number!(from, T => number_unary::<T>(kind, a, out)),
-        Element::Binary(kind) => with_number!(from, T => number_binary::<T>(kind, a, b, out)),
-        Element::Compare(kind) => with_number!(from, T => compare::<T>(kind, a, b, out)),
-        Element::Logic(Logic::And) => map2(a, b, out, |a: u8, b: u8| a & b),
-        Element::Logic(Logic::Or) => map2(a, b, out, |a: u8, b: u8| a | b),
-        Element::Logic(Logic::Xor) => map2(a, b, out, |a: u8, b: u8| a ^ b),
-        Element::Not => map1(a, out, |a: u8| a ^ 1),
+        Element::Unary(kind) => with_integer!(from, T => integer_unary::<T>(kind, a, out)),
+        Element::Binary(kind) => with_integer!(from, T => integer_binary::<T>(kind, a, b, out)),
+        Element::Compare(kind) => with_integer!(from, T => compare::<T>(kind, a, b, out)),
+        Element::Logic(kind) => match from.size() {
+            1 => logic::<u8>(kind, a, b, out),
+            4 => logic::<u32>(kind, a, b, out),
+            _ => logic::<u64>(kind, a, b, out),
+        },
+        Element::Not if from == DType::Bool => map1(a, out, |a: u8| a ^ 1),
+        Element::Not => match from.size() {
+            1 => map1(a, out, |a: u8| !a),
+            4 => map1(a, out, |a: u32| !a),
+            _ => map1(a, out, |a: u64| !a),
+        },
         Element::Select => match from.size() {
             1 => select::<u8>(a, b, c, out),
+            2 => select::<u16>(a, b, c, out),
             4 => select::<u32>(a, b, c, out),
             _ => select::<u64>(a, b, c, out),
         },
         Element::Convert => with_number!(from, From => convert::<From>(to, a, out)),
+        Element::IsFinite => unreachable!("the check lets only floats through"),
     }
 }
 
 #[inline(always)]
-fn float_unary(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
-    match kind {
-        Unary::Negate => map1(a, out, |x: f32| -x),
-        Unary::Abs => map1(a, out, f32::abs),
-        Unary::Sign => map1(a, out, <f32 as Number>::sign),
-        Unary::Square => map1(a, out, |x: f32| x * x),
-        Unary::Exp => map1(a, out, math::exp),
-        Unary::Log => map1(a, out, math::log),
-        Unary::Sqrt => map1(a, out, f32::sqrt),
-        Unary::Rsqrt => map1(a, out, |x: f32| 1.0 / x.sqrt()),
-        Unary::Tanh => map1(a, out, math::tanh),
-        Unary::Sigmoid => map1(a, out, math::sigmoid),
-    }
-}
-
-#[inline(always)]
-fn float_binary(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
-    match kind {
-        Binary::Add => map2(a, b, out, |a: f32, b: f32| a + b),
-        Binary::Subtract => map2(a, b, out, |a: f32, b: f32| a - b),
-        Binary::Multiply => map2(a, b, out, |a: f32, b: f32| a * b),
-        Binary::Divide => map2(a, b, out, |a: f32, b: f32| a / b),
-        Binary::Maximum => map2(a, b, out, <f32 as Number>::maximum),
-        Binary::Minimum => map2(a, b, out, <f32 as Number>::minimum),
-        Binary::Power => map2(a, b, out, f32::powf),
-        Binary::Remainder => map2(a, b, out, <f32 as Number>::remainder),
-    }
-}
-
-/// Integers only; the other operations are not defined for them.
-fn number_unary<T: Number>(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
+fn real_unary<T: Real>(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
     match kind {
         Unary::Negate => map1(a, out, T::negate),
         Unary::Abs => map1(a, out, T::absolute),
         Unary::Sign => map1(a, out, T::sign),
         Unary::Square => map1(a, out, |x: T| x.multiply(x)),
-        Unary::Exp | Unary::Log | Unary::Sqrt | Unary::Rsqrt | Unary::Tanh | Unary::Sigmoid => {
-            unreachable!("the check lets only floats through")
+        Unary::Exp => map1(a, out, T::exp),
+        Unary::Expm1 => map1(a, out, T::expm1),
+        Unary::Log => map1(a, out, T::log),
+        Unary::Log1p => map1(a, out, T::log1p),
+        Unary::Sqrt => map1(a, out, T::sqrt),
+        Unary::Rsqrt => map1(a, out, |x: T| T::ONE.divide(x.sqrt())),
+        Unary::Sin => {
+            map1(a, out, T::sin);
+            mend_far(a, out, T::sin_far);
+        }
+        Unary::Cos => {
+            map1(a, out, T::cos);
+            mend_far(a, out, T::cos_far);
+        }
+        Unary::Tanh => map1(a, out, T::tanh),
+        Unary::Sigmoid => map1(a, out, T::sigmoid),
+        Unary::Erf => map1(a, out, T::erf),
+        Unary::Floor => map1(a, out, T::floor),
+        Unary::Ceil => map1(a, out, T::ceil),
+        Unary::Round => map1(a, out, T::round),
+    }
+}
+
+/// Computes the results of far arguments again, one by one.
+#[inline(always)]
+fn mend_far<T: Real>(a: Tile<'_>, out: &mut [u8], f: impl Fn(T) -> T) {
+    let out: &mut [T] = bytemuck::cast_slice_mut(out);
+    let a: &[T] = a.elements(out.len());
+    if !a.iter().fold(false, |far, x| far | x.is_far()) {
+        return;
+    }
+    for (out, &x) in out.iter_mut().zip(a) {
+        if x.is_far() {
+            *out = f(x);
         }
     }
 }
 
-/// Integers only; `power` is not defined for them.
-fn number_binary<T: Number>(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
+#[inline(always)]
+fn real_binary<T: Real>(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
+    match kind {
+        Binary::Add => map2(a, b, out, T::add),
+        Binary::Subtract => map2(a, b, out, T::subtract),
+        Binary::Multiply => map2(a, b, out, T::multiply),
+        Binary::Divide => map2(a, b, out, T::divide),
+        Binary::Maximum => map2(a, b, out, T::maximum),
+        Binary::Minimum => map2(a, b, out, T::minimum),
+        Binary::Power => map2(a, b, out, T::power),
+        Binary::Remainder => map2(a, b, out, T::remainder),
+        Binary::Atan2 => map2(a, b, out, T::atan2),
+    }
+}
+
+/// Only operations that are defined for integers.
+fn integer_unary<T: Number>(kind: Unary, a: Tile<'_>, out: &mut [u8]) {
+    match kind {
+        Unary::Negate => map1(a, out, T::negate),
+        Unary::Abs => map1(a, out, T::absolute),
+        Unary::Sign => map1(a, out, T::sign),
+        Unary::Square => map1(a, out, |x: T| x.multiply(x)),
+        other => unreachable!("the check lets only floats through to {other:?}"),
+    }
+}
+
+/// Only operations that are defined for integers.
+fn integer_binary<T: Number>(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u8]) {
     match kind {
         Binary::Add => map2(a, b, out, T::add),
         Binary::Subtract => map2(a, b, out, T::subtract),
@@ -120,7 +221,18 @@ fn number_binary<T: Number>(kind: Binary, a: Tile<'_>, b: Tile<'_>, out: &mut [u
         Binary::Maximum => map2(a, b, out, T::maximum),
         Binary::Minimum => map2(a, b, out, T::minimum),
         Binary::Remainder => map2(a, b, out, T::remainder),
-        Binary::Power => unreachable!("the check lets only floats through"),
+        Binary::Power | Binary::Atan2 => unreachable!("the check lets only floats through"),
+    }
+}
+
+fn logic<T>(kind: Logic, a: Tile<'_>, b: Tile<'_>, out: &mut [u8])
+where
+    T: Pod + BitAnd<Output = T> + BitOr<Output = T> + BitXor<Output = T>,
+{
+    match kind {
+        Logic::And => map2(a, b, out, |a: T, b: T| a & b),
+        Logic::Or => map2(a, b, out, |a: T, b: T| a | b),
+        Logic::Xor => map2(a, b, out, |a: T, b: T| a ^ b),
     }
 }
 
@@ -147,23 +259,18 @@ fn select<T: Pod>(condition: Tile<'_>, chosen: Tile<'_>, other: Tile<'_>, out: &
     );
 }
 
+/// Conversions of integers and halves; floats are converted in [`real`].
 fn convert<From: Number>(to: DType, a: Tile<'_>, out: &mut [u8]) {
-    match to {
-        DType::Bool => map1(a, out, |x: From| u8::from(x != From::ZERO)),
-        DType::F32 => map1(a, out, From::to_f32),
-        DType::I32 => convert_to::<From, i32>(a, out),
-        DType::I64 => convert_to::<From, i64>(a, out),
-        DType::U8 => convert_to::<From, u8>(a, out),
-        DType::U32 => convert_to::<From, u32>(a, out),
+    if to == DType::Bool {
+        return map1(a, out, |x: From| u8::from(x != From::ZERO));
     }
-}
-
-fn convert_to<From: Number, To: Number>(a: Tile<'_>, out: &mut [u8]) {
-    if From::IS_FLOAT {
-        map1(a, out, |x: From| To::from_f32(x.to_f32()));
-    } else {
-        map1(a, out, |x: From| To::from_i64(x.to_i64()));
-    }
+    with_number!(to, To => map1(a, out, |x: From| {
+        if From::IS_FLOAT {
+            To::from_f64(x.to_f64())
+        } else {
+            To::from_i64(x.to_i64())
+        }
+    }));
 }
 
 /// Writes the indexes along one axis, for the elements from `start` of an array in which

@@ -147,7 +147,9 @@ impl Group {
             let MemberKind::Operation { op, from, operands } = &self.members[place].kind else {
                 continue;
             };
-            let (TileOp::Element(Element::Binary(kind)), DType::F32) = (*op, *from) else {
+            let (TileOp::Element(Element::Binary(kind)), from @ (DType::F32 | DType::F64)) =
+                (*op, *from)
+            else {
                 continue;
             };
             if !matches!(kind, Binary::Add | Binary::Subtract) {
@@ -171,7 +173,7 @@ impl Group {
             uses[member] = 0;
             self.members[place].kind = MemberKind::Operation {
                 op,
-                from: DType::F32,
+                from,
                 operands: vec![a, b, rest],
             };
         }
@@ -201,6 +203,8 @@ struct Builder {
     gathered: Vec<Option<usize>>,
     scalars: Vec<Scalar>,
     code: Vec<Instruction>,
+    /// Operands of half types, and the slots with their widened elements.
+    wide: Vec<(Operand, usize)>,
     /// Each member's slot.
     results: Vec<Store>,
     stores: Vec<Store>,
@@ -227,15 +231,7 @@ impl Builder {
                     let dtype = if is_condition { DType::Bool } else { *from };
                     found[place] = self.operand(source, dtype, shape);
                 }
-                let slot = self.new_slot();
-                self.code.push(Instruction::Apply {
-                    op: *op,
-                    from: *from,
-                    to: member.dtype,
-                    operands: found,
-                    slot,
-                });
-                slot
+                self.apply(*op, [*from, member.dtype], found)
             }
         };
         self.results.push(Store {
@@ -243,6 +239,54 @@ impl Builder {
             dtype: member.dtype,
             from: slot,
         });
+    }
+
+    /// Appends an operation; one that computes on half types works on widened operands,
+    /// and its result is rounded.
+    fn apply(&mut self, op: TileOp, [from, to]: [DType; 2], operands: [Operand; 3]) -> usize {
+        if !op.computes() || from == from.wide() {
+            return self.apply_as_it_is(op, [from, to], operands);
+        }
+        let operands = operands.map(|operand| self.widened(operand, from));
+        let wide = self.apply_as_it_is(op, [from.wide(), to.wide()], operands);
+        if to == to.wide() {
+            return wide;
+        }
+        let convert = TileOp::Element(Element::Convert);
+        let narrow = [Operand::Slot(wide), Operand::None, Operand::None];
+        self.apply_as_it_is(convert, [to.wide(), to], narrow)
+    }
+
+    fn apply_as_it_is(
+        &mut self,
+        op: TileOp,
+        [from, to]: [DType; 2],
+        operands: [Operand; 3],
+    ) -> usize {
+        let slot = self.new_slot();
+        self.code.push(Instruction::Apply {
+            op,
+            from,
+            to,
+            operands,
+            slot,
+        });
+        slot
+    }
+
+    /// The operand in the type that is computed in; each is widened once.
+    fn widened(&mut self, operand: Operand, from: DType) -> Operand {
+        if operand == Operand::None {
+            return operand;
+        }
+        if let Some((_, slot)) = self.wide.iter().find(|(known, _)| *known == operand) {
+            return Operand::Slot(*slot);
+        }
+        let convert = TileOp::Element(Element::Convert);
+        let operands = [operand, Operand::None, Operand::None];
+        let slot = self.apply_as_it_is(convert, [from, from.wide()], operands);
+        self.wide.push((operand, slot));
+        Operand::Slot(slot)
     }
 
     fn new_slot(&mut self) -> usize {

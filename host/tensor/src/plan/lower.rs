@@ -199,9 +199,10 @@ impl<'a> Lowering<'a> {
                 let reduce = Reduce::new(*kind, ty, axes);
                 self.plain(PlainOp::Reduce(reduce), operands, node.ty)
             }
-            Op::ArgMax { axis } => {
+            Op::ArgMax { axis, least } => {
                 let ty = &graph.nodes[operands[0]].ty;
                 let arg_max = ArgMax {
+                    least: *least,
                     dtype: ty.dtype,
                     size: ty.shape[*axis],
                     inner: after(&ty.shape, *axis),
@@ -223,14 +224,20 @@ impl<'a> Lowering<'a> {
             }
             Op::ScatterAdd { axis } => {
                 let indices = &graph.nodes[operands[1]].ty;
+                let wide = node.ty.with_dtype(node.ty.dtype.wide());
                 let scatter = ScatterAdd {
-                    dtype: node.ty.dtype,
+                    dtype: wide.dtype,
                     index_dtype: indices.dtype,
                     rows: node.ty.shape[*axis],
                     added: indices.elements(),
                     row: after(&node.ty.shape, *axis),
                 };
-                self.plain(PlainOp::ScatterAdd(scatter), operands, node.ty)
+                // The sums of half types are kept in single precision and rounded once.
+                let data = self.widened_in_memory(operands[0]);
+                let updates = self.widened_in_memory(operands[2]);
+                let values = vec![data, self.in_memory(operands[1]), updates];
+                let sums = self.plain_on(PlainOp::ScatterAdd(scatter), values, wide);
+                self.rounded(sums, node.ty)
             }
             Op::OneHot => self.one_hot(operands[0], node.ty),
         })
@@ -508,6 +515,7 @@ impl<'a> Lowering<'a> {
         match *composite {
             Composite::Softmax { axis, log } => {
                 let softmax = Softmax {
+                    dtype: ty.dtype,
                     log,
                     size: ty.shape[axis],
                     inner: after(&ty.shape, axis),
@@ -525,11 +533,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn dot(&mut self, axes: &DotAxes, operands: [NodeId; 2], ty: TensorType) -> Source {
-        let types = operands.map(|node| self.graph.nodes[node].ty);
+        let wide = ty.with_dtype(ty.dtype.wide());
+        let types = operands.map(|node| self.graph.nodes[node].ty.with_dtype(wide.dtype));
         let mut views = operands.map(|node| match self.source(node) {
-            Source::View(view) => view,
+            Source::View(view) => self.widened(view),
             Source::Literal(_) => {
-                View::whole(self.in_memory(node), &self.graph.nodes[node].ty.shape)
+                let value = self.widened_in_memory(node);
+                View::whole(value, &self.graph.nodes[node].ty.shape)
             }
         });
         let [left, right] = [0, 1].map(|side| (&types[side], views[side].strides));
@@ -561,7 +571,48 @@ impl<'a> Lowering<'a> {
             self.read(view.value);
             view.value
         });
-        self.plain_on(PlainOp::Dot(dot), values.to_vec(), ty)
+        let product = self.plain_on(PlainOp::Dot(dot), values.to_vec(), wide);
+        self.rounded(product, ty)
+    }
+
+    /// A view of half types, in single precision: the whole value is converted as it lies.
+    fn widened(&mut self, view: View) -> View {
+        let root = self.values[view.value].ty;
+        let wide = root.with_dtype(root.dtype.wide());
+        self.clock += 1;
+        let whole = Source::View(View::whole(view.value, &root.shape));
+        match self.element(Element::Convert, root.dtype, wide, &[whole]) {
+            Source::View(converted) => View {
+                value: converted.value,
+                strides: view.strides,
+            },
+            Source::Literal(_) => unreachable!("a value in memory is not a literal"),
+        }
+    }
+
+    /// As [`Lowering::in_memory`], in single precision for half types.
+    fn widened_in_memory(&mut self, node: NodeId) -> ValueId {
+        let ty = self.graph.nodes[node].ty;
+        if ty.dtype == ty.dtype.wide() {
+            return self.in_memory(node);
+        }
+        let wide = ty.with_dtype(ty.dtype.wide());
+        self.clock += 1;
+        let source = self.source(node);
+        let source = self.element(Element::Convert, ty.dtype, wide, &[source]);
+        match source {
+            Source::View(view) if view.is_row_major(&ty.shape) => {
+                self.read(view.value);
+                view.value
+            }
+            source => self.copy(source, wide),
+        }
+    }
+
+    /// The other way round.
+    fn rounded(&mut self, source: Source, ty: TensorType) -> Source {
+        self.clock += 1;
+        self.element(Element::Convert, ty.dtype.wide(), ty, &[source])
     }
 
     /// A view with the same axes of a copy in which they lie in that order.

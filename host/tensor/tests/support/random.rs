@@ -49,6 +49,9 @@ impl Random {
         for _ in 0..count {
             match dtype {
                 DType::F32 => bytes.extend(self.number().to_le_bytes()),
+                DType::F64 => bytes.extend(f64::from(self.number()).to_le_bytes()),
+                DType::Bf16 => bytes.extend(half::bf16::from_f32(self.number()).to_le_bytes()),
+                DType::F16 => bytes.extend(half::f16::from_f32(self.number()).to_le_bytes()),
                 DType::I32 => bytes.extend((self.below(9) as i32 - 2).to_le_bytes()),
                 DType::I64 => bytes.extend((self.below(9) as i64 - 2).to_le_bytes()),
                 DType::U32 => bytes.extend((self.below(7) as u32).to_le_bytes()),
@@ -181,7 +184,7 @@ impl Growing {
 
     /// Appends one operation, chosen by chance.
     pub(crate) fn grow(&mut self) {
-        match self.random.below(if self.smooth { 14 } else { 22 }) {
+        match self.random.below(if self.smooth { 14 } else { 24 }) {
             0..=2 => self.unary(),
             3..=6 => self.binary(),
             7 => self.transpose(),
@@ -199,22 +202,27 @@ impl Growing {
             18 => self.convert(),
             19 => self.one_hot(),
             20 => self.iota(),
-            _ => self.arg_max(),
+            21 => self.arg_max(),
+            22 => self.clamp(),
+            _ => self.is_finite(),
         }
     }
 
     fn unary(&mut self) {
         let names: &[&str] = if self.smooth {
-            &["negate", "square", "tanh", "sigmoid", "exp"]
+            &[
+                "negate", "square", "tanh", "sigmoid", "exp", "expm1", "sin", "cos", "erf",
+            ]
         } else {
             &[
-                "negate", "abs", "sign", "square", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid",
+                "negate", "abs", "sign", "square", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt",
+                "sin", "cos", "tanh", "sigmoid", "erf", "floor", "ceil", "round",
             ]
         };
         let name = self.random.pick(names);
         let integers = !self.smooth && matches!(name, "negate" | "abs" | "sign" | "square");
         let (x, dtype, shape) =
-            self.any(|dtype| dtype == DType::F32 || (integers && dtype != DType::Bool));
+            self.any(|dtype| dtype.is_float() || (integers && dtype != DType::Bool));
         // Keeps values in a range where differences are precise.
         let x = if self.smooth {
             self.op("tanh", &[x], &[], dtype, &shape)
@@ -239,11 +247,13 @@ impl Growing {
                 "multiply",
                 "add",
                 "power",
+                "atan2",
             ]
         };
         let name = self.random.pick(names);
+        let integers = !matches!(name, "power" | "atan2");
         let (a, dtype, shape) =
-            self.any(|dtype| dtype == DType::F32 || (name != "power" && dtype != DType::Bool));
+            self.any(|dtype| dtype.is_float() || (integers && dtype != DType::Bool));
         let b = self.same(dtype, &shape);
         self.op(name, &[a, b], &[], dtype, &shape);
     }
@@ -304,11 +314,22 @@ impl Growing {
         let names: &[&str] = if self.smooth {
             &["reduce-sum", "reduce-mean"]
         } else {
-            &["reduce-sum", "reduce-mean", "reduce-max", "reduce-min"]
+            &[
+                "reduce-sum",
+                "reduce-mean",
+                "reduce-product",
+                "reduce-max",
+                "reduce-min",
+                "reduce-any",
+                "reduce-all",
+            ]
         };
         let name = self.random.pick(names);
-        let (x, dtype, shape) = self
-            .any(|dtype| dtype == DType::F32 || (name != "reduce-mean" && dtype != DType::Bool));
+        let (x, dtype, shape) = self.any(|dtype| match name {
+            "reduce-mean" => dtype.is_float(),
+            "reduce-any" | "reduce-all" => dtype == DType::Bool,
+            _ => dtype != DType::Bool,
+        });
         let mut axes = Vec::new();
         let mut result = Vec::new();
         for (axis, &size) in shape.iter().enumerate() {
@@ -394,7 +415,7 @@ impl Growing {
     }
 
     fn softmax(&mut self) {
-        let (x, dtype, shape) = self.any(|dtype| dtype == DType::F32);
+        let (x, dtype, shape) = self.any(DType::is_float);
         if shape.is_empty() {
             return;
         }
@@ -463,7 +484,7 @@ impl Growing {
     }
 
     fn logic(&mut self) {
-        let (a, dtype, shape) = self.any(|dtype| dtype == DType::Bool);
+        let (a, dtype, shape) = self.any(|dtype| !dtype.is_float());
         if self.random.below(3) == 0 {
             self.op("not", &[a], &[], dtype, &shape);
             return;
@@ -488,6 +509,18 @@ impl Growing {
         self.op("select", &[condition, a, b], &[], dtype, &shape);
     }
 
+    fn clamp(&mut self) {
+        let (x, dtype, shape) = self.any(|dtype| dtype != DType::Bool);
+        let low = self.same(dtype, &shape);
+        let high = self.same(dtype, &shape);
+        self.op("clamp", &[x, low, high], &[], dtype, &shape);
+    }
+
+    fn is_finite(&mut self) {
+        let (x, _, shape) = self.any(DType::is_float);
+        self.op("is-finite", &[x], &[], DType::Bool, &shape);
+    }
+
     fn convert(&mut self) {
         let (x, _, shape) = self.any(|_| true);
         let dtype = self.random.pick(&DType::ALL);
@@ -501,7 +534,7 @@ impl Growing {
     }
 
     fn one_hot(&mut self) {
-        let (x, _, shape) = self.any(|dtype| !matches!(dtype, DType::Bool | DType::F32));
+        let (x, _, shape) = self.any(|dtype| !dtype.is_float() && dtype != DType::Bool);
         if shape.len() >= 4 {
             return;
         }
@@ -517,9 +550,7 @@ impl Growing {
             return;
         }
         let axis = self.random.below(shape.len()) as i64;
-        let dtype = self
-            .random
-            .pick(&[DType::F32, DType::I32, DType::I64, DType::U8, DType::U32]);
+        let dtype = self.random.pick(&DType::ALL[..8]);
         let sizes: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
         let attributes = [
             ("dtype", dtype.name().into()),
@@ -536,6 +567,7 @@ impl Growing {
         };
         let result = [&shape[..axis], &shape[axis + 1..]].concat();
         let axis = (axis as i64).into();
-        self.op("arg-max", &[x], &[("axis", axis)], DType::I32, &result);
+        let name = self.random.pick(&["arg-max", "arg-min"]);
+        self.op(name, &[x], &[("axis", axis)], DType::I32, &result);
     }
 }

@@ -120,7 +120,7 @@ impl Var {
 
     /// A scalar that stands beside it in an expression.
     fn beside(&self, number: f64) -> Self {
-        if self.dtype != DType::F32 && number.fract() != 0.0 {
+        if !self.dtype.is_float() && number.fract() != 0.0 {
             let found = self.described();
             self.graph
                 .fail(format!("{number} cannot stand beside {found}"));

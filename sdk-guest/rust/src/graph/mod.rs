@@ -125,7 +125,7 @@ impl Graph {
     /// for `bool` it is whether `value` differs from 0.
     pub fn full(&self, dtype: DType, shape: &[usize], value: f64) -> Var {
         let attribute = match dtype {
-            DType::F32 => Attribute::Number(value),
+            DType::F32 | DType::F64 | DType::Bf16 | DType::F16 => Attribute::Number(value),
             DType::Bool => Attribute::Flag(value != 0.0),
             #[expect(clippy::cast_possible_truncation, reason = "said so in the doc")]
             DType::I32 | DType::I64 | DType::U8 | DType::U32 => Attribute::Integer(value as i64),

@@ -150,8 +150,7 @@ impl Var {
             self.clone()
         };
         let (left_rank, right_rank) = (self.shape.len(), other.shape.len());
-        if self.dtype != DType::F32 || other.dtype != DType::F32 || left_rank < 1 || right_rank < 2
-        {
+        if !self.dtype.is_float() || other.dtype != self.dtype || left_rank < 1 || right_rank < 2 {
             return mistake();
         }
         let batch_rank = right_rank - 2;
@@ -174,7 +173,7 @@ impl Var {
             "dot-general",
             &[self, other],
             attributes,
-            DType::F32,
+            self.dtype,
             &shape,
         )
     }

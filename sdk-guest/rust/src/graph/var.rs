@@ -186,7 +186,7 @@ impl Var {
     /// A new last axis of `classes`, 1 at the element's number and 0 elsewhere; a number
     /// out of range gives zeros only. For integers.
     pub fn one_hot(&self, classes: usize, dtype: DType) -> Self {
-        if matches!(self.dtype, DType::F32 | DType::Bool) {
+        if self.dtype.is_float() || self.dtype == DType::Bool {
             return self.refused("one-hot", "integers");
         }
         let shape = [&*self.shape, &[classes]].concat();
@@ -239,16 +239,16 @@ impl Var {
     }
 
     fn float(&self, op: &str) -> Self {
-        if self.dtype != DType::F32 {
-            return self.refused(op, "f32");
+        if !self.dtype.is_float() {
+            return self.refused(op, "a float");
         }
         self.graph
             .emit(op, &[self], vec![], self.dtype, &self.shape)
     }
 
     fn along(&self, op: &str, axis: usize) -> Self {
-        if self.dtype != DType::F32 {
-            return self.refused(op, "f32");
+        if !self.dtype.is_float() {
+            return self.refused(op, "a float");
         }
         if self.without(op, &[axis]).is_none() {
             return self.clone();
