@@ -197,6 +197,11 @@ impl Binary {
     pub(crate) fn takes_integers(self) -> bool {
         !matches!(self, Self::Power | Self::Atan2)
     }
+
+    /// Whether processors have an instruction for it, or two.
+    pub(crate) fn is_simple(self) -> bool {
+        !matches!(self, Self::Power | Self::Atan2 | Self::Remainder)
+    }
 }
 
 named!(Compare {

@@ -133,11 +133,11 @@ impl TensorType {
         Ok(Self { dtype, shape: dims })
     }
 
-    /// The same shape of other elements. That is at most eight times the bytes, which are
-    /// representable still.
-    pub(crate) fn with_dtype(&self, dtype: DType) -> Self {
+    /// The same shape in the type that is computed in. That is at most twice the bytes, which
+    /// are representable still.
+    pub(crate) fn widened(&self) -> Self {
         Self {
-            dtype,
+            dtype: self.dtype.wide(),
             shape: self.shape,
         }
     }

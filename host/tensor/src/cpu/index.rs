@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 
-use super::number::{Number, with_number};
+use super::number::{Number, with_wide};
 use super::workers::Workers;
 use crate::DType;
 
@@ -65,8 +65,7 @@ impl ScatterAdd {
         workers: &Workers<'_>,
     ) {
         output.copy_from_slice(data);
-        // Half types were widened by the planner.
-        with_number!(self.dtype, T => self.add::<T>(indices, updates, output, workers));
+        with_wide!(self.dtype, T => self.add::<T>(indices, updates, output, workers));
     }
 
     fn add<T: Number>(

@@ -45,11 +45,6 @@ pub(super) trait Number: Pod + PartialOrd + Send + Sync {
     fn from_i64(value: i64) -> Self;
 }
 
-/// A number with a fraction.
-pub(super) trait Float: Number<Wide: Real> {}
-
-impl<T: Number<Wide: Real>> Float for T {}
-
 /// A float that is computed with.
 pub(super) trait Real: Number<Wide = Self> {
     fn exp(self) -> Self;
@@ -661,9 +656,9 @@ macro_rules! with_integer {
     };
 }
 
-/// Evaluates the body with the name bound to the Rust type of a float type; the check lets
-/// nothing else through to where it is used.
-macro_rules! with_float {
+/// Evaluates the body with the name bound to the Rust type of a number type that is computed
+/// with: the planner has widened the half types.
+macro_rules! with_wide {
     ($dtype:expr, $name:ident => $body:expr) => {
         match $dtype {
             $crate::DType::F32 => {
@@ -674,17 +669,9 @@ macro_rules! with_float {
                 type $name = f64;
                 $body
             }
-            $crate::DType::Bf16 => {
-                type $name = half::bf16;
-                $body
-            }
-            $crate::DType::F16 => {
-                type $name = half::f16;
-                $body
-            }
-            other => unreachable!("the check lets only floats through, not {other}"),
+            other => $crate::cpu::number::with_integer!(other, $name => $body),
         }
     };
 }
 
-pub(super) use {with_float, with_integer, with_number};
+pub(super) use {with_integer, with_number, with_wide};

@@ -3,12 +3,12 @@
 //! The order of additions depends on the shape alone: rows are added in 16 lanes over
 //! blocks of [`BLOCK`] elements, columns in blocks of [`BLOCK`] rows, the blocks in order to
 //! the total of a piece, and the pieces in order. So errors stay far below those of one long
-//! sum, and the number of threads changes nothing. Half types are combined in single
-//! precision and rounded at the end.
+//! sum, and the number of threads changes nothing. Half types come widened, and the result is rounded elsewhere.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::number::{Number, with_float, with_number};
+use super::number::{Number, with_wide};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Reduction;
@@ -116,20 +116,17 @@ impl Reduce {
 
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
         match self.kind {
-            Reduction::Sum => {
-                with_number!(self.dtype, T => self.reduce::<T, Sum>(input, output, workers));
-            }
-            Reduction::Mean => {
-                with_float!(self.dtype, T => self.reduce::<T, Mean>(input, output, workers));
+            Reduction::Sum | Reduction::Mean => {
+                with_wide!(self.dtype, T => self.reduce::<T, Sum>(input, output, workers));
             }
             Reduction::Product => {
-                with_number!(self.dtype, T => self.reduce::<T, Product>(input, output, workers));
+                with_wide!(self.dtype, T => self.reduce::<T, Product>(input, output, workers));
             }
             Reduction::Max => {
-                with_number!(self.dtype, T => self.reduce::<T, Max>(input, output, workers));
+                with_wide!(self.dtype, T => self.reduce::<T, Max>(input, output, workers));
             }
             Reduction::Min => {
-                with_number!(self.dtype, T => self.reduce::<T, Min>(input, output, workers));
+                with_wide!(self.dtype, T => self.reduce::<T, Min>(input, output, workers));
             }
             Reduction::Any => self.reduce::<u8, Any>(input, output, workers),
             Reduction::All => self.reduce::<u8, All>(input, output, workers),
@@ -145,20 +142,19 @@ impl Reduce {
         let input: &[T] = bytemuck::cast_slice(input);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
         if input.is_empty() {
-            output.fill(self.finish::<T, C>(C::identity()));
+            output.fill(C::identity());
         } else if self.inner_is_reduced {
             self.reduce_rows::<T, C>(input, output, workers);
         } else {
             self.reduce_columns::<T, C>(input, output, workers);
         }
-    }
-
-    /// A total as a result.
-    #[inline(always)]
-    fn finish<T: Number, C: Combine>(&self, total: T::Wide) -> T {
-        // Dimensions are below 2^31, and a tensor has at most 2^40 bytes.
-        let count = i64::try_from(self.count).unwrap_or(i64::MAX);
-        T::narrow(C::finish(total, count))
+        if self.kind == Reduction::Mean {
+            // Dimensions are below 2^31, and a tensor has at most 2^40 bytes.
+            let count = T::from_i64(i64::try_from(self.count).unwrap_or(i64::MAX));
+            for total in output {
+                *total = total.divide(count);
+            }
+        }
     }
 
     /// Results that combine whole rows.
@@ -169,52 +165,169 @@ impl Reduce {
         workers: &Workers<'_>,
     ) {
         let split = Split::new(self.count, BLOCK, ELEMENTS_PER_SPLIT);
+        let rows = |first: usize, pieces: Range<usize>, totals: &mut [T]| {
+            let part = Part::<T, C> {
+                kernel: self,
+                input,
+                first,
+                split,
+                pieces,
+                totals,
+                combine: PhantomData,
+            };
+            part.run();
+        };
         if split.pieces > 1 && output.len() < split.pieces {
             for (place, result) in output.iter_mut().enumerate() {
-                let base = self.kept.offset(place);
                 let mut parts = [C::identity(); MOST_SPLITS];
                 let parts = &mut parts[..split.pieces];
-                workers.each_chunk(parts, 1, |piece, part| {
-                    on_vectors::<T>(
-                        #[inline(always)]
-                        || {
-                            let range = split.range(piece);
-                            part[0] = self.row_total::<T, C>(input, base, range);
-                        },
-                    );
-                });
-                *result = self.finish::<T, C>(combine_all::<T::Wide, C>(parts));
+                workers.each_chunk(parts, 1, |piece, part| rows(place, piece..piece + 1, part));
+                *result = combine_all::<T, C>(parts);
             }
             return;
         }
         let per_piece = ELEMENTS_PER_PIECE.div_ceil(self.count.max(1));
         workers.each_chunk(output, per_piece, |piece, chunk| {
-            on_vectors::<T>(
-                #[inline(always)]
-                || {
-                    for (place, result) in chunk.iter_mut().enumerate() {
-                        let base = self.kept.offset(piece * per_piece + place);
-                        let mut total = C::identity();
-                        for piece in 0..split.pieces {
-                            let part = self.row_total::<T, C>(input, base, split.range(piece));
-                            total = C::combine(total, part);
-                        }
-                        *result = self.finish::<T, C>(total);
-                    }
-                },
-            );
+            rows(piece * per_piece, 0..split.pieces, chunk);
         });
     }
 
+    /// Results that lie next to each other, as the elements that they combine do.
+    fn reduce_columns<T: Number, C: Combine>(
+        &self,
+        input: &[T],
+        output: &mut [T],
+        workers: &Workers<'_>,
+    ) {
+        let rows = self.reduced.count();
+        let width = self.inner.min(COLUMNS_PER_PIECE);
+        let split = Split::new(rows, BLOCK, ELEMENTS_PER_SPLIT.div_ceil(width));
+        let columns = |first: usize, pieces: Range<usize>, totals: &mut [T]| {
+            let part = Part::<T, C> {
+                kernel: self,
+                input,
+                first,
+                split,
+                pieces,
+                totals,
+                combine: PhantomData,
+            };
+            part.run();
+        };
+        if split.pieces > 1 && output.len() <= COLUMNS_PER_PIECE {
+            for (place, results) in output.chunks_mut(self.inner).enumerate() {
+                let first = self.kept.offset(place);
+                let mut parts = [[C::identity(); COLUMNS_PER_PIECE]; MOST_SPLITS];
+                let parts = &mut parts[..split.pieces];
+                workers.each_chunk(parts, 1, |piece, part| {
+                    columns(first, piece..piece + 1, &mut part[0][..width]);
+                });
+                results.fill(C::identity());
+                for part in parts {
+                    for (total, &part) in results.iter_mut().zip(&part[..width]) {
+                        *total = C::combine(*total, part);
+                    }
+                }
+            }
+        } else if self.inner <= COLUMNS_PER_PIECE {
+            let together = ELEMENTS_PER_PIECE.div_ceil(rows * self.inner);
+            workers.each_chunk(output, together * self.inner, |piece, chunk| {
+                for (place, results) in chunk.chunks_mut(self.inner).enumerate() {
+                    let first = self.kept.offset(piece * together + place);
+                    columns(first, 0..split.pieces, results);
+                }
+            });
+        } else {
+            for (row, output) in output.chunks_mut(self.inner).enumerate() {
+                let first = self.kept.offset(row);
+                workers.each_chunk(output, width, |piece, chunk| {
+                    columns(first + piece * width, 0..split.pieces, chunk);
+                });
+            }
+        }
+    }
+}
+
+/// Pieces of some results, as work for the instruction set that the machine has.
+struct Part<'a, T, C> {
+    kernel: &'a Reduce,
+    input: &'a [T],
+    /// For rows, the index of the first result; for columns, the offset of its first operand.
+    first: usize,
+    split: Split,
+    pieces: Range<usize>,
+    totals: &'a mut [T],
+    combine: PhantomData<C>,
+}
+
+impl<T: Number, C: Combine> Part<'_, T, C> {
+    #[inline(never)]
+    fn run(self) {
+        if T::IS_FLOAT {
+            pulp::Arch::new().dispatch(self);
+        } else {
+            pulp::NullaryFnOnce::call(self);
+        }
+    }
+
+    #[inline(always)]
+    fn rows(self) {
+        for (place, total) in self.totals.iter_mut().enumerate() {
+            let base = self.kernel.kept.offset(self.first + place);
+            *total = C::identity();
+            for piece in self.pieces.clone() {
+                let range = self.split.range(piece);
+                let part = self.kernel.row_total::<T, C>(self.input, base, range);
+                *total = C::combine(*total, part);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn columns(self) {
+        let input = &self.input[self.first..];
+        let totals = self.totals;
+        // A piece, and a block of it.
+        let mut piece_totals = [T::ZERO; COLUMNS_PER_PIECE];
+        let mut block_totals = [T::ZERO; COLUMNS_PER_PIECE];
+        let piece_totals = &mut piece_totals[..totals.len()];
+        let block_totals = &mut block_totals[..totals.len()];
+        totals.fill(C::identity());
+        for piece in self.pieces {
+            let rows = self.split.range(piece);
+            piece_totals.fill(C::identity());
+            for start in rows.clone().step_by(BLOCK) {
+                block_totals.fill(C::identity());
+                for row in start..(start + BLOCK).min(rows.end) {
+                    let start = self.kernel.reduced.offset(row);
+                    let row = &input[start..start + totals.len()];
+                    combine_into::<T, C>(block_totals, row);
+                }
+                combine_into::<T, C>(piece_totals, block_totals);
+            }
+            combine_into::<T, C>(totals, piece_totals);
+        }
+    }
+}
+
+impl<T: Number, C: Combine> pulp::NullaryFnOnce for Part<'_, T, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        if self.kernel.inner_is_reduced {
+            self.rows();
+        } else {
+            self.columns();
+        }
+    }
+}
+
+impl Reduce {
     /// Combines some of the operand elements of the result that begins at `base`, counted
     /// along their rows.
     #[inline(always)]
-    fn row_total<T: Number, C: Combine>(
-        &self,
-        input: &[T],
-        base: usize,
-        range: Range<usize>,
-    ) -> T::Wide {
+    fn row_total<T: Number, C: Combine>(&self, input: &[T], base: usize, range: Range<usize>) -> T {
         let mut total = C::identity();
         let (mut row, mut column) = (range.start / self.inner, range.start % self.inner);
         let mut left = range.len();
@@ -230,124 +343,12 @@ impl Reduce {
         }
         total
     }
+}
 
-    /// Results that lie next to each other, as the elements that they combine do.
-    fn reduce_columns<T: Number, C: Combine>(
-        &self,
-        input: &[T],
-        output: &mut [T],
-        workers: &Workers<'_>,
-    ) {
-        let rows = self.reduced.count();
-        let width = self.inner.min(COLUMNS_PER_PIECE);
-        let split = Split::new(rows, BLOCK, ELEMENTS_PER_SPLIT.div_ceil(width));
-        if split.pieces > 1 && output.len() <= COLUMNS_PER_PIECE {
-            for (place, results) in output.chunks_mut(self.inner).enumerate() {
-                let input = &input[self.kept.offset(place)..];
-                let mut parts = [[C::identity(); COLUMNS_PER_PIECE]; MOST_SPLITS];
-                let parts = &mut parts[..split.pieces];
-                workers.each_chunk(parts, 1, |piece, part| {
-                    on_vectors::<T>(
-                        #[inline(always)]
-                        || {
-                            let part = &mut part[0][..width];
-                            self.column_totals::<T, C>(input, split.range(piece), part);
-                        },
-                    );
-                });
-                for (column, result) in results.iter_mut().enumerate() {
-                    let total = parts
-                        .iter()
-                        .fold(C::identity(), |total, part| C::combine(total, part[column]));
-                    *result = self.finish::<T, C>(total);
-                }
-            }
-            return;
-        }
-        if self.inner <= COLUMNS_PER_PIECE {
-            let together = ELEMENTS_PER_PIECE.div_ceil(rows * self.inner);
-            workers.each_chunk(output, together * self.inner, |piece, chunk| {
-                on_vectors::<T>(
-                    #[inline(always)]
-                    || {
-                        for (place, results) in chunk.chunks_mut(self.inner).enumerate() {
-                            let first = self.kept.offset(piece * together + place);
-                            self.some_columns::<T, C>(&input[first..], results, split);
-                        }
-                    },
-                );
-            });
-            return;
-        }
-        for (row, output) in output.chunks_mut(self.inner).enumerate() {
-            let first = self.kept.offset(row);
-            workers.each_chunk(output, width, |piece, chunk| {
-                on_vectors::<T>(
-                    #[inline(always)]
-                    || {
-                        let input = &input[first + piece * width..];
-                        self.some_columns::<T, C>(input, chunk, split);
-                    },
-                );
-            });
-        }
-    }
-
-    /// Results from the first column of `input` on.
-    #[inline(always)]
-    fn some_columns<T: Number, C: Combine>(&self, input: &[T], results: &mut [T], split: Split) {
-        let mut totals = [C::identity(); COLUMNS_PER_PIECE];
-        let mut part = [C::identity(); COLUMNS_PER_PIECE];
-        let totals = &mut totals[..results.len()];
-        let part = &mut part[..results.len()];
-        for piece in 0..split.pieces {
-            part.fill(C::identity());
-            self.column_totals::<T, C>(input, split.range(piece), part);
-            for (total, &part) in totals.iter_mut().zip(&*part) {
-                *total = C::combine(*total, part);
-            }
-        }
-        for (result, &total) in results.iter_mut().zip(&*totals) {
-            *result = self.finish::<T, C>(total);
-        }
-    }
-
-    /// Combines some rows, element by element, block by block.
-    #[inline(always)]
-    fn column_totals<T: Number, C: Combine>(
-        &self,
-        input: &[T],
-        rows: Range<usize>,
-        totals: &mut [T::Wide],
-    ) {
-        if rows.len() <= BLOCK {
-            return self.add_rows::<T, C>(input, rows, totals);
-        }
-        let mut block = [C::identity(); COLUMNS_PER_PIECE];
-        let block = &mut block[..totals.len()];
-        for start in rows.clone().step_by(BLOCK) {
-            block.fill(C::identity());
-            self.add_rows::<T, C>(input, start..(start + BLOCK).min(rows.end), block);
-            for (total, &part) in totals.iter_mut().zip(&*block) {
-                *total = C::combine(*total, part);
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn add_rows<T: Number, C: Combine>(
-        &self,
-        input: &[T],
-        rows: Range<usize>,
-        totals: &mut [T::Wide],
-    ) {
-        for row in rows {
-            let start = self.reduced.offset(row);
-            let row = &input[start..start + totals.len()];
-            for (total, &element) in totals.iter_mut().zip(row) {
-                *total = C::combine(*total, element.widen());
-            }
-        }
+#[inline(always)]
+fn combine_into<T: Number, C: Combine>(totals: &mut [T], elements: &[T]) {
+    for (total, &element) in totals.iter_mut().zip(elements) {
+        *total = C::combine(*total, element);
     }
 }
 
@@ -380,17 +381,6 @@ impl Split {
     }
 }
 
-/// Runs a loop over floats with the vector instructions that the machine has; integers are
-/// rare enough for the baseline.
-#[inline(always)]
-fn on_vectors<T: Number>(work: impl FnOnce()) {
-    if T::IS_FLOAT {
-        pulp::Arch::new().dispatch(work);
-    } else {
-        work();
-    }
-}
-
 fn combine_all<T: Number, C: Combine>(parts: &[T]) -> T {
     parts
         .iter()
@@ -399,14 +389,14 @@ fn combine_all<T: Number, C: Combine>(parts: &[T]) -> T {
 
 /// Combines neighbouring elements, in lanes.
 #[inline(always)]
-pub(super) fn combine_block<T: Number, C: Combine>(block: &[T]) -> T::Wide {
+pub(super) fn combine_block<T: Number, C: Combine>(block: &[T]) -> T {
     let (chunks, rest) = block.as_chunks::<LANES>();
     let mut total = C::identity();
     if !chunks.is_empty() {
         let mut lanes = [C::identity(); LANES];
         for chunk in chunks {
             for (lane, &element) in lanes.iter_mut().zip(chunk) {
-                *lane = C::combine(*lane, element.widen());
+                *lane = C::combine(*lane, element);
             }
         }
         let mut width = LANES / 2;
@@ -419,24 +409,18 @@ pub(super) fn combine_block<T: Number, C: Combine>(block: &[T]) -> T::Wide {
         total = lanes[0];
     }
     for &element in rest {
-        total = C::combine(total, element.widen());
+        total = C::combine(total, element);
     }
     total
 }
 
-/// What a reduction does with two elements, and with the total of so many.
+/// What a reduction does with two elements.
 pub(super) trait Combine {
     fn identity<T: Number>() -> T;
     fn combine<T: Number>(total: T, element: T) -> T;
-
-    #[inline(always)]
-    fn finish<T: Number>(total: T, _count: i64) -> T {
-        total
-    }
 }
 
 pub(super) struct Sum;
-struct Mean;
 struct Product;
 pub(super) struct Max;
 struct Min;
@@ -469,23 +453,6 @@ combine! {
     All: ONE, minimum;
 }
 
-impl Combine for Mean {
-    #[inline(always)]
-    fn identity<T: Number>() -> T {
-        T::ZERO
-    }
-
-    #[inline(always)]
-    fn combine<T: Number>(total: T, element: T) -> T {
-        total.add(element)
-    }
-
-    #[inline(always)]
-    fn finish<T: Number>(total: T, count: i64) -> T {
-        total.divide(T::from_i64(count))
-    }
-}
-
 /// The position of the greatest (or least) element along one axis, the first of equals.
 #[derive(Debug)]
 pub(crate) struct ArgMax {
@@ -498,7 +465,7 @@ pub(crate) struct ArgMax {
 
 impl ArgMax {
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
-        with_number!(self.dtype, T => self.find::<T>(input, output, workers));
+        with_wide!(self.dtype, T => self.find::<T>(input, output, workers));
     }
 
     fn find<T: Number>(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
@@ -509,10 +476,10 @@ impl ArgMax {
             for (place, result) in chunk.iter_mut().enumerate() {
                 let index = piece * per_piece + place;
                 let first = index / self.inner * self.inner * self.size + index % self.inner;
-                let mut best = input[first].widen();
+                let mut best = input[first];
                 let mut best_step = 0;
                 for step in 1..self.size {
-                    let element = input[first + step * self.inner].widen();
+                    let element = input[first + step * self.inner];
                     let wins = if self.least {
                         element < best
                     } else {

@@ -1,4 +1,4 @@
-use super::number::{Float, Number, Real, with_float};
+use super::number::Real;
 use super::reduce::{Max, Sum, combine_block};
 use super::workers::Workers;
 use crate::DType;
@@ -11,10 +11,11 @@ const ELEMENTS_PER_PIECE: usize = 8 * 1024;
 
 /// Softmax, or its logarithm, along one axis of a row-major array.
 ///
-/// The maximum is subtracted first, so large operands do not overflow. Half types are
-/// rounded at the end only.
+/// The maximum is subtracted first, so large operands do not overflow. Half types come
+/// widened.
 #[derive(Debug)]
 pub(crate) struct Softmax {
+    /// `f32` or `f64`.
     pub(crate) dtype: DType,
     pub(crate) log: bool,
     /// Elements along the axis.
@@ -25,10 +26,14 @@ pub(crate) struct Softmax {
 
 impl Softmax {
     pub(super) fn run(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
-        with_float!(self.dtype, T => self.softmax::<T>(input, output, workers));
+        if self.dtype == DType::F64 {
+            self.softmax::<f64>(input, output, workers);
+        } else {
+            self.softmax::<f32>(input, output, workers);
+        }
     }
 
-    fn softmax<T: Float>(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
+    fn softmax<T: Real>(&self, input: &[u8], output: &mut [u8], workers: &Workers<'_>) {
         let input: &[T] = bytemuck::cast_slice(input);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
         let slab = self.size * self.inner;
@@ -47,7 +52,7 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn slabs<T: Float>(&self, input: &[T], output: &mut [T]) {
+    fn slabs<T: Real>(&self, input: &[T], output: &mut [T]) {
         if self.inner > 1 {
             let slab = self.size * self.inner;
             for (input, output) in input.chunks(slab).zip(output.chunks_mut(slab)) {
@@ -69,15 +74,15 @@ impl Softmax {
 
     /// Whole rows that fit the buffer.
     #[inline(always)]
-    fn short_rows<T: Float>(&self, input: &[T], output: &mut [T]) {
-        let mut shifted = [T::Wide::ZERO; BUFFER];
-        let mut powers = [T::Wide::ZERO; BUFFER];
+    fn short_rows<T: Real>(&self, input: &[T], output: &mut [T]) {
+        let mut shifted = [T::ZERO; BUFFER];
+        let mut powers = [T::ZERO; BUFFER];
         let shifted = &mut shifted[..input.len()];
         let powers = &mut powers[..input.len()];
         for (shifted, row) in shifted.chunks_mut(self.size).zip(input.chunks(self.size)) {
             let greatest = combine_block::<T, Max>(row);
             for (shifted, &x) in shifted.iter_mut().zip(row) {
-                *shifted = x.widen().subtract(greatest);
+                *shifted = x.subtract(greatest);
             }
         }
         for (power, &x) in powers.iter_mut().zip(&*shifted) {
@@ -85,66 +90,66 @@ impl Softmax {
         }
         let rows = shifted.chunks(self.size).zip(powers.chunks(self.size));
         for (output, (shifted, powers)) in output.chunks_mut(self.size).zip(rows) {
-            let sum = combine_block::<T::Wide, Sum>(powers);
+            let sum = combine_block::<T, Sum>(powers);
             if self.log {
                 let log = sum.log();
                 for (output, &x) in output.iter_mut().zip(shifted) {
-                    *output = T::narrow(x.subtract(log));
+                    *output = x.subtract(log);
                 }
             } else {
-                let share = T::Wide::ONE.divide(sum);
+                let share = T::ONE.divide(sum);
                 for (output, &power) in output.iter_mut().zip(powers) {
-                    *output = T::narrow(power.multiply(share));
+                    *output = power.multiply(share);
                 }
             }
         }
     }
 
     #[inline(always)]
-    fn long_row<T: Float>(&self, input: &[T], output: &mut [T]) {
+    fn long_row<T: Real>(&self, input: &[T], output: &mut [T]) {
         let greatest = combine_block::<T, Max>(input);
-        let mut sum = T::Wide::ZERO;
-        let mut powers = [T::Wide::ZERO; BUFFER];
+        let mut sum = T::ZERO;
+        let mut powers = [T::ZERO; BUFFER];
         for input in input.chunks(BUFFER) {
             let powers = &mut powers[..input.len()];
             for (power, &x) in powers.iter_mut().zip(input) {
-                *power = x.widen().subtract(greatest).exp();
+                *power = x.subtract(greatest).exp();
             }
-            sum = sum.add(combine_block::<T::Wide, Sum>(powers));
+            sum = sum.add(combine_block::<T, Sum>(powers));
         }
-        let (log, share) = (sum.log(), T::Wide::ONE.divide(sum));
+        let (log, share) = (sum.log(), T::ONE.divide(sum));
         for (output, &x) in output.iter_mut().zip(input) {
-            let x = x.widen().subtract(greatest);
-            *output = T::narrow(if self.log {
+            let x = x.subtract(greatest);
+            *output = if self.log {
                 x.subtract(log)
             } else {
                 x.exp().multiply(share)
-            });
+            };
         }
     }
 
     /// Neighbouring columns of one slab from `first` on, as many as fit the buffers.
     #[inline(always)]
-    fn columns<T: Float>(&self, first: usize, input: &[T], output: &mut [T]) {
+    fn columns<T: Real>(&self, first: usize, input: &[T], output: &mut [T]) {
         let count = (self.inner - first).min(BUFFER);
-        let mut greatest = [T::Wide::LOWEST; BUFFER];
-        let mut sums = [T::Wide::ZERO; BUFFER];
+        let mut greatest = [T::LOWEST; BUFFER];
+        let mut sums = [T::ZERO; BUFFER];
         let (greatest, sums) = (&mut greatest[..count], &mut sums[..count]);
         for row in input.chunks(self.inner) {
             for (greatest, &x) in greatest.iter_mut().zip(&row[first..]) {
-                *greatest = greatest.maximum(x.widen());
+                *greatest = greatest.maximum(x);
             }
         }
         for row in input.chunks(self.inner) {
             for ((sum, &greatest), &x) in sums.iter_mut().zip(&*greatest).zip(&row[first..]) {
-                *sum = sum.add(x.widen().subtract(greatest).exp());
+                *sum = sum.add(x.subtract(greatest).exp());
             }
         }
         for sum in &mut *sums {
             *sum = if self.log {
                 sum.log()
             } else {
-                T::Wide::ONE.divide(*sum)
+                T::ONE.divide(*sum)
             };
         }
         let rows = input.chunks(self.inner).zip(output.chunks_mut(self.inner));
@@ -152,12 +157,12 @@ impl Softmax {
             let sums = greatest.iter().zip(&*sums);
             let row = output[first..].iter_mut().zip(&input[first..]);
             for ((output, &x), (&greatest, &sum)) in row.zip(sums) {
-                let x = x.widen().subtract(greatest);
-                *output = T::narrow(if self.log {
+                let x = x.subtract(greatest);
+                *output = if self.log {
                     x.subtract(sum)
                 } else {
                     x.exp().multiply(sum)
-                });
+                };
             }
         }
     }

@@ -52,8 +52,11 @@ pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3]
             _ => map1(a, out, |x: u64| x),
         },
         (TileOp::Element(op), DType::F32) => real::<f32>(op, to, [a, b, c], out),
-        (TileOp::Element(op), DType::F64) => real::<f64>(op, to, [a, b, c], out),
+        (TileOp::Element(Element::Binary(kind)), DType::F64) if kind.is_simple() => {
+            real_binary::<f64>(kind, a, b, out);
+        }
         (TileOp::Element(Element::Convert), _) if to == DType::F32 => to_f32(from, a, out),
+        (TileOp::Element(op), DType::F64) => apply_f64(op, to, [a, b, c], out),
         (TileOp::Element(op), _) => apply_rare(op, from, to, [a, b, c], out),
         (_, DType::F64) => product::<f64>(op, [a, b, c], out),
         _ => product::<f32>(op, [a, b, c], out),
@@ -108,8 +111,15 @@ fn to_f32(from: DType, a: Tile<'_>, out: &mut [u8]) {
         DType::I32 => map1(a, out, |x: i32| x as f32),
         DType::U32 => map1(a, out, |x: u32| x as f32),
         DType::I64 => map1(a, out, |x: i64| x as f32),
-        DType::F32 | DType::F64 => unreachable!("these are converted in `real`"),
+        DType::F64 => map1(a, out, f32::from_f64),
+        DType::F32 => unreachable!("it is converted in `real`"),
     }
+}
+
+/// Most operations on double precision: they call functions anyway.
+#[inline(never)]
+fn apply_f64(op: Element, to: DType, tiles: [Tile<'_>; 3], out: &mut [u8]) {
+    real::<f64>(op, to, tiles, out);
 }
 
 #[inline(never)]

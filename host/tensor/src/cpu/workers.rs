@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use std::marker::PhantomData;
+
 use rayon::ThreadPool;
-use rayon::iter::{IndexedParallelIterator, IntoParallelIterator, ParallelIterator};
-use rayon::slice::ParallelSliceMut;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 
 /// The threads that a run may use, and the flag that ends it early.
 ///
@@ -29,14 +30,16 @@ impl<'a> Workers<'a> {
     /// Calls `work` for each piece in `0..count`.
     #[inline]
     pub(crate) fn each(&self, count: usize, work: impl Fn(usize) + Sync) {
-        let work = |piece| {
-            if !self.stopped() {
-                work(piece);
-            }
-        };
         match self.pool {
-            Some(pool) if count > 1 => pool.install(|| (0..count).into_par_iter().for_each(work)),
-            _ => (0..count).for_each(work),
+            Some(pool) if count > 1 => self.share(pool, count, &work),
+            _ => {
+                for piece in 0..count {
+                    if self.stopped() {
+                        return;
+                    }
+                    work(piece);
+                }
+            }
         }
     }
 
@@ -48,16 +51,58 @@ impl<'a> Workers<'a> {
         length: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let work = |(piece, chunk): (usize, &mut [T])| {
-            if !self.stopped() {
-                work(piece, chunk);
-            }
+        let chunks = Chunks {
+            start: output.as_mut_ptr(),
+            elements: output.len(),
+            length,
+            output: PhantomData,
         };
-        match self.pool {
-            Some(pool) if output.len() > length => {
-                pool.install(|| output.par_chunks_mut(length).enumerate().for_each(work));
-            }
-            _ => output.chunks_mut(length).enumerate().for_each(work),
-        }
+        self.each(chunks.elements.div_ceil(length), |piece| {
+            #[expect(unsafe_code, reason = "each thread writes to another chunk")]
+            // SAFETY: each piece is handed to `work` once.
+            let chunk = unsafe { chunks.get(piece) };
+            work(piece, chunk);
+        });
+    }
+
+    /// One function for all kernels: what rayon makes of it is compiled once.
+    fn share(&self, pool: &ThreadPool, count: usize, work: &(dyn Fn(usize) + Sync)) {
+        pool.install(|| {
+            (0..count).into_par_iter().for_each(|piece| {
+                if !self.stopped() {
+                    work(piece);
+                }
+            });
+        });
+    }
+}
+
+/// A slice that several threads write to, each to another chunk.
+struct Chunks<'a, T> {
+    start: *mut T,
+    elements: usize,
+    /// Elements of each chunk but the last.
+    length: usize,
+    output: PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: `get` hands out parts of a `&mut [T]`; its callers take each part once.
+#[expect(unsafe_code, reason = "each thread writes to another chunk")]
+unsafe impl<T: Send> Sync for Chunks<'_, T> {}
+
+impl<'a, T> Chunks<'a, T> {
+    /// The chunk of that number.
+    ///
+    /// # Safety
+    /// Each chunk must be taken at most once.
+    #[expect(unsafe_code, reason = "each thread writes to another chunk")]
+    #[inline(always)]
+    unsafe fn get(&self, piece: usize) -> &'a mut [T] {
+        let first = piece * self.length;
+        assert!(first <= self.elements);
+        let length = self.length.min(self.elements - first);
+        // SAFETY: the chunk is inside the slice; that no other slice of it lives is the
+        // caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
     }
 }

@@ -195,19 +195,20 @@ impl<'a> Lowering<'a> {
             }
             Op::Reduce { axes, .. } if axes.is_empty() => self.source(operands[0]),
             Op::Reduce { kind, axes } => {
-                let ty = &graph.nodes[operands[0]].ty;
-                let reduce = Reduce::new(*kind, ty, axes);
-                self.plain(PlainOp::Reduce(reduce), operands, node.ty)
+                let ty = graph.nodes[operands[0]].ty.widened();
+                let reduce = Reduce::new(*kind, &ty, axes);
+                self.plain_widened(PlainOp::Reduce(reduce), operands[0], node.ty)
             }
             Op::ArgMax { axis, least } => {
                 let ty = &graph.nodes[operands[0]].ty;
                 let arg_max = ArgMax {
                     least: *least,
-                    dtype: ty.dtype,
+                    dtype: ty.dtype.wide(),
                     size: ty.shape[*axis],
                     inner: after(&ty.shape, *axis),
                 };
-                self.plain(PlainOp::ArgMax(arg_max), operands, node.ty)
+                let operand = self.widened_in_memory(operands[0]);
+                self.plain_on(PlainOp::ArgMax(arg_max), vec![operand], node.ty)
             }
             Op::Dot(axes) => self.dot(axes, [operands[0], operands[1]], node.ty),
             Op::Part(_) => unreachable!("set by the operation that it is a part of"),
@@ -224,7 +225,7 @@ impl<'a> Lowering<'a> {
             }
             Op::ScatterAdd { axis } => {
                 let indices = &graph.nodes[operands[1]].ty;
-                let wide = node.ty.with_dtype(node.ty.dtype.wide());
+                let wide = node.ty.widened();
                 let scatter = ScatterAdd {
                     dtype: wide.dtype,
                     index_dtype: indices.dtype,
@@ -515,12 +516,12 @@ impl<'a> Lowering<'a> {
         match *composite {
             Composite::Softmax { axis, log } => {
                 let softmax = Softmax {
-                    dtype: ty.dtype,
+                    dtype: ty.dtype.wide(),
                     log,
                     size: ty.shape[axis],
                     inner: after(&ty.shape, axis),
                 };
-                self.plain(PlainOp::Softmax(softmax), operands, ty)
+                self.plain_widened(PlainOp::Softmax(softmax), operands[0], ty)
             }
             Composite::Squeeze { .. }
             | Composite::Clamp
@@ -533,8 +534,8 @@ impl<'a> Lowering<'a> {
     }
 
     fn dot(&mut self, axes: &DotAxes, operands: [NodeId; 2], ty: TensorType) -> Source {
-        let wide = ty.with_dtype(ty.dtype.wide());
-        let types = operands.map(|node| self.graph.nodes[node].ty.with_dtype(wide.dtype));
+        let wide = ty.widened();
+        let types = operands.map(|node| self.graph.nodes[node].ty.widened());
         let mut views = operands.map(|node| match self.source(node) {
             Source::View(view) => self.widened(view),
             Source::Literal(_) => {
@@ -575,10 +576,17 @@ impl<'a> Lowering<'a> {
         self.rounded(product, ty)
     }
 
+    /// A kernel that computes in single precision what is stored in a half type.
+    fn plain_widened(&mut self, op: PlainOp, operand: NodeId, ty: TensorType) -> Source {
+        let operand = self.widened_in_memory(operand);
+        let result = self.plain_on(op, vec![operand], ty.widened());
+        self.rounded(result, ty)
+    }
+
     /// A view of half types, in single precision: the whole value is converted as it lies.
     fn widened(&mut self, view: View) -> View {
         let root = self.values[view.value].ty;
-        let wide = root.with_dtype(root.dtype.wide());
+        let wide = root.widened();
         self.clock += 1;
         let whole = Source::View(View::whole(view.value, &root.shape));
         match self.element(Element::Convert, root.dtype, wide, &[whole]) {
@@ -596,7 +604,7 @@ impl<'a> Lowering<'a> {
         if ty.dtype == ty.dtype.wide() {
             return self.in_memory(node);
         }
-        let wide = ty.with_dtype(ty.dtype.wide());
+        let wide = ty.widened();
         self.clock += 1;
         let source = self.source(node);
         let source = self.element(Element::Convert, ty.dtype, wide, &[source]);

@@ -140,6 +140,25 @@ pub(crate) fn floats(tensor: &Tensor) -> Vec<f32> {
     tensor.as_f32().unwrap().to_vec()
 }
 
+/// The elements as numbers.
+pub(crate) fn numbers(tensor: &Tensor) -> Vec<f64> {
+    let dtype = [("dtype", "f64".into())];
+    let wide = apply("convert", std::slice::from_ref(tensor), &dtype);
+    wide.bytes()
+        .chunks(8)
+        .map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap()))
+        .collect()
+}
+
+/// A tensor of these numbers, rounded to the element type.
+pub(crate) fn tensor(dtype: DType, shape: &[u64], numbers: &[f64]) -> Tensor {
+    let mut bytes = vec![0; numbers.len() * dtype.size()];
+    for (element, &number) in bytes.chunks_mut(dtype.size()).zip(numbers) {
+        dtype.write(number, element);
+    }
+    Tensor::from_bytes(dtype, shape, &bytes, &budget()).unwrap()
+}
+
 pub(crate) fn ints(tensor: &Tensor) -> Vec<i32> {
     assert_eq!(tensor.dtype(), DType::I32);
     tensor
