@@ -145,12 +145,13 @@ proptest! {
     fn gradients_of_elementwise_operations_match_differences(seed in any::<u64>()) {
         let unary = [
             "negate", "abs", "sign", "square", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid",
+            "expm1", "log1p", "sin", "cos", "erf",
         ];
         for op in unary {
             check_elementwise(op, 1, seed);
         }
         let binary =
-            ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power"];
+            ["add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "atan2"];
         for op in binary {
             check_elementwise(op, 2, seed);
         }
@@ -158,7 +159,7 @@ proptest! {
 
     #[test]
     fn gradients_of_extremes_match_differences(seed in any::<u64>()) {
-        for op in ["reduce-max", "reduce-min"] {
+        for op in ["reduce-max", "reduce-min", "reduce-product"] {
             let mut growing = Growing::new(seed, true);
             let x = growing.input(DType::F32, &[3, 4]);
             let axis = growing.random.below(2);

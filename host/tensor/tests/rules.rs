@@ -168,6 +168,9 @@ fn reductions_and_indexing_say_which_axes_do_not_fit() {
         refused("reduce-sum", &[(F, &[2, 3])], &[("axes", list(&[2]))]),
         refused("reduce-sum", &[(B, &[2])], &[("axes", list(&[0]))]),
         refused("reduce-mean", &[(I, &[2])], &[("axes", list(&[0]))]),
+        refused("reduce-any", &[(I, &[2])], &[("axes", list(&[0]))]),
+        refused("reduce-product", &[(B, &[2])], &[("axes", list(&[0]))]),
+        refused("arg-min", &[(F, &[2, 0])], &[("axis", 1.into())]),
         refused("reduce-max", &[(F, &[0, 2])], &[("axes", list(&[0]))]),
         refused("arg-max", &[(F, &[2, 0])], &[("axis", 1.into())]),
         refused("softmax", &[(F, &[])], &[("axis", 0.into())]),
@@ -193,6 +196,9 @@ fn reductions_and_indexing_say_which_axes_do_not_fit() {
         `reduce-sum`: attribute `axes` names axis 2, but the rank is 2
         `reduce-sum`: an operand is bool[2], but it must be a number
         `reduce-mean`: an operand is i32[2], but it must be a float
+        `reduce-any`: an operand is i32[2], but it must be bool
+        `reduce-product`: an operand is bool[2], but it must be a number
+        `arg-min`: axis 1 of f32[2, 0] has no elements to choose from
         `reduce-max`: axis 0 of f32[0, 2] has no elements to choose from
         `arg-max`: axis 1 of f32[2, 0] has no elements to choose from
         `softmax`: attribute `axis` names axis 0, but the rank is 0
