@@ -17,6 +17,7 @@ pub mod name;
 pub mod progress;
 pub mod report;
 pub mod task;
+pub mod text;
 pub mod time;
 pub mod view;
 

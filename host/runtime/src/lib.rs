@@ -15,7 +15,6 @@ mod limits;
 mod load;
 mod outcome;
 mod state;
-mod tables;
 mod task;
 mod wasi;
 mod watch;

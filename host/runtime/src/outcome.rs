@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 use trainshed_core::limits::Limits;
 use trainshed_core::task::Outcome;
+pub(crate) use trainshed_core::text::{one_line, shortened};
 use wasmtime::Trap;
 use wasmtime::component::ResourceTableError;
 
@@ -162,20 +163,6 @@ fn duration_for_people(milliseconds: u64) -> String {
             let fraction = format!("{rest:03}");
             format!("{seconds}.{} s", fraction.trim_end_matches('0'))
         }
-    }
-}
-
-/// `text` with line breaks and other control characters made spaces.
-pub(crate) fn one_line(text: &str) -> String {
-    let plain = text.replace(char::is_control, " ");
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The first `chars` characters of `text`, with `…` where something was cut off.
-pub(crate) fn shortened(text: &str, chars: usize) -> String {
-    match text.char_indices().nth(chars) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }
 

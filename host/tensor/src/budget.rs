@@ -46,6 +46,16 @@ impl Budget {
         self.account.peak.load(Ordering::Relaxed)
     }
 
+    /// Charges memory that is not a tensor's, for what the task has done outside programs.
+    ///
+    /// # Errors
+    /// [`ProgramError::OutOfMemory`].
+    pub fn reserve(&self, bytes: u64) -> Result<Reservation, ProgramError> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let charge = self.charge(bytes)?;
+        Ok(Reservation { _charge: charge })
+    }
+
     pub(crate) fn charge(&self, bytes: usize) -> Result<Charge, ProgramError> {
         let bytes = bytes as u64;
         let account = &*self.account;
@@ -68,6 +78,12 @@ impl Budget {
             }),
         }
     }
+}
+
+/// Bytes taken from a budget by [`Budget::reserve`]; dropping it gives them back.
+#[derive(Debug)]
+pub struct Reservation {
+    _charge: Charge,
 }
 
 /// Bytes taken from a budget; dropping it gives them back.

@@ -37,7 +37,7 @@ mod shape;
 mod tensor;
 
 pub use batches::Batches;
-pub use budget::Budget;
+pub use budget::{Budget, Reservation};
 pub use context::Context;
 pub use dtype::DType;
 pub use gradient::gradient;

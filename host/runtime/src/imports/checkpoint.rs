@@ -1,10 +1,10 @@
 //! `checkpoint`: the model that the action goes on from, read from a safetensors file.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 
 use safetensors::tensor::{Metadata, TensorInfo};
+use trainshed_tables::safetensors::read_header;
 use trainshed_tensor::{DType, ProgramError, Tensor};
 use wasmtime::component::Resource;
 
@@ -14,11 +14,6 @@ use crate::bindings::trainshed::plugin::checkpoint::{
 use crate::job::CheckpointFile;
 use crate::outcome;
 use crate::state::TaskState;
-
-/// Largest header: names, types and shapes of all tensors.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
-/// Bytes of the header's length, which begin the file.
-const PREFIX_BYTES: usize = 8;
 
 /// An opened checkpoint. Weights stay in the file until they are loaded.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -59,37 +54,6 @@ impl Checkpoint {
             data_start,
         })
     }
-}
-
-fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
-    let length = file.metadata()?.len();
-    let mut prefix = [0; PREFIX_BYTES];
-    file.read_exact_at(&mut prefix, 0)?;
-    let header_bytes = u64::from_le_bytes(prefix);
-    if header_bytes > MAX_HEADER_BYTES {
-        return Err(invalid(format!(
-            "its header would have {header_bytes} bytes, but it may have at most {MAX_HEADER_BYTES}"
-        )));
-    }
-    if header_bytes > length.saturating_sub(PREFIX_BYTES as u64) {
-        return Err(invalid(format!(
-            "it has {length} bytes, but its header would have {header_bytes}"
-        )));
-    }
-    let mut header = vec![0; usize::try_from(header_bytes).map_err(io::Error::other)?];
-    file.read_exact_at(&mut header, PREFIX_BYTES as u64)?;
-    let tensors: Metadata = serde_json::from_slice(&header)
-        .map_err(|error| invalid(format!("its header is damaged: {error}")))?;
-    let data_start = PREFIX_BYTES as u64 + header_bytes;
-    let end = data_start.checked_add(tensors.data_len() as u64);
-    if end != Some(length) {
-        return Err(invalid(format!(
-            "it has {length} bytes, but its header speaks of {} bytes of weights",
-            tensors.data_len()
-        )));
-    }
-    Ok((tensors, data_start))
 }
 
 impl Host for TaskState {}

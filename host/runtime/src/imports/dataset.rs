@@ -8,18 +8,18 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use trainshed_core::dataset::{FileEntry, MAX_FILES};
 use trainshed_core::name::is_file_path;
+use trainshed_tables::{self as tables, Reader, TableError};
 use trainshed_tensor::{DType, Tensor};
 use wasmtime::component::Resource;
 
 use super::models::hash;
 use crate::bindings::trainshed::plugin::dataset::{
-    Column, ColumnKind, DatasetError, Host, HostDataset, Table, Version,
+    Classes, Column, ColumnKind, DatasetError, Host, HostDataset, ImageOptions, Table, Version,
 };
 use crate::job::{DatasetFiles, Refused};
 use crate::limits::bytes_for_people;
 use crate::outcome::shortened;
 use crate::state::TaskState;
-use crate::tables::{self, TableError};
 
 /// Longest description of a version.
 const MAX_DESCRIPTION_BYTES: usize = 64 << 10;
@@ -80,22 +80,71 @@ impl HostDataset for TaskState {
         let Some(dtype) = DType::parse(&dtype) else {
             return Ok(Err(DatasetError::UnknownDtype(shortened(&dtype, 80))));
         };
-        let tables = match self.surveyed(&dataset)? {
-            Ok(tables) => tables,
-            Err(error) => return Ok(Err(error)),
+        self.loaded(&dataset, &table, |reader, table| {
+            reader.load(table, &columns, dtype)
+        })
+    }
+
+    fn load_array(
+        &mut self,
+        dataset: Resource<Dataset>,
+        table: String,
+        column: String,
+        dtype: String,
+    ) -> wasmtime::Result<Result<Resource<Tensor>, DatasetError>> {
+        let Some(dtype) = DType::parse(&dtype) else {
+            return Ok(Err(DatasetError::UnknownDtype(shortened(&dtype, 80))));
         };
-        let Some(known) = tables.iter().find(|known| known.path == table) else {
-            // What lists tables must not be larger than what a person reads.
-            let paths = tables.iter().take(100).map(|table| table.path.clone());
-            let unknown = (shortened(&table, 200), paths.collect());
-            return Ok(Err(DatasetError::UnknownTable(unknown)));
+        self.loaded(&dataset, &table, |reader, table| {
+            reader.load_array(table, &column, dtype)
+        })
+    }
+
+    fn load_images(
+        &mut self,
+        dataset: Resource<Dataset>,
+        table: String,
+        column: String,
+        options: ImageOptions,
+    ) -> wasmtime::Result<Result<Resource<Tensor>, DatasetError>> {
+        let options = tables::ImageOptions {
+            size: options.size,
+            channels: options.channels,
         };
-        let folder = &self.table.get(&dataset)?.files.dir;
-        let stop = self.watch.interrupt_flag();
-        let loaded = tables::load(folder, known, &columns, dtype, self.tensors.budget(), &stop);
-        Ok(match loaded {
-            Ok(tensor) => Ok(self.table.push(tensor)?),
-            Err(error) => Err(error.into()),
+        self.loaded(&dataset, &table, |reader, table| {
+            reader.load_images(table, &column, options)
+        })
+    }
+
+    fn load_classes(
+        &mut self,
+        dataset: Resource<Dataset>,
+        table: String,
+        column: String,
+        vocabulary: Option<Vec<String>>,
+    ) -> wasmtime::Result<Result<Classes, DatasetError>> {
+        let classes = self.read(&dataset, &table, |reader, table| {
+            reader.load_classes(table, &column, vocabulary)
+        })?;
+        Ok(match classes {
+            Ok(classes) => Ok(Classes {
+                vocabulary: classes.vocabulary,
+                indices: self.table.push(classes.indices)?,
+            }),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn texts(
+        &mut self,
+        dataset: Resource<Dataset>,
+        table: String,
+        column: String,
+        first: u64,
+        count: u64,
+    ) -> wasmtime::Result<Result<Vec<String>, DatasetError>> {
+        self.read(&dataset, &table, |reader, table| {
+            reader.texts(table, &column, first, count)
         })
     }
 
@@ -125,9 +174,53 @@ impl TaskState {
         if let Some(tables) = &dataset.tables {
             return Ok(Ok(Arc::clone(tables)));
         }
-        Ok(match tables::survey(&dataset.files.dir, &stop) {
+        let reader = Reader {
+            folder: &dataset.files.dir,
+            budget: self.tensors.budget(),
+            stop: &stop,
+        };
+        Ok(match reader.survey() {
             Ok(tables) => Ok(Arc::clone(dataset.tables.insert(Arc::new(tables)))),
             Err(error) => Err(error.into()),
+        })
+    }
+
+    /// Reads from the table at `path`.
+    fn read<T>(
+        &mut self,
+        dataset: &Resource<Dataset>,
+        path: &str,
+        read: impl FnOnce(&Reader, &tables::Table) -> Result<T, TableError>,
+    ) -> wasmtime::Result<Result<T, DatasetError>> {
+        let tables = match self.surveyed(dataset)? {
+            Ok(tables) => tables,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(table) = tables.iter().find(|known| known.path == path) else {
+            // What lists tables must not be larger than what a person reads.
+            let paths = tables.iter().take(100).map(|table| table.path.clone());
+            let unknown = (shortened(path, 200), paths.collect());
+            return Ok(Err(DatasetError::UnknownTable(unknown)));
+        };
+        let stop = self.watch.interrupt_flag();
+        let reader = Reader {
+            folder: &self.table.get(dataset)?.files.dir,
+            budget: self.tensors.budget(),
+            stop: &stop,
+        };
+        Ok(read(&reader, table).map_err(Into::into))
+    }
+
+    /// A handle to a tensor that is read from the table at `path`.
+    fn loaded(
+        &mut self,
+        dataset: &Resource<Dataset>,
+        path: &str,
+        read: impl FnOnce(&Reader, &tables::Table) -> Result<Tensor, TableError>,
+    ) -> wasmtime::Result<Result<Resource<Tensor>, DatasetError>> {
+        Ok(match self.read(dataset, path, read)? {
+            Ok(tensor) => Ok(self.table.push(tensor)?),
+            Err(error) => Err(error),
         })
     }
 
@@ -235,13 +328,18 @@ fn refusal(refused: Refused) -> DatasetError {
 
 impl From<&tables::Table> for Table {
     fn from(table: &tables::Table) -> Self {
-        let columns = table.columns.iter().map(|(name, kind)| Column {
-            name: name.clone(),
-            kind: match kind {
+        let columns = table.columns.iter().map(|column| Column {
+            name: column.name.clone(),
+            kind: match column.kind {
                 tables::ColumnKind::Integer => ColumnKind::Integer,
                 tables::ColumnKind::Number => ColumnKind::Number,
                 tables::ColumnKind::Text => ColumnKind::Text,
+                tables::ColumnKind::Array => ColumnKind::Array,
+                tables::ColumnKind::Image => ColumnKind::Image,
+                tables::ColumnKind::Other => ColumnKind::Other,
             },
+            element: column.element.clone(),
+            shape: column.shape.clone(),
         });
         Self {
             path: table.path.clone(),

@@ -1,45 +1,17 @@
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
+use std::sync::atomic::AtomicBool;
+use trainshed_tensor::DType;
 
 use super::*;
-
-static NEVER: AtomicBool = AtomicBool::new(false);
-
-fn folder_with(files: &[(&str, &[u8])]) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    for (path, content) in files {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
-    }
-    folder
-}
-
-#[track_caller]
-fn check_survey(files: &[(&str, &[u8])], expected: Expect) {
-    let folder = folder_with(files);
-    let text = match survey(folder.path(), &NEVER) {
-        Ok(tables) => tables
-            .iter()
-            .map(|table| format!("{} {} {:?}\n", table.path, table.rows, table.columns))
-            .collect(),
-        Err(error) => format!("{error:?}\n"),
-    };
-    expected.assert_eq(&text);
-}
+use crate::testing::{Files, check_survey, check_tensor, survive};
 
 #[track_caller]
 fn check_load(content: &str, columns: &[&str], dtype: DType, expected: Expect) {
-    let folder = folder_with(&[("t.csv", content.as_bytes())]);
-    let table = &survey(folder.path(), &NEVER).unwrap()[0];
+    let files = Files::with_budget(&[("t.csv", content.as_bytes())], 1000);
     let columns: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
-    let budget = Budget::new(1000);
-    let loaded = load(folder.path(), table, &columns, dtype, &budget, &NEVER);
-    let text = match loaded {
-        Ok(tensor) => format!("{:?} {:?}", tensor.shape(), tensor.bytes()),
-        Err(error) => format!("{error:?}"),
-    };
-    expected.assert_eq(&text);
+    let loaded = files.reader().load(&files.table(), &columns, dtype);
+    check_tensor(loaded, expected);
 }
 
 #[test]
@@ -51,14 +23,22 @@ fn columns_take_the_least_kind_that_holds_every_value() {
             ("not-a-table.txt", b"\xff"),
         ],
         expect![[r#"
-            a.CSV 0 [("only", Integer)]
-            b/t.csv 2 [("a", Integer), ("b", Number), ("c", Text), ("d", Text)]
+            a.CSV 0
+                only: Integer (i64) []
+            b/t.csv 2
+                a: Integer (i64) []
+                b: Number (f64) []
+                c: Text (text) []
+                d: Text (text) []
         "#]],
     );
     check_survey(
         &[("t.csv", b"a,b,c\n9223372036854775808,nan,1e999\n")],
         expect![[r#"
-            t.csv 1 [("a", Number), ("b", Text), ("c", Text)]
+            t.csv 1
+                a: Number (f64) []
+                b: Text (text) []
+                c: Text (text) []
         "#]],
     );
 }
@@ -105,12 +85,11 @@ fn hostile_files_are_errors_that_name_file_and_row() {
 
 #[test]
 fn a_link_out_of_the_data_set_is_no_table() {
-    let outside = folder_with(&[("secret.csv", b"a\n1\n")]);
-    let folder = folder_with(&[("t.csv", b"a\n")]);
-    let link = folder.path().join("link.csv");
-    std::os::unix::fs::symlink(outside.path().join("secret.csv"), link).unwrap();
-    let tables = survey(folder.path(), &NEVER).unwrap();
-    assert_eq!(tables.len(), 1);
+    let outside = Files::new(&[("secret.csv", b"a\n1\n")]);
+    let files = Files::new(&[("t.csv", b"a\n")]);
+    let link = files.folder.path().join("link.csv");
+    std::os::unix::fs::symlink(outside.folder.path().join("secret.csv"), link).unwrap();
+    assert_eq!(files.reader().survey().unwrap().len(), 1);
 }
 
 #[test]
@@ -120,7 +99,7 @@ fn columns_are_loaded_in_the_order_that_was_asked_for() {
         content,
         &["b", "a"],
         DType::U8,
-        expect![[r#"[2, 2] [2, 1, 4, 3]"#]],
+        expect!["[2, 2] [2.0, 1.0, 4.0, 3.0]"],
     );
     check_load(content, &[], DType::F32, expect![[r#"[2, 0] []"#]]);
     check_load(
@@ -178,10 +157,33 @@ fn a_tensor_beyond_the_budget_is_refused_before_the_file_is_read() {
 
 #[test]
 fn reading_ends_when_the_task_is_stopped() {
-    let folder = folder_with(&[("t.csv", b"a\n1\n")]);
-    let error = survey(folder.path(), &AtomicBool::new(true)).unwrap_err();
+    let files = Files::new(&[("t.csv", b"a\n1\n")]);
+    let stop = AtomicBool::new(true);
+    let reader = Reader {
+        stop: &stop,
+        ..files.reader()
+    };
+    let error = reader.survey().unwrap_err();
     let expected = "`t.csv`: the task was stopped while it was read";
     assert_eq!(error, TableError::Unreadable(expected.to_owned()));
+}
+
+#[test]
+fn texts_are_read_by_row_and_as_classes() {
+    let files = Files::new(&[("t.csv", b"n,s\n1,dog\n2,cat\n3,dog\n")]);
+    let (reader, table) = (files.reader(), files.table());
+    assert_eq!(reader.texts(&table, "s", 1, 9).unwrap(), ["cat", "dog"]);
+    assert_eq!(reader.texts(&table, "n", 0, 2).unwrap(), ["1", "2"]);
+    assert!(reader.texts(&table, "s", 9, 1).unwrap().is_empty());
+
+    let classes = reader.load_classes(&table, "s", None).unwrap();
+    assert_eq!(classes.vocabulary, ["cat", "dog"]);
+    check_tensor(Ok(classes.indices), expect!["[3] [1.0, 0.0, 1.0]"]);
+
+    let known = vec!["dog".to_owned()];
+    let error = reader.load_classes(&table, "s", Some(known)).unwrap_err();
+    expect!["`t.csv`: row 2, column `s`: `cat` is not one of the classes asked for"]
+        .assert_eq(&error.to_string());
 }
 
 proptest! {
@@ -189,13 +191,6 @@ proptest! {
     fn no_file_makes_the_reader_panic(content in prop::collection::vec(
         prop_oneof![Just(b','), Just(b'\n'), Just(b'"'), Just(b'1'), any::<u8>()], 0..200,
     )) {
-        let folder = folder_with(&[("t.csv", &content)]);
-        if let Ok(tables) = survey(folder.path(), &NEVER) {
-            let columns: Vec<String> =
-                tables[0].columns.iter().map(|(name, _)| name.clone()).collect();
-            let budget = Budget::new(1 << 20);
-            // An error is as good as a tensor here.
-            let _ = load(folder.path(), &tables[0], &columns, DType::F32, &budget, &NEVER);
-        }
+        survive("t.csv", &content);
     }
 }

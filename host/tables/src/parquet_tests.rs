@@ -1,0 +1,122 @@
+use expect_test::expect;
+use proptest::prelude::*;
+use trainshed_tensor::DType;
+
+use super::check_footer;
+use super::compact::Compact;
+use crate::testing::{Files, check_survey, check_tensor, survive, survive_damage};
+
+const SNAPPY: &[u8] = include_bytes!("../tests/fixtures/snappy.parquet");
+const GZIP: &[u8] = include_bytes!("../tests/fixtures/gzip.parquet");
+const ZSTD: &[u8] = include_bytes!("../tests/fixtures/zstd.parquet");
+const PLAIN: &[u8] = include_bytes!("../tests/fixtures/plain.parquet");
+const DELTA: &[u8] = include_bytes!("../tests/fixtures/delta.parquet");
+
+#[test]
+fn flat_columns_lists_of_one_length_and_fields_of_structs_are_columns() {
+    check_survey(&[("t.parquet", SNAPPY)], expect![[r#"
+        t.parquet 5
+            i8: Integer (i32) []
+            u32: Integer (u32) []
+            i64: Integer (i64) []
+            f32: Number (f32) []
+            f64: Number (f64) []
+            flag: Integer (bool) []
+            name: Text (text) []
+            day: Integer (i32) []
+            price: Other (decimal) []
+            vector: Array (f32) [3]
+            pixels: Array (u32) [2]
+            ragged.list.element: Other (lists of i32, not all of one length) []
+            place.x: Integer (i64) []
+            place.y: Integer (i64) []
+    "#]]);
+}
+
+#[test]
+fn every_compression_and_page_version_gives_the_same_values() {
+    for content in [SNAPPY, GZIP, ZSTD, PLAIN] {
+        let files = Files::new(&[("t.parquet", content)]);
+        let (reader, table) = (files.reader(), files.table());
+        let columns = ["i8", "flag", "day", "place.y"].map(str::to_owned);
+        check_tensor(
+            reader.load(&table, &columns, DType::I32),
+            expect!["[5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"],
+        );
+        let columns = ["f32", "f64", "i64", "u32"].map(str::to_owned);
+        check_tensor(
+            reader.load(&table, &columns, DType::F32),
+            expect!["[5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"],
+        );
+        check_tensor(
+            reader.load_array(&table, "vector", DType::F32),
+            expect![[r#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]],
+        );
+        check_tensor(
+            reader.load_array(&table, "pixels", DType::U8),
+            expect![[r#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]],
+        );
+        assert_eq!(
+            reader.texts(&table, "name", 0, 9).unwrap(),
+            ["a", "b", "a", "", "ü"]
+        );
+        assert_eq!(files.budget.used(), 0);
+    }
+}
+
+#[test]
+fn what_cannot_be_loaded_says_why() {
+    let files = Files::new(&[("t.parquet", SNAPPY)]);
+    let (reader, table) = (files.reader(), files.table());
+    let load = |name: &str| reader.load(&table, &[name.to_owned()], DType::I32);
+    check_tensor(load("i64"), expect![[r#"Unreadable("`t.parquet`: row 3, column `i64`: it has no value, which i32 cannot express")"#]]);
+    check_tensor(load("u32"), expect![[r#"Unreadable("`t.parquet`: row 5, column `u32`: `4294967295` is not a value of type i32")"#]]);
+    check_tensor(load("price"), expect![[r#"Unreadable("`t.parquet`: the column `price` (decimal) cannot be loaded")"#]]);
+    check_tensor(load("ragged.list.element"), expect![[r#"Unreadable("`t.parquet`: the column `ragged.list.element` (lists of i32, not all of one length) cannot be loaded")"#]]);
+    let files = Files::new(&[("t.parquet", DELTA)]);
+    let error = files.reader().texts(&files.table(), "text", 0, 9);
+    expect!["`t.parquet`: column `text`: the encoding DELTA_BYTE_ARRAY is not supported: write the file with plain or dictionary encoding"].assert_eq(&error.unwrap_err().to_string());
+}
+
+#[test]
+fn pages_are_charged_before_they_are_read() {
+    let files = Files::with_budget(&[("t.parquet", ZSTD)], 150_000);
+    let table = files.table();
+    let small = Files::with_budget(&[("t.parquet", ZSTD)], 100);
+    check_tensor(
+        small.reader().load(&table, &["f64".to_owned()], DType::F32),
+        expect!["OutOfMemory { needed: 45796, allowed: 100 }"],
+    );
+}
+
+#[test]
+fn schemas_that_are_too_deep_are_refused_before_they_are_read() {
+    // Field 2, a list of structures: each has one child (field 5), for ever.
+    let mut footer = vec![0x29, 0xfc, 0xff, 0x07];
+    footer.extend([0x55, 0x02, 0x00].repeat(1023));
+    footer.push(0);
+    expect![[r#"Err("its columns are nested deeper than 16 levels")"#]]
+        .assert_eq(&format!("{:?}", check_footer(&footer)));
+    // A structure in a structure, for ever.
+    assert!(check_footer(&[0x1c; 100_000]).is_err());
+    // A list of lists, for ever.
+    assert!(check_footer(&[0x19; 100_000]).is_err());
+    // A list that claims more elements than there are bytes.
+    assert!(check_footer(&[0x29, 0xfc, 0xff, 0xff, 0xff, 0x07, 0x00]).is_err());
+}
+
+#[test]
+fn damaged_files_are_survived() {
+    for content in [SNAPPY, GZIP, PLAIN] {
+        survive_damage("t.parquet", content);
+    }
+    survive("t.parquet", b"PAR1\0\0\0\0\0\0\0\0\0PAR1");
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_of_headers_panic(bytes: Vec<u8>) {
+        let _ = Compact::new(&bytes).fields(|_, _, _| Ok(false));
+        let _ = check_footer(&bytes);
+    }
+}
