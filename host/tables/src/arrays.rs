@@ -130,7 +130,9 @@ pub(crate) fn tables(path: &str, entries: Vec<Entry>) -> Result<Vec<Table>, Tabl
     for entry in &entries {
         *lengths.entry(entry.rows()).or_default() += 1;
     }
-    let commonest = lengths.iter().max_by_key(|(length, count)| (**count, **length));
+    let commonest = lengths
+        .iter()
+        .max_by_key(|(length, count)| (**count, **length));
     let Some(rows) = commonest.map(|(length, _)| *length) else {
         return Err(unreadable(path, "it has no arrays"));
     };
@@ -200,7 +202,11 @@ pub(crate) fn each(
         };
         let column = &table.columns[*place];
         let mut take = |input: &mut dyn Read| {
-            let to = Target { table, column, index };
+            let to = Target {
+                table,
+                column,
+                index,
+            };
             array.each(reader, to, input, sink)
         };
         match array.place {
@@ -213,7 +219,8 @@ pub(crate) fn each(
                 index: entry,
                 header,
             } => {
-                let mut archive = npz::open(&path).map_err(|error| unreadable(&table.path, &error))?;
+                let mut archive =
+                    npz::open(&path).map_err(|error| unreadable(&table.path, &error))?;
                 let mut input = npz::entry(&mut archive, entry)
                     .map_err(|error| unreadable(&table.path, &error))?;
                 std::io::copy(&mut (&mut input).take(header), &mut std::io::sink())

@@ -1,9 +1,9 @@
 use std::io::Write;
 
-use expect_test::expect;
-use proptest::prelude::*;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
+use expect_test::expect;
+use proptest::prelude::*;
 use trainshed_tensor::DType;
 use zip::CompressionMethod;
 use zip::write::SimpleFileOptions;
@@ -28,14 +28,27 @@ fn npz(entries: &[(&str, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn f32s(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    values
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect()
 }
 
 #[test]
 fn an_npy_file_is_a_table_of_one_column() {
-    let x = npy("'<f4'", false, "(2, 3)", &f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+    let x = npy(
+        "'<f4'",
+        false,
+        "(2, 3)",
+        &f32s(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]),
+    );
     let labels = npy("'|u1'", false, "(3,)", &[7, 8, 9]);
-    let names = npy("'<U2'", false, "(2,)", &[[b'a', 0, 0, 0], [0; 4], [b'b', 0, 0, 0], [b'c', 0, 0, 0]].concat());
+    let names = npy(
+        "'<U2'",
+        false,
+        "(2,)",
+        &[[b'a', 0, 0, 0], [0; 4], [b'b', 0, 0, 0], [b'c', 0, 0, 0]].concat(),
+    );
     let objects = npy("'|O'", false, "(2,)", b"\x80pickle");
     let files: [(&str, &[u8]); 4] = [
         ("x.npy", &x),
@@ -62,7 +75,10 @@ fn an_npy_file_is_a_table_of_one_column() {
         reader.load(&tables[0], &["labels".to_owned()], DType::I32),
         expect!["[3, 1] [7.0, 8.0, 9.0]"],
     );
-    assert_eq!(reader.texts(&tables[1], "names", 0, 9).unwrap(), ["a", "bc"]);
+    assert_eq!(
+        reader.texts(&tables[1], "names", 0, 9).unwrap(),
+        ["a", "bc"]
+    );
     check_tensor(
         reader.load(&tables[2], &["objects".to_owned()], DType::F32),
         expect![[r#"Unreadable("`objects.npy`: the column `objects` (|O) cannot be loaded")"#]],
@@ -100,7 +116,10 @@ fn orders_of_bytes_and_of_elements_are_undone() {
 #[test]
 fn arrays_of_the_commonest_length_are_one_table_and_others_their_own() {
     let content = npz(&[
-        ("x_train", npy("'<f4'", false, "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0]))),
+        (
+            "x_train",
+            npy("'<f4'", false, "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0])),
+        ),
         ("y_train", npy("'|u1'", false, "(2,)", &[0, 1])),
         ("x_test", npy("'<f4'", false, "(1, 2)", &f32s(&[5.0, 6.0]))),
         ("scale", npy("'<f4'", false, "()", &f32s(&[0.5]))),
@@ -122,7 +141,11 @@ fn arrays_of_the_commonest_length_are_one_table_and_others_their_own() {
     let files = Files::new(&[("mnist.npz", &content)]);
     let (reader, tables) = (files.reader(), files.reader().survey().unwrap());
     check_tensor(
-        reader.load(&tables[0], &["mean".to_owned(), "y_train".to_owned()], DType::F32),
+        reader.load(
+            &tables[0],
+            &["mean".to_owned(), "y_train".to_owned()],
+            DType::F32,
+        ),
         expect!["[2, 2] [0.5, 0.0, 0.5, 1.0]"],
     );
     check_tensor(
@@ -140,7 +163,10 @@ fn safetensors_are_tables_too() {
         .collect();
     let views = [
         ("x", TensorView::new(Dtype::F32, vec![2, 2], &x).unwrap()),
-        ("half", TensorView::new(Dtype::BF16, vec![2], &half).unwrap()),
+        (
+            "half",
+            TensorView::new(Dtype::BF16, vec![2], &half).unwrap(),
+        ),
     ];
     let content = ::safetensors::serialize(views, None).unwrap();
     check_survey(
@@ -153,7 +179,9 @@ fn safetensors_are_tables_too() {
     );
     let files = Files::new(&[("w.safetensors", &content)]);
     check_tensor(
-        files.reader().load_array(&files.table(), "half", DType::F32),
+        files
+            .reader()
+            .load_array(&files.table(), "half", DType::F32),
         expect!["[2] [1.5, -2.0]"],
     );
     survive_damage("w.safetensors", &content);
@@ -161,7 +189,12 @@ fn safetensors_are_tables_too() {
 
 #[test]
 fn a_value_that_does_not_fit_is_an_error_that_names_its_place() {
-    let content = npy("'<f8'", false, "(2, 2)", &[1.0, 2.0, 3.0, 4.5_f64].map(f64::to_le_bytes).concat());
+    let content = npy(
+        "'<f8'",
+        false,
+        "(2, 2)",
+        &[1.0, 2.0, 3.0, 4.5_f64].map(f64::to_le_bytes).concat(),
+    );
     let files = Files::new(&[("x.npy", &content)]);
     check_tensor(
         files.reader().load_array(&files.table(), "x", DType::I32),
@@ -197,8 +230,14 @@ fn headers_that_claim_too_much_are_refused_before_memory_is_taken() {
 #[test]
 fn damaged_archives_are_survived() {
     let content = npz(&[
-        ("x", npy("'<f4'", true, "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0]))),
-        ("y", npy("'<U1'", false, "(2,)", &[b'a', 0, 0, 0, b'b', 0, 0, 0])),
+        (
+            "x",
+            npy("'<f4'", true, "(2, 2)", &f32s(&[1.0, 2.0, 3.0, 4.0])),
+        ),
+        (
+            "y",
+            npy("'<U1'", false, "(2,)", &[b'a', 0, 0, 0, b'b', 0, 0, 0]),
+        ),
     ]);
     survive_damage("x.npz", &content);
     survive_damage("x.npy", &npy("'>f8'", true, "(2, 2)", &[1; 32]));

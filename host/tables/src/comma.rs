@@ -98,8 +98,8 @@ struct Records<'a> {
 impl<'a> Records<'a> {
     /// Opens a table and reads its header.
     fn open(reader: Reader<'a>, path: &str) -> Result<Self, TableError> {
-        let file = File::open(reader.path(path))
-            .map_err(|error| unreadable(path, &error.to_string()))?;
+        let file =
+            File::open(reader.path(path)).map_err(|error| unreadable(path, &error.to_string()))?;
         let allowance = Rc::new(Shared::new(MAX_RECORD_BYTES));
         let bounded = Bounded {
             inner: file,

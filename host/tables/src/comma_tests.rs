@@ -106,13 +106,13 @@ fn columns_are_loaded_in_the_order_that_was_asked_for() {
         "a\n0\n1\n",
         &["a"],
         DType::Bool,
-        expect![[r#"[2, 1] [0, 1]"#]],
+        expect!["[2, 1] [0.0, 1.0]"],
     );
     check_load(
         "a\n0.1\n",
         &["a"],
         DType::F32,
-        expect![[r#"[1, 1] [205, 204, 204, 61]"#]],
+        expect!["[1, 1] [0.10000000149011612]"],
     );
 }
 

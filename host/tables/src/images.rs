@@ -68,7 +68,11 @@ pub(crate) fn survey(
     paths.sort();
     let mut shape: Option<Option<Shape>> = None;
     let folder = if table == "." { "" } else { table };
-    let below = if folder.is_empty() { 0 } else { folder.len() + 1 };
+    let below = if folder.is_empty() {
+        0
+    } else {
+        folder.len() + 1
+    };
     let mut entries = Vec::with_capacity(paths.len());
     for (index, path) in paths.iter().enumerate() {
         if index.is_multiple_of(IMAGES_PER_CHECK) {
@@ -86,9 +90,11 @@ pub(crate) fn survey(
             file,
         });
     }
-    let shape = shape.flatten().map_or(Vec::new(), |(height, width, channels)| {
-        vec![height.into(), width.into(), channels.into()]
-    });
+    let shape = shape
+        .flatten()
+        .map_or(Vec::new(), |(height, width, channels)| {
+            vec![height.into(), width.into(), channels.into()]
+        });
     let text = |name: &str| Column {
         name: name.to_owned(),
         kind: ColumnKind::Text,
@@ -110,14 +116,14 @@ pub(crate) fn survey(
 }
 
 /// Hands over labels and file names.
-pub(crate) fn each(
-    entries: &[Entry],
-    places: &[usize],
-    sink: &mut Sink,
-) -> Result<(), TableError> {
+pub(crate) fn each(entries: &[Entry], places: &[usize], sink: &mut Sink) -> Result<(), TableError> {
     for (row, entry) in (0..).zip(entries) {
         for (index, place) in places.iter().enumerate() {
-            let text = if *place == 1 { &entry.label } else { &entry.file };
+            let text = if *place == 1 {
+                &entry.label
+            } else {
+                &entry.file
+            };
             if !sink(row, index, Cell::Text(text))? {
                 return Ok(());
             }
@@ -141,12 +147,7 @@ pub(crate) fn load(
     let wanted = wanted(reader, table, entries, options, &path_of)?;
     let (height, width, channels) = wanted;
     let row_bytes = height as usize * width as usize * channels as usize;
-    let shape = [
-        table.rows,
-        height.into(),
-        width.into(),
-        channels.into(),
-    ];
+    let shape = [table.rows, height.into(), width.into(), channels.into()];
     let mut filled = Ok(());
     let tensor = Tensor::build(DType::U8, &shape, reader.budget, |bytes| {
         if row_bytes == 0 {
@@ -177,7 +178,10 @@ fn wanted(
     path_of: &dyn Fn(&Entry) -> String,
 ) -> Result<Shape, TableError> {
     let bad = |message: &str| unreadable(&table.path, message);
-    if let Some(channels) = options.channels.filter(|channels| ![1, 3, 4].contains(channels)) {
+    if let Some(channels) = options
+        .channels
+        .filter(|channels| ![1, 3, 4].contains(channels))
+    {
         return Err(bad(&format!(
             "images can have 1, 3 or 4 channels, but {channels} are wanted"
         )));

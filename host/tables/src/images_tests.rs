@@ -140,7 +140,11 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[test]
 fn damaged_images_are_survived() {
     let image = RgbImage::from_fn(9, 7, |x, y| {
-        image::Rgb([u8::try_from(x * 20).unwrap(), u8::try_from(y * 30).unwrap(), 7])
+        image::Rgb([
+            u8::try_from(x * 20).unwrap(),
+            u8::try_from(y * 30).unwrap(),
+            7,
+        ])
     });
     survive_damage("a/x.png", &png(image.clone()));
     survive_damage("a/x.jpg", &encoded(image, ImageFormat::Jpeg));

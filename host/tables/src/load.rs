@@ -291,7 +291,9 @@ impl Reader<'_> {
                     if first + count > per_row {
                         return Err(changed(table));
                     }
-                    let place = output.get_mut(range(first, count)).ok_or_else(|| changed(table))?;
+                    let place = output
+                        .get_mut(range(first, count))
+                        .ok_or_else(|| changed(table))?;
                     write_elements(of, bytes, dtype, place)
                         .map_err(|(_, value)| misfit(&value.to_string()))?;
                     written += count;

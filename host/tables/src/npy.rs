@@ -21,10 +21,10 @@ const MAX_HEADER_BYTES: usize = 64 << 10;
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
     let name = path.rsplit('/').next().unwrap_or(path);
     let name = name.rsplit_once('.').map_or(name, |(name, _)| name);
-    let file = File::open(reader.path(path)).map_err(|error| unreadable(path, &error.to_string()))?;
+    let file =
+        File::open(reader.path(path)).map_err(|error| unreadable(path, &error.to_string()))?;
     let mut input = BufReader::new(file);
-    let (header, length) =
-        read_header(&mut input).map_err(|message| unreadable(path, &message))?;
+    let (header, length) = read_header(&mut input).map_err(|message| unreadable(path, &message))?;
     let entry = header.entry(name.to_owned(), Place::At(length));
     let mut tables = arrays::tables(path, vec![entry])?;
     Ok(tables.remove(0))
@@ -160,7 +160,9 @@ fn parse(text: &str) -> Option<Header> {
             }
             "shape" => {
                 let (sizes, after) = value.strip_prefix('(')?.split_once(')')?;
-                let sizes = sizes.split(',').map(|size| size.trim().trim_end_matches('L'));
+                let sizes = sizes
+                    .split(',')
+                    .map(|size| size.trim().trim_end_matches('L'));
                 let sizes = sizes.filter(|size| !size.is_empty()).map(str::parse);
                 shape = Some(sizes.collect::<Result<Vec<u64>, _>>().ok()?);
                 after

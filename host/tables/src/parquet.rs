@@ -99,7 +99,9 @@ fn describe(column: &ColumnDescriptor, rows: u64, values: u64) -> Column {
     }
     // A list is `name.list.element`, or `name.array` of old, or a repeated `name`.
     let is_number = matches!(scalar, ColumnKind::Integer | ColumnKind::Number);
-    let length = values.checked_div(rows).filter(|length| length * rows == values);
+    let length = values
+        .checked_div(rows)
+        .filter(|length| length * rows == values);
     match (column.max_rep_level(), length) {
         (1, Some(length)) if is_number && parts.len() <= 3 => Column {
             name: parts[0].clone(),
@@ -207,9 +209,13 @@ impl Chunk<'_> {
         // A dictionary comes first; some writers say 0 where there is none.
         let dictionary = chunk.dictionary_page_offset().filter(|place| *place > 0);
         let start = dictionary.map_or(first, |place| place.min(first));
-        let range = u64::try_from(start).ok().zip(u64::try_from(chunk.compressed_size()).ok());
+        let range = u64::try_from(start)
+            .ok()
+            .zip(u64::try_from(chunk.compressed_size()).ok());
         let range = range.and_then(|(start, size)| Some((start, start.checked_add(size)?)));
-        let (place, end) = range.filter(|(_, end)| *end <= length).ok_or_else(damaged)?;
+        let (place, end) = range
+            .filter(|(_, end)| *end <= length)
+            .ok_or_else(damaged)?;
         Ok(Pages {
             file: file
                 .try_clone()
@@ -269,9 +275,7 @@ impl Chunk<'_> {
                 values,
                 rows,
                 |value| match unsigned {
-                    true => {
-                        Item::Number(ElementType::U64, Scalar::Unsigned(value.cast_unsigned()))
-                    }
+                    true => Item::Number(ElementType::U64, Scalar::Unsigned(value.cast_unsigned())),
                     false => Item::Number(ElementType::I64, Scalar::Integer(*value)),
                 },
                 sink,
@@ -282,9 +286,12 @@ impl Chunk<'_> {
             ColumnReader::DoubleColumnReader(values) => {
                 self.rows(values, rows, |value| number(*value), sink)
             }
-            ColumnReader::ByteArrayColumnReader(values) => {
-                self.rows(values, rows, |value: &ByteArray| Item::Text(value.data()), sink)
-            }
+            ColumnReader::ByteArrayColumnReader(values) => self.rows(
+                values,
+                rows,
+                |value: &ByteArray| Item::Text(value.data()),
+                sink,
+            ),
             _ => Err(self.broken("it cannot be loaded")),
         }
     }
@@ -326,9 +333,9 @@ impl Chunk<'_> {
                 // Every element is there, and every record begins where one of its length does.
                 let begins = repeated.iter().enumerate();
                 let fits = defined.iter().all(|level| *level == rows.deepest)
-                    && begins.into_iter().all(|(place, level)| {
-                        (*level == 0) == place.is_multiple_of(length.max(1))
-                    })
+                    && begins
+                        .into_iter()
+                        .all(|(place, level)| (*level == 0) == place.is_multiple_of(length.max(1)))
                     && values.len() == records.saturating_mul(length);
                 if !fits {
                     let name = shortened(&one_line(&self.column.name), 80);
@@ -344,7 +351,9 @@ impl Chunk<'_> {
                 let mut items = values.iter().map(&item);
                 let mut more = true;
                 for index in 0..records {
-                    let is_there = defined.get(index).is_none_or(|level| *level == rows.deepest);
+                    let is_there = defined
+                        .get(index)
+                        .is_none_or(|level| *level == rows.deepest);
                     let item = if is_there { items.next() } else { None };
                     let cell = match item {
                         None => Cell::Missing,

@@ -14,7 +14,9 @@ const DELTA: &[u8] = include_bytes!("../tests/fixtures/delta.parquet");
 
 #[test]
 fn flat_columns_lists_of_one_length_and_fields_of_structs_are_columns() {
-    check_survey(&[("t.parquet", SNAPPY)], expect![[r#"
+    check_survey(
+        &[("t.parquet", SNAPPY)],
+        expect![[r#"
         t.parquet 5
             i8: Integer (i32) []
             u32: Integer (u32) []
@@ -30,7 +32,8 @@ fn flat_columns_lists_of_one_length_and_fields_of_structs_are_columns() {
             ragged.list.element: Other (lists of i32, not all of one length) []
             place.x: Integer (i64) []
             place.y: Integer (i64) []
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -41,20 +44,26 @@ fn every_compression_and_page_version_gives_the_same_values() {
         let columns = ["i8", "flag", "day", "place.y"].map(str::to_owned);
         check_tensor(
             reader.load(&table, &columns, DType::I32),
-            expect!["[5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"],
+            expect![
+                "[5, 4] [1.0, 1.0, 0.0, 0.0, -2.0, 0.0, 1.0, 2.0, 3.0, 1.0, 2.0, 4.0, 4.0, 1.0, 3.0, 6.0, 5.0, 0.0, 4.0, 8.0]"
+            ],
         );
         let columns = ["f32", "f64", "i64", "u32"].map(str::to_owned);
         check_tensor(
             reader.load(&table, &columns, DType::F32),
-            expect!["[5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"],
+            expect![
+                "[5, 4] [0.5, 0.5, 1.0, 1.0, 1.5, NaN, 2.0, 2.0, 2.5, NaN, NaN, 3.0, 3.5, 3.5, 4.0, 4.0, 4.5, 4.5, 5.0, 4294967296.0]"
+            ],
         );
         check_tensor(
             reader.load_array(&table, "vector", DType::F32),
-            expect![[r#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `vector`: pages are read in order")"#]],
+            expect![
+                "[5, 3] [0.0, 0.5, 1.0, 1.0, 1.5, 2.0, 2.0, 2.5, 3.0, 3.0, 3.5, 4.0, 4.0, 4.5, 5.0]"
+            ],
         );
         check_tensor(
             reader.load_array(&table, "pixels", DType::U8),
-            expect![[r#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]#"Unreadable("`t.parquet`: column `pixels`: pages are read in order")"#]],
+            expect!["[5, 2] [0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 4.0, 5.0]"],
         );
         assert_eq!(
             reader.texts(&table, "name", 0, 9).unwrap(),
@@ -69,10 +78,28 @@ fn what_cannot_be_loaded_says_why() {
     let files = Files::new(&[("t.parquet", SNAPPY)]);
     let (reader, table) = (files.reader(), files.table());
     let load = |name: &str| reader.load(&table, &[name.to_owned()], DType::I32);
-    check_tensor(load("i64"), expect![[r#"Unreadable("`t.parquet`: row 3, column `i64`: it has no value, which i32 cannot express")"#]]);
-    check_tensor(load("u32"), expect![[r#"Unreadable("`t.parquet`: row 5, column `u32`: `4294967295` is not a value of type i32")"#]]);
-    check_tensor(load("price"), expect![[r#"Unreadable("`t.parquet`: the column `price` (decimal) cannot be loaded")"#]]);
-    check_tensor(load("ragged.list.element"), expect![[r#"Unreadable("`t.parquet`: the column `ragged.list.element` (lists of i32, not all of one length) cannot be loaded")"#]]);
+    check_tensor(
+        load("i64"),
+        expect![[
+            r#"Unreadable("`t.parquet`: row 3, column `i64`: it has no value, which i32 cannot express")"#
+        ]],
+    );
+    check_tensor(
+        load("u32"),
+        expect![[
+            r#"Unreadable("`t.parquet`: row 5, column `u32`: `4294967295` is not a value of type i32")"#
+        ]],
+    );
+    check_tensor(
+        load("price"),
+        expect![[r#"Unreadable("`t.parquet`: the column `price` (decimal) cannot be loaded")"#]],
+    );
+    check_tensor(
+        load("ragged.list.element"),
+        expect![[
+            r#"Unreadable("`t.parquet`: the column `ragged.list.element` (lists of i32, not all of one length) cannot be loaded")"#
+        ]],
+    );
     let files = Files::new(&[("t.parquet", DELTA)]);
     let error = files.reader().texts(&files.table(), "text", 0, 9);
     expect!["`t.parquet`: column `text`: the encoding DELTA_BYTE_ARRAY is not supported: write the file with plain or dictionary encoding"].assert_eq(&error.unwrap_err().to_string());

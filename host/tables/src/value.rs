@@ -57,9 +57,7 @@ impl ElementType {
     }
 
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|element| element.name() == name)
+        Self::ALL.into_iter().find(|element| element.name() == name)
     }
 
     pub(crate) fn size(self) -> usize {

@@ -159,10 +159,7 @@ impl<'a> Compact<'a> {
         }
     }
 
-    fn nested(
-        &mut self,
-        read: impl FnOnce(&mut Self) -> Result<(), Broken>,
-    ) -> Result<(), Broken> {
+    fn nested(&mut self, read: impl FnOnce(&mut Self) -> Result<(), Broken>) -> Result<(), Broken> {
         if self.depth == MAX_DEPTH {
             return Err(Broken::Malformed);
         }

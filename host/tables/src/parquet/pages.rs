@@ -104,7 +104,9 @@ impl Pages {
         let mut size = HEADER_BYTES.min(left);
         loop {
             let mut bytes = vec![0; size];
-            self.file.read_exact_at(&mut bytes, self.place).map_err(io)?;
+            self.file
+                .read_exact_at(&mut bytes, self.place)
+                .map_err(io)?;
             let mut input = Compact::new(&bytes);
             match Header::read(&mut input) {
                 Ok(header) => return Ok((header, self.place + input.place() as u64)),
@@ -124,7 +126,9 @@ impl Pages {
         plain: u64,
     ) -> Result<(Bytes, Reservation), ParquetError> {
         let size = |size: i64| {
-            let checked = u64::try_from(size).ok().filter(|size| *size <= MAX_PAGE_BYTES);
+            let checked = u64::try_from(size)
+                .ok()
+                .filter(|size| *size <= MAX_PAGE_BYTES);
             checked.ok_or_else(|| {
                 broken(&format!(
                     "a page would have {size} bytes, but it may have at most {MAX_PAGE_BYTES}"
@@ -207,8 +211,11 @@ impl Pages {
                     if u64::from(count(header.values)?) > bytes / 4 {
                         return Err(broken("a dictionary has more values than bytes for them"));
                     }
-                    let charged = self.budget.reserve(bytes * (1 + DICTIONARY_MEMORY_PER_BYTE));
-                    let charge = charged.map_err(|error| ParquetError::External(Box::new(error)))?;
+                    let charged = self
+                        .budget
+                        .reserve(bytes * (1 + DICTIONARY_MEMORY_PER_BYTE));
+                    let charge =
+                        charged.map_err(|error| ParquetError::External(Box::new(error)))?;
                     self.charges[0] = Some(charge);
                     Page::DictionaryPage {
                         buf,
@@ -298,6 +305,11 @@ impl PageReader for Pages {
 
     fn peek_next_page(&mut self) -> Result<Option<PageMetadata>, ParquetError> {
         Err(broken("pages are read in order"))
+    }
+
+    /// A record of the first version's pages may go on in the next.
+    fn at_record_boundary(&mut self) -> Result<bool, ParquetError> {
+        Ok(self.place >= self.end || self.values_left == 0)
     }
 
     fn skip_next_page(&mut self) -> Result<(), ParquetError> {
