@@ -64,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .map(|flag| Tensor::from_bytes(DType::Bool, &[], &[flag], &budget))
             .into_iter()
             .collect::<Result<_, _>>()?,
-        budget,
+        context,
     };
 
     training.run(WARM_UP_STEPS)?;
@@ -83,7 +83,7 @@ struct Training {
     learning_rate: Tensor,
     /// For the first step of an epoch, and for the others.
     fresh: Vec<Tensor>,
-    budget: Budget,
+    context: Context,
 }
 
 impl Training {
@@ -92,7 +92,7 @@ impl Training {
         let mut done = 0;
         while done < steps {
             let (columns, order) = (self.columns.clone(), self.order.clone());
-            let mut batches = Batches::new(columns, order, self.batch, true, &self.budget)?;
+            let mut batches = Batches::new(columns, order, self.batch, true, &self.context)?;
             let mut fresh = &self.fresh[0];
             if batches.remaining() == 0 {
                 return Err("there are fewer rows than a batch has".into());

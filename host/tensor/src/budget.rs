@@ -93,6 +93,13 @@ pub(crate) struct Charge {
     budget: Budget,
 }
 
+impl Charge {
+    /// What the account it is taken from allows.
+    pub(crate) fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         let used = &self.budget.account.used;

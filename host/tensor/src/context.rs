@@ -60,6 +60,24 @@ impl Context {
         self.stop.load(Ordering::Relaxed)
     }
 
+    /// Becomes true when the task is to stop.
+    pub(crate) fn stop_flag(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Whether there are threads beside the caller's.
+    pub(crate) fn has_helpers(&self) -> bool {
+        self.pool.is_some()
+    }
+
+    /// Has one of the task's threads do `work` when it is free; nobody does where there are
+    /// none.
+    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        if let Some(pool) = &self.pool {
+            pool.spawn(work);
+        }
+    }
+
     /// Threads for kernels that the stop flag may end.
     pub(crate) fn workers(&self) -> Workers<'_> {
         Workers::new(self.pool.as_deref(), Some(&self.stop))

@@ -29,14 +29,21 @@ impl Storage {
     /// # Errors
     /// [`ProgramError::OutOfMemory`] when the budget or the machine has not that much.
     pub(crate) fn zeros(bytes: usize, budget: &Budget) -> Result<Self, ProgramError> {
-        let charge = budget.charge(bytes)?;
+        Self::charged(bytes, budget.charge(bytes)?)
+    }
+
+    /// Makes storage for `bytes` that were charged before.
+    ///
+    /// # Errors
+    /// [`ProgramError::OutOfMemory`] when the machine has not that much.
+    pub(crate) fn charged(bytes: usize, charge: Charge) -> Result<Self, ProgramError> {
         let count = bytes.div_ceil(Line::BYTES);
         let mut lines = Vec::new();
         lines
             .try_reserve_exact(count)
             .map_err(|_| ProgramError::OutOfMemory {
                 needed: bytes as u64,
-                allowed: budget.limit(),
+                allowed: charge.limit(),
             })?;
         lines.resize(count, Line::ZERO);
         Ok(Self {

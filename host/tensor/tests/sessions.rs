@@ -261,7 +261,7 @@ fn batches_take_rows_in_the_given_order() {
     let labels = i32s(&[3], &[10, 11, 12]);
     let order = vec![2, 0, 2, 1, 1];
     let mut batches =
-        Batches::new(vec![pixels, labels], order.clone(), 2, false, &budget()).unwrap();
+        Batches::new(vec![pixels, labels], order.clone(), 2, false, &context()).unwrap();
     let mut rows = Vec::new();
     let mut sizes = Vec::new();
     for left in [3, 2, 1] {
@@ -276,7 +276,7 @@ fn batches_take_rows_in_the_given_order() {
     assert!(batches.next().unwrap().is_none());
 
     let labels = i32s(&[3], &[10, 11, 12]);
-    let mut whole = Batches::new(vec![labels], order, 2, true, &budget()).unwrap();
+    let mut whole = Batches::new(vec![labels], order, 2, true, &context()).unwrap();
     assert_eq!(whole.remaining(), 2);
     while whole.next().unwrap().is_some() {}
     assert_eq!(whole.remaining(), 0);
@@ -290,7 +290,7 @@ fn batches_say_what_does_not_fit() {
         order,
         size,
         false,
-        &budget(),
+        &context(),
     ) {
         Err(error) => error.to_string(),
         Ok(_) => panic!("the batches should be refused"),
@@ -315,8 +315,72 @@ fn batches_say_what_does_not_fit() {
         make(vec![column(), f32s(&[2], &[1.0, 2.0])], vec![], 1),
         "column 1 has 2 rows, but column 0 has 3"
     );
-    let mut empty_rows = Batches::new(vec![column()], vec![1, 1], 2, false, &budget()).unwrap();
+    let mut empty_rows = Batches::new(vec![column()], vec![1, 1], 2, false, &context()).unwrap();
     assert_eq!(empty_rows.next().unwrap().unwrap()[0].shape(), [2, 0]);
+}
+
+#[test]
+fn large_batches_are_the_same_when_they_are_gathered_ahead() {
+    let rows = 64;
+    let row = 20_000;
+    let values: Vec<f32> = (0..rows * row).map(|value| value as f32).collect();
+    let column = f32s(&[rows, row], &values);
+    let order: Vec<u32> = (0..64).map(|place| (place * 37) % 64).collect();
+    let gathered = |threads: usize| {
+        let context = support::threads(threads);
+        let columns = vec![column.clone()];
+        let mut batches = Batches::new(columns, order.clone(), 10, false, &context).unwrap();
+        let mut bits = Vec::new();
+        while let Some(batch) = batches.next().unwrap() {
+            bits.push((batch[0].shape().to_vec(), batch[0].bytes().to_vec()));
+        }
+        drop(batches);
+        assert_eq!(context.budget().used(), 0);
+        bits
+    };
+    let alone = gathered(1);
+    assert_eq!(alone.len(), 7);
+    assert!(alone == gathered(3));
+}
+
+#[test]
+fn what_is_gathered_ahead_is_charged_at_once_and_given_back() {
+    let column = f32s(&[4, 100_000], &vec![0.5; 400_000]);
+    let batch_bytes = 2 * 100_000 * 4;
+    let context = support::threads(2);
+    let make = || {
+        let order = vec![3, 2, 1, 0, 3, 2];
+        Batches::new(vec![column.clone()], order, 2, false, &context).unwrap()
+    };
+    let mut batches = make();
+    let before = context.budget().used();
+    let first = batches.next().unwrap().unwrap();
+    assert_eq!(context.budget().used(), before + 2 * batch_bytes);
+    drop((first, batches));
+    assert_eq!(context.budget().used(), 0);
+
+    // Where memory is short, batches come one by one.
+    let small = Context::new(Budget::new(2 * batch_bytes), 2, Arc::default()).unwrap();
+    let order = vec![3, 2, 1, 0, 3, 2];
+    let mut batches = Batches::new(vec![column.clone()], order, 2, false, &small).unwrap();
+    for _ in 0..3 {
+        assert!(batches.next().unwrap().is_some());
+    }
+}
+
+#[test]
+fn a_stopped_task_gathers_no_more() {
+    let column = f32s(&[4, 2_000_000], &vec![0.5; 8_000_000]);
+    for threads in [1, 2] {
+        let stop = Arc::new(AtomicBool::new(false));
+        let context = Context::new(budget(), threads, Arc::clone(&stop)).unwrap();
+        let columns = vec![column.clone()];
+        let mut batches = Batches::new(columns, vec![0, 1, 2, 3], 2, false, &context).unwrap();
+        stop.store(true, Ordering::Relaxed);
+        assert!(matches!(batches.next(), Err(ProgramError::Stopped)));
+        drop(batches);
+        assert_eq!(context.budget().used(), 0);
+    }
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl fmt::Display for DatasetError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownTable { tables, .. } if tables.is_empty() => {
-                formatter.write_str("the data set has no table (a .csv file with a header)")
+                formatter.write_str("the data set has no table (a .csv, .jsonl, .parquet, .npy, .npz or .safetensors file, or images)")
             }
             Self::UnknownTable { path, tables } => write!(
                 formatter,

@@ -46,6 +46,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod augment;
 #[doc(hidden)]
 #[expect(unsafe_code, reason = "the canonical ABI is pointers and lengths")]
 #[allow(

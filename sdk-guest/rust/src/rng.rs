@@ -100,6 +100,26 @@ impl Rng {
         }
     }
 
+    /// Divides `rows` row numbers at random into `folds` parts whose lengths differ by 1 at
+    /// most: one split per part, which judges by it and learns from the others. At least 2
+    /// folds; as many as rows at most.
+    pub fn folds(&mut self, rows: u32, folds: u32) -> Vec<Split> {
+        let folds = folds.min(rows).max(2) as usize;
+        let order = self.permutation(rows);
+        let part = |fold: usize| {
+            let place = |fold: usize| order.len() * fold / folds;
+            place(fold)..place(fold + 1)
+        };
+        let splits = (0..folds).map(|fold| {
+            let held_out = part(fold);
+            Split {
+                train: [&order[..held_out.start], &order[held_out.end..]].concat(),
+                validation: order[held_out].to_vec(),
+            }
+        });
+        splits.collect()
+    }
+
     /// 32 random bits times `bound`: its upper and lower half.
     fn widened(&mut self, bound: u32) -> (u32, u32) {
         let product = (self.next_u64() >> 32) * u64::from(bound);
@@ -136,6 +156,22 @@ mod tests {
         let mut all = [split.train, split.validation].concat();
         all.sort_unstable();
         assert_eq!(all, (0..1797).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn folds_judge_by_every_row_once_and_learn_from_the_others() {
+        let splits = Rng::new(1, "folds").folds(11, 3);
+
+        let lengths: Vec<usize> = splits.iter().map(|split| split.validation.len()).collect();
+        assert_eq!(lengths, [3, 4, 4]);
+        for split in &splits {
+            let mut all = [&split.train[..], &split.validation].concat();
+            all.sort_unstable();
+            assert_eq!(all, (0..11).collect::<Vec<_>>());
+        }
+        let mut judged: Vec<u32> = splits.into_iter().flat_map(|split| split.validation).collect();
+        judged.sort_unstable();
+        assert_eq!(judged, (0..11).collect::<Vec<_>>());
     }
 
     #[test]

@@ -247,7 +247,7 @@ impl HostBatches for TaskState {
         drop_last: bool,
     ) -> Called<Resource<Batches>> {
         let columns = self.tensors_of(&columns)?;
-        let batches = Batches::new(columns, order, size, drop_last, self.tensors.budget());
+        let batches = Batches::new(columns, order, size, drop_last, &self.tensors);
         self.give(batches.map_err(Into::into))
     }
 

@@ -280,7 +280,7 @@ impl Graph {
     }
 
     /// Records an instruction whose result has this type and shape.
-    fn emit(
+    pub(crate) fn emit(
         &self,
         op: &str,
         operands: &[&Var],
