@@ -17,8 +17,7 @@ pub mod trainshed {
             use super::super::super::_rt;
             /// A JSON document (RFC 8259) as UTF-8 text, at most 1 MiB.
             pub type Json = _rt::String;
-            /// The element type of a tensor: `f32`, `f64`, `bf16`, `f16`, `i32`, `i64`, `u8`, `u32`
-            /// or `bool`.
+            /// The element type of a tensor: `f32`, `i32`, `i64`, `u8`, `u32` or `bool`.
             ///
             /// A name and not an enum, so that a host that knows more types still serves
             /// a plugin built before them. Elements are little-endian; a `bool` is one
@@ -2291,7 +2290,7 @@ pub mod trainshed {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Extends a program by the derivative of a scalar of any float type.
+            /// Extends a program by the derivative of a scalar float value.
             ///
             /// The result begins with the instructions of `of`, so that values of the one name
             /// the same in the other (a `scan` may get a body with further results); the gradients, in the order of
@@ -5000,12 +4999,18 @@ pub mod trainshed {
             #[repr(u8)]
             #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
             pub enum ColumnKind {
-                /// Every value is a whole number that fits 64 bits.
+                /// Every value is a whole number that fits 64 bits; flags count as 0 and 1.
                 Integer,
                 /// Every value is a number.
                 Number,
-                /// Anything else.
+                /// Texts.
                 Text,
+                /// Every value is an array of numbers, all of one shape.
+                Array,
+                /// Every value is an image.
+                Image,
+                /// What cannot be loaded.
+                Other,
             }
             impl ::core::fmt::Debug for ColumnKind {
                 fn fmt(
@@ -5020,6 +5025,9 @@ pub mod trainshed {
                             f.debug_tuple("ColumnKind::Number").finish()
                         }
                         ColumnKind::Text => f.debug_tuple("ColumnKind::Text").finish(),
+                        ColumnKind::Array => f.debug_tuple("ColumnKind::Array").finish(),
+                        ColumnKind::Image => f.debug_tuple("ColumnKind::Image").finish(),
+                        ColumnKind::Other => f.debug_tuple("ColumnKind::Other").finish(),
                     }
                 }
             }
@@ -5033,6 +5041,9 @@ pub mod trainshed {
                         0 => ColumnKind::Integer,
                         1 => ColumnKind::Number,
                         2 => ColumnKind::Text,
+                        3 => ColumnKind::Array,
+                        4 => ColumnKind::Image,
+                        5 => ColumnKind::Other,
                         _ => panic!("invalid enum discriminant"),
                     }
                 }
@@ -5041,6 +5052,11 @@ pub mod trainshed {
             pub struct Column {
                 pub name: _rt::String,
                 pub kind: ColumnKind,
+                /// What the file holds: `i64`, `f32`, `text`, or another name that is for people.
+                pub element: _rt::String,
+                /// The shape of one row's value: empty for numbers and texts. Of images it is height,
+                /// width and channels, and empty when they differ.
+                pub shape: _rt::Vec<u64>,
             }
             impl ::core::fmt::Debug for Column {
                 fn fmt(
@@ -5050,10 +5066,13 @@ pub mod trainshed {
                     f.debug_struct("Column")
                         .field("name", &self.name)
                         .field("kind", &self.kind)
+                        .field("element", &self.element)
+                        .field("shape", &self.shape)
                         .finish()
                 }
             }
-            /// One file that holds rows of named columns (a `.csv` file with a header).
+            /// Rows of named columns: a file, or a folder of images. `docs/datasets.md` says what
+            /// becomes a table of which columns.
             #[derive(Clone)]
             pub struct Table {
                 /// Its path in the data set, e.g. `digits.csv`.
@@ -5073,13 +5092,53 @@ pub mod trainshed {
                         .finish()
                 }
             }
+            /// What images are made into.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct ImageOptions {
+                /// Height and width in pixels, from 1. Without it all images must have one size.
+                pub size: Option<(u32, u32)>,
+                /// 1 (grey), 3 (red, green, blue) or 4 (and opacity). Without it all images must have
+                /// as many.
+                pub channels: Option<u32>,
+            }
+            impl ::core::fmt::Debug for ImageOptions {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("ImageOptions")
+                        .field("size", &self.size)
+                        .field("channels", &self.channels)
+                        .finish()
+                }
+            }
+            /// A column of texts as numbers.
+            pub struct Classes {
+                /// The texts that the numbers stand for, counted from 0.
+                pub vocabulary: _rt::Vec<_rt::String>,
+                /// `i32 [rows]`.
+                pub indices: Tensor,
+            }
+            impl ::core::fmt::Debug for Classes {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Classes")
+                        .field("vocabulary", &self.vocabulary)
+                        .field("indices", &self.indices)
+                        .finish()
+                }
+            }
             #[derive(Clone)]
             pub enum DatasetError {
                 /// There is no table at this path; the data set's tables are listed.
                 UnknownTable((_rt::String, _rt::Vec<_rt::String>)),
                 /// The table has no column of this name.
                 UnknownColumn(_rt::String),
-                /// The text says which row and column of which file cannot be read as asked.
+                /// The text says which file, and where there is one which row and column, cannot be
+                /// read as asked.
                 Unreadable(_rt::String),
                 /// The element type is not one that columns can be loaded as.
                 UnknownDtype(_rt::String),
@@ -5309,7 +5368,8 @@ pub mod trainshed {
             }
             impl Dataset {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Its tables, ordered by path. Reads every table once, on first use.
+                /// Its tables, ordered by path. On first use, text files are read whole and the
+                /// headers of the others.
                 #[allow(async_fn_in_trait)]
                 pub fn tables(&self) -> Result<_rt::Vec<Table>, DatasetError> {
                     unsafe {
@@ -5336,20 +5396,20 @@ pub mod trainshed {
                         }
                         wit_import1((self).handle() as i32, ptr0);
                         let l2 = i32::from(*ptr0.add(0).cast::<u8>());
-                        let result42 = match l2 {
+                        let result48 = match l2 {
                             0 => {
                                 let e = {
                                     let l3 = *ptr0.add(8).cast::<*mut u8>();
                                     let l4 = *ptr0
                                         .add(8 + 1 * ::core::mem::size_of::<*const u8>())
                                         .cast::<usize>();
-                                    let base16 = l3;
-                                    let len16 = l4;
-                                    let mut result16 = _rt::Vec::with_capacity(len16);
-                                    for i in 0..len16 {
-                                        let base = base16
+                                    let base22 = l3;
+                                    let len22 = l4;
+                                    let mut result22 = _rt::Vec::with_capacity(len22);
+                                    for i in 0..len22 {
+                                        let base = base22
                                             .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
-                                        let e16 = {
+                                        let e22 = {
                                             let l5 = *base.add(0).cast::<*mut u8>();
                                             let l6 = *base
                                                 .add(::core::mem::size_of::<*const u8>())
@@ -5369,13 +5429,13 @@ pub mod trainshed {
                                             let l10 = *base
                                                 .add(8 + 3 * ::core::mem::size_of::<*const u8>())
                                                 .cast::<usize>();
-                                            let base15 = l9;
-                                            let len15 = l10;
-                                            let mut result15 = _rt::Vec::with_capacity(len15);
-                                            for i in 0..len15 {
-                                                let base = base15
-                                                    .add(i * (3 * ::core::mem::size_of::<*const u8>()));
-                                                let e15 = {
+                                            let base21 = l9;
+                                            let len21 = l10;
+                                            let mut result21 = _rt::Vec::with_capacity(len21);
+                                            for i in 0..len21 {
+                                                let base = base21
+                                                    .add(i * (7 * ::core::mem::size_of::<*const u8>()));
+                                                let e21 = {
                                                     let l11 = *base.add(0).cast::<*mut u8>();
                                                     let l12 = *base
                                                         .add(::core::mem::size_of::<*const u8>())
@@ -5391,121 +5451,112 @@ pub mod trainshed {
                                                             .add(2 * ::core::mem::size_of::<*const u8>())
                                                             .cast::<u8>(),
                                                     );
+                                                    let l15 = *base
+                                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l16 = *base
+                                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len17 = l16;
+                                                    let bytes17 = _rt::Vec::from_raw_parts(
+                                                        l15.cast(),
+                                                        len17,
+                                                        len17,
+                                                    );
+                                                    let l18 = *base
+                                                        .add(5 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>();
+                                                    let l19 = *base
+                                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>();
+                                                    let len20 = l19;
                                                     Column {
                                                         name: _rt::string_lift(bytes13),
                                                         kind: ColumnKind::_lift(l14 as u8),
+                                                        element: _rt::string_lift(bytes17),
+                                                        shape: <_ as From<
+                                                            _rt::Vec<_>,
+                                                        >>::from(_rt::Vec::from_raw_parts(l18.cast(), len20, len20)),
                                                     }
                                                 };
-                                                result15.push(e15);
+                                                result21.push(e21);
                                             }
                                             _rt::cabi_dealloc(
-                                                base15,
-                                                len15 * (3 * ::core::mem::size_of::<*const u8>()),
+                                                base21,
+                                                len21 * (7 * ::core::mem::size_of::<*const u8>()),
                                                 ::core::mem::size_of::<*const u8>(),
                                             );
                                             Table {
                                                 path: _rt::string_lift(bytes7),
                                                 rows: l8 as u64,
-                                                columns: result15,
+                                                columns: result21,
                                             }
                                         };
-                                        result16.push(e16);
+                                        result22.push(e22);
                                     }
                                     _rt::cabi_dealloc(
-                                        base16,
-                                        len16 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                        base22,
+                                        len22 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
                                         8,
                                     );
-                                    result16
+                                    result22
                                 };
                                 Ok(e)
                             }
                             1 => {
                                 let e = {
-                                    let l17 = i32::from(*ptr0.add(8).cast::<u8>());
-                                    let v41 = match l17 {
+                                    let l23 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v47 = match l23 {
                                         0 => {
-                                            let e41 = {
-                                                let l18 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l19 = *ptr0
+                                            let e47 = {
+                                                let l24 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l25 = *ptr0
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len20 = l19;
-                                                let bytes20 = _rt::Vec::from_raw_parts(
-                                                    l18.cast(),
-                                                    len20,
-                                                    len20,
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
                                                 );
-                                                let l21 = *ptr0
+                                                let l27 = *ptr0
                                                     .add(16 + 2 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<*mut u8>();
-                                                let l22 = *ptr0
+                                                let l28 = *ptr0
                                                     .add(16 + 3 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let base26 = l21;
-                                                let len26 = l22;
-                                                let mut result26 = _rt::Vec::with_capacity(len26);
-                                                for i in 0..len26 {
-                                                    let base = base26
+                                                let base32 = l27;
+                                                let len32 = l28;
+                                                let mut result32 = _rt::Vec::with_capacity(len32);
+                                                for i in 0..len32 {
+                                                    let base = base32
                                                         .add(i * (2 * ::core::mem::size_of::<*const u8>()));
-                                                    let e26 = {
-                                                        let l23 = *base.add(0).cast::<*mut u8>();
-                                                        let l24 = *base
+                                                    let e32 = {
+                                                        let l29 = *base.add(0).cast::<*mut u8>();
+                                                        let l30 = *base
                                                             .add(::core::mem::size_of::<*const u8>())
                                                             .cast::<usize>();
-                                                        let len25 = l24;
-                                                        let bytes25 = _rt::Vec::from_raw_parts(
-                                                            l23.cast(),
-                                                            len25,
-                                                            len25,
+                                                        let len31 = l30;
+                                                        let bytes31 = _rt::Vec::from_raw_parts(
+                                                            l29.cast(),
+                                                            len31,
+                                                            len31,
                                                         );
-                                                        _rt::string_lift(bytes25)
+                                                        _rt::string_lift(bytes31)
                                                     };
-                                                    result26.push(e26);
+                                                    result32.push(e32);
                                                 }
                                                 _rt::cabi_dealloc(
-                                                    base26,
-                                                    len26 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    base32,
+                                                    len32 * (2 * ::core::mem::size_of::<*const u8>()),
                                                     ::core::mem::size_of::<*const u8>(),
                                                 );
-                                                (_rt::string_lift(bytes20), result26)
+                                                (_rt::string_lift(bytes26), result32)
                                             };
-                                            DatasetError::UnknownTable(e41)
+                                            DatasetError::UnknownTable(e47)
                                         }
                                         1 => {
-                                            let e41 = {
-                                                let l27 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l28 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len29 = l28;
-                                                let bytes29 = _rt::Vec::from_raw_parts(
-                                                    l27.cast(),
-                                                    len29,
-                                                    len29,
-                                                );
-                                                _rt::string_lift(bytes29)
-                                            };
-                                            DatasetError::UnknownColumn(e41)
-                                        }
-                                        2 => {
-                                            let e41 = {
-                                                let l30 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l31 = *ptr0
-                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
-                                                    .cast::<usize>();
-                                                let len32 = l31;
-                                                let bytes32 = _rt::Vec::from_raw_parts(
-                                                    l30.cast(),
-                                                    len32,
-                                                    len32,
-                                                );
-                                                _rt::string_lift(bytes32)
-                                            };
-                                            DatasetError::Unreadable(e41)
-                                        }
-                                        3 => {
-                                            let e41 = {
+                                            let e47 = {
                                                 let l33 = *ptr0.add(16).cast::<*mut u8>();
                                                 let l34 = *ptr0
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
@@ -5518,51 +5569,84 @@ pub mod trainshed {
                                                 );
                                                 _rt::string_lift(bytes35)
                                             };
-                                            DatasetError::UnknownDtype(e41)
+                                            DatasetError::UnknownColumn(e47)
+                                        }
+                                        2 => {
+                                            let e47 = {
+                                                let l36 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l37 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                _rt::string_lift(bytes38)
+                                            };
+                                            DatasetError::Unreadable(e47)
+                                        }
+                                        3 => {
+                                            let e47 = {
+                                                let l39 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l40 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len41 = l40;
+                                                let bytes41 = _rt::Vec::from_raw_parts(
+                                                    l39.cast(),
+                                                    len41,
+                                                    len41,
+                                                );
+                                                _rt::string_lift(bytes41)
+                                            };
+                                            DatasetError::UnknownDtype(e47)
                                         }
                                         4 => {
-                                            let e41 = {
-                                                let l36 = *ptr0.add(16).cast::<i64>();
-                                                let l37 = *ptr0.add(24).cast::<i64>();
-                                                (l36 as u64, l37 as u64)
+                                            let e47 = {
+                                                let l42 = *ptr0.add(16).cast::<i64>();
+                                                let l43 = *ptr0.add(24).cast::<i64>();
+                                                (l42 as u64, l43 as u64)
                                             };
-                                            DatasetError::OutOfMemory(e41)
+                                            DatasetError::OutOfMemory(e47)
                                         }
                                         n => {
                                             debug_assert_eq!(n, 5, "invalid enum discriminant");
-                                            let e41 = {
-                                                let l38 = *ptr0.add(16).cast::<*mut u8>();
-                                                let l39 = *ptr0
+                                            let e47 = {
+                                                let l44 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l45 = *ptr0
                                                     .add(16 + 1 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<usize>();
-                                                let len40 = l39;
-                                                let bytes40 = _rt::Vec::from_raw_parts(
-                                                    l38.cast(),
-                                                    len40,
-                                                    len40,
+                                                let len46 = l45;
+                                                let bytes46 = _rt::Vec::from_raw_parts(
+                                                    l44.cast(),
+                                                    len46,
+                                                    len46,
                                                 );
-                                                _rt::string_lift(bytes40)
+                                                _rt::string_lift(bytes46)
                                             };
-                                            DatasetError::NotWritten(e41)
+                                            DatasetError::NotWritten(e47)
                                         }
                                     };
-                                    v41
+                                    v47
                                 };
                                 Err(e)
                             }
                             _ => _rt::invalid_enum_discriminant(),
                         };
-                        result42
+                        result48
                     }
                 }
             }
             impl Dataset {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Reads numeric columns of one table into a tensor of shape
+                /// Reads columns of numbers of one table into a tensor of shape
                 /// `[rows, columns]`, without passing them through the plugin's memory.
                 ///
                 /// A value that `dtype` cannot hold exactly (a fraction for an integer type,
-                /// a number out of range) is an error; float types round to nearest.
+                /// a number out of range) is an error; floating-point types round to nearest. Where
+                /// a file has no value (`null`), they hold NaN, and integer types are an error.
                 #[allow(async_fn_in_trait)]
                 pub fn load(
                     &self,
@@ -5793,6 +5877,986 @@ pub mod trainshed {
                             _ => _rt::invalid_enum_discriminant(),
                         };
                         result33
+                    }
+                }
+            }
+            impl Dataset {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Reads one column of numbers or arrays into a tensor of shape `[rows, …shape]`,
+                /// by the rules of `load`.
+                #[allow(async_fn_in_trait)]
+                pub fn load_array(
+                    &self,
+                    table: &str,
+                    column: &str,
+                    dtype: &str,
+                ) -> Result<Tensor, DatasetError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = table;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = column;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let vec2 = dtype;
+                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                        let len2 = vec2.len();
+                        let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/dataset@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]dataset.load-array"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                            ptr2.cast_mut(),
+                            len2,
+                            ptr3,
+                        );
+                        let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                        let result32 = match l5 {
+                            0 => {
+                                let e = {
+                                    let l6 = *ptr3.add(8).cast::<i32>();
+                                    super::super::super::trainshed::plugin::compute::Tensor::from_handle(
+                                        l6 as u32,
+                                    )
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l7 = i32::from(*ptr3.add(8).cast::<u8>());
+                                    let v31 = match l7 {
+                                        0 => {
+                                            let e31 = {
+                                                let l8 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l9 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = *ptr3
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l12 = *ptr3
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base16 = l11;
+                                                let len16 = l12;
+                                                let mut result16 = _rt::Vec::with_capacity(len16);
+                                                for i in 0..len16 {
+                                                    let base = base16
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e16 = {
+                                                        let l13 = *base.add(0).cast::<*mut u8>();
+                                                        let l14 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len15 = l14;
+                                                        let bytes15 = _rt::Vec::from_raw_parts(
+                                                            l13.cast(),
+                                                            len15,
+                                                            len15,
+                                                        );
+                                                        _rt::string_lift(bytes15)
+                                                    };
+                                                    result16.push(e16);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base16,
+                                                    len16 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                (_rt::string_lift(bytes10), result16)
+                                            };
+                                            DatasetError::UnknownTable(e31)
+                                        }
+                                        1 => {
+                                            let e31 = {
+                                                let l17 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l18 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                _rt::string_lift(bytes19)
+                                            };
+                                            DatasetError::UnknownColumn(e31)
+                                        }
+                                        2 => {
+                                            let e31 = {
+                                                let l20 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l21 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                _rt::string_lift(bytes22)
+                                            };
+                                            DatasetError::Unreadable(e31)
+                                        }
+                                        3 => {
+                                            let e31 = {
+                                                let l23 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l24 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                _rt::string_lift(bytes25)
+                                            };
+                                            DatasetError::UnknownDtype(e31)
+                                        }
+                                        4 => {
+                                            let e31 = {
+                                                let l26 = *ptr3.add(16).cast::<i64>();
+                                                let l27 = *ptr3.add(24).cast::<i64>();
+                                                (l26 as u64, l27 as u64)
+                                            };
+                                            DatasetError::OutOfMemory(e31)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                            let e31 = {
+                                                let l28 = *ptr3.add(16).cast::<*mut u8>();
+                                                let l29 = *ptr3
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len30 = l29;
+                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                    l28.cast(),
+                                                    len30,
+                                                    len30,
+                                                );
+                                                _rt::string_lift(bytes30)
+                                            };
+                                            DatasetError::NotWritten(e31)
+                                        }
+                                    };
+                                    v31
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result32
+                    }
+                }
+            }
+            impl Dataset {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Decodes one column of images into a tensor `u8 [rows, height, width, channels]`.
+                /// Images that differ from what `options` say are resized bilinearly and converted;
+                /// where they do not say it, images that differ are an error that names two of them.
+                #[allow(async_fn_in_trait)]
+                pub fn load_images(
+                    &self,
+                    table: &str,
+                    column: &str,
+                    options: ImageOptions,
+                ) -> Result<Tensor, DatasetError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = table;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = column;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let ImageOptions { size: size2, channels: channels2 } = options;
+                        let (result4_0, result4_1, result4_2) = match size2 {
+                            Some(e) => {
+                                let (t3_0, t3_1) = e;
+                                (1i32, _rt::as_i32(t3_0), _rt::as_i32(t3_1))
+                            }
+                            None => (0i32, 0i32, 0i32),
+                        };
+                        let (result5_0, result5_1) = match channels2 {
+                            Some(e) => (1i32, _rt::as_i32(e)),
+                            None => (0i32, 0i32),
+                        };
+                        let ptr6 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/dataset@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]dataset.load-images"]
+                            fn wit_import7(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: i32,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import7(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import7(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                            result4_0,
+                            result4_1,
+                            result4_2,
+                            result5_0,
+                            result5_1,
+                            ptr6,
+                        );
+                        let l8 = i32::from(*ptr6.add(0).cast::<u8>());
+                        let result35 = match l8 {
+                            0 => {
+                                let e = {
+                                    let l9 = *ptr6.add(8).cast::<i32>();
+                                    super::super::super::trainshed::plugin::compute::Tensor::from_handle(
+                                        l9 as u32,
+                                    )
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l10 = i32::from(*ptr6.add(8).cast::<u8>());
+                                    let v34 = match l10 {
+                                        0 => {
+                                            let e34 = {
+                                                let l11 = *ptr6.add(16).cast::<*mut u8>();
+                                                let l12 = *ptr6
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len13 = l12;
+                                                let bytes13 = _rt::Vec::from_raw_parts(
+                                                    l11.cast(),
+                                                    len13,
+                                                    len13,
+                                                );
+                                                let l14 = *ptr6
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l15 = *ptr6
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base19 = l14;
+                                                let len19 = l15;
+                                                let mut result19 = _rt::Vec::with_capacity(len19);
+                                                for i in 0..len19 {
+                                                    let base = base19
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e19 = {
+                                                        let l16 = *base.add(0).cast::<*mut u8>();
+                                                        let l17 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len18 = l17;
+                                                        let bytes18 = _rt::Vec::from_raw_parts(
+                                                            l16.cast(),
+                                                            len18,
+                                                            len18,
+                                                        );
+                                                        _rt::string_lift(bytes18)
+                                                    };
+                                                    result19.push(e19);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base19,
+                                                    len19 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                (_rt::string_lift(bytes13), result19)
+                                            };
+                                            DatasetError::UnknownTable(e34)
+                                        }
+                                        1 => {
+                                            let e34 = {
+                                                let l20 = *ptr6.add(16).cast::<*mut u8>();
+                                                let l21 = *ptr6
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                _rt::string_lift(bytes22)
+                                            };
+                                            DatasetError::UnknownColumn(e34)
+                                        }
+                                        2 => {
+                                            let e34 = {
+                                                let l23 = *ptr6.add(16).cast::<*mut u8>();
+                                                let l24 = *ptr6
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                _rt::string_lift(bytes25)
+                                            };
+                                            DatasetError::Unreadable(e34)
+                                        }
+                                        3 => {
+                                            let e34 = {
+                                                let l26 = *ptr6.add(16).cast::<*mut u8>();
+                                                let l27 = *ptr6
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len28 = l27;
+                                                let bytes28 = _rt::Vec::from_raw_parts(
+                                                    l26.cast(),
+                                                    len28,
+                                                    len28,
+                                                );
+                                                _rt::string_lift(bytes28)
+                                            };
+                                            DatasetError::UnknownDtype(e34)
+                                        }
+                                        4 => {
+                                            let e34 = {
+                                                let l29 = *ptr6.add(16).cast::<i64>();
+                                                let l30 = *ptr6.add(24).cast::<i64>();
+                                                (l29 as u64, l30 as u64)
+                                            };
+                                            DatasetError::OutOfMemory(e34)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                            let e34 = {
+                                                let l31 = *ptr6.add(16).cast::<*mut u8>();
+                                                let l32 = *ptr6
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len33 = l32;
+                                                let bytes33 = _rt::Vec::from_raw_parts(
+                                                    l31.cast(),
+                                                    len33,
+                                                    len33,
+                                                );
+                                                _rt::string_lift(bytes33)
+                                            };
+                                            DatasetError::NotWritten(e34)
+                                        }
+                                    };
+                                    v34
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result35
+                    }
+                }
+            }
+            impl Dataset {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Reads one column as classes: the place of each row's text in `vocabulary` or,
+                /// without one, in the sorted list of all texts of the column. A text that the
+                /// vocabulary lacks is an error. Numbers count as their decimal texts.
+                #[allow(async_fn_in_trait)]
+                pub fn load_classes(
+                    &self,
+                    table: &str,
+                    column: &str,
+                    vocabulary: Option<&[_rt::String]>,
+                ) -> Result<Classes, DatasetError> {
+                    unsafe {
+                        let mut cleanup_list = _rt::Vec::new();
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = table;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = column;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let (result4_0, result4_1, result4_2) = match vocabulary {
+                            Some(e) => {
+                                let vec3 = e;
+                                let len3 = vec3.len();
+                                let layout3 = _rt::alloc::Layout::from_size_align(
+                                        vec3.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    )
+                                    .unwrap();
+                                let (result3, _cleanup3) = wit_bindgen::rt::Cleanup::new(
+                                    layout3,
+                                );
+                                cleanup_list.extend(_cleanup3);
+                                for (i, e) in vec3.into_iter().enumerate() {
+                                    let base = result3
+                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                    {
+                                        let vec2 = e;
+                                        let ptr2 = vec2.as_ptr().cast::<u8>();
+                                        let len2 = vec2.len();
+                                        *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>() = len2;
+                                        *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                                    }
+                                }
+                                (1i32, result3, len3)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/dataset@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]dataset.load-classes"]
+                            fn wit_import6(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import6(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                            result4_0,
+                            result4_1,
+                            result4_2,
+                            ptr5,
+                        );
+                        let l7 = i32::from(*ptr5.add(0).cast::<u8>());
+                        let result40 = match l7 {
+                            0 => {
+                                let e = {
+                                    let l8 = *ptr5.add(8).cast::<*mut u8>();
+                                    let l9 = *ptr5
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base13 = l8;
+                                    let len13 = l9;
+                                    let mut result13 = _rt::Vec::with_capacity(len13);
+                                    for i in 0..len13 {
+                                        let base = base13
+                                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                        let e13 = {
+                                            let l10 = *base.add(0).cast::<*mut u8>();
+                                            let l11 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len12 = l11;
+                                            let bytes12 = _rt::Vec::from_raw_parts(
+                                                l10.cast(),
+                                                len12,
+                                                len12,
+                                            );
+                                            _rt::string_lift(bytes12)
+                                        };
+                                        result13.push(e13);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base13,
+                                        len13 * (2 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    );
+                                    let l14 = *ptr5
+                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>();
+                                    Classes {
+                                        vocabulary: result13,
+                                        indices: super::super::super::trainshed::plugin::compute::Tensor::from_handle(
+                                            l14 as u32,
+                                        ),
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l15 = i32::from(*ptr5.add(8).cast::<u8>());
+                                    let v39 = match l15 {
+                                        0 => {
+                                            let e39 = {
+                                                let l16 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l17 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
+                                                );
+                                                let l19 = *ptr5
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l20 = *ptr5
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base24 = l19;
+                                                let len24 = l20;
+                                                let mut result24 = _rt::Vec::with_capacity(len24);
+                                                for i in 0..len24 {
+                                                    let base = base24
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e24 = {
+                                                        let l21 = *base.add(0).cast::<*mut u8>();
+                                                        let l22 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len23 = l22;
+                                                        let bytes23 = _rt::Vec::from_raw_parts(
+                                                            l21.cast(),
+                                                            len23,
+                                                            len23,
+                                                        );
+                                                        _rt::string_lift(bytes23)
+                                                    };
+                                                    result24.push(e24);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base24,
+                                                    len24 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                (_rt::string_lift(bytes18), result24)
+                                            };
+                                            DatasetError::UnknownTable(e39)
+                                        }
+                                        1 => {
+                                            let e39 = {
+                                                let l25 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l26 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len27 = l26;
+                                                let bytes27 = _rt::Vec::from_raw_parts(
+                                                    l25.cast(),
+                                                    len27,
+                                                    len27,
+                                                );
+                                                _rt::string_lift(bytes27)
+                                            };
+                                            DatasetError::UnknownColumn(e39)
+                                        }
+                                        2 => {
+                                            let e39 = {
+                                                let l28 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l29 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len30 = l29;
+                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                    l28.cast(),
+                                                    len30,
+                                                    len30,
+                                                );
+                                                _rt::string_lift(bytes30)
+                                            };
+                                            DatasetError::Unreadable(e39)
+                                        }
+                                        3 => {
+                                            let e39 = {
+                                                let l31 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l32 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len33 = l32;
+                                                let bytes33 = _rt::Vec::from_raw_parts(
+                                                    l31.cast(),
+                                                    len33,
+                                                    len33,
+                                                );
+                                                _rt::string_lift(bytes33)
+                                            };
+                                            DatasetError::UnknownDtype(e39)
+                                        }
+                                        4 => {
+                                            let e39 = {
+                                                let l34 = *ptr5.add(16).cast::<i64>();
+                                                let l35 = *ptr5.add(24).cast::<i64>();
+                                                (l34 as u64, l35 as u64)
+                                            };
+                                            DatasetError::OutOfMemory(e39)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                            let e39 = {
+                                                let l36 = *ptr5.add(16).cast::<*mut u8>();
+                                                let l37 = *ptr5
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len38 = l37;
+                                                let bytes38 = _rt::Vec::from_raw_parts(
+                                                    l36.cast(),
+                                                    len38,
+                                                    len38,
+                                                );
+                                                _rt::string_lift(bytes38)
+                                            };
+                                            DatasetError::NotWritten(e39)
+                                        }
+                                    };
+                                    v39
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result40
+                    }
+                }
+            }
+            impl Dataset {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The texts of one column from the row `first` on, counted from 0: `count` of them,
+                /// or as many as there are. Text files are read from their beginning each time.
+                /// More than 64 MiB are an error.
+                #[allow(async_fn_in_trait)]
+                pub fn texts(
+                    &self,
+                    table: &str,
+                    column: &str,
+                    first: u64,
+                    count: u64,
+                ) -> Result<_rt::Vec<_rt::String>, DatasetError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = table;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let vec1 = column;
+                        let ptr1 = vec1.as_ptr().cast::<u8>();
+                        let len1 = vec1.len();
+                        let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/dataset@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]dataset.texts"]
+                            fn wit_import3(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                                _: usize,
+                                _: i64,
+                                _: i64,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import3(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: i64,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import3(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            ptr1.cast_mut(),
+                            len1,
+                            _rt::as_i64(&first),
+                            _rt::as_i64(&count),
+                            ptr2,
+                        );
+                        let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+                        let result36 = match l4 {
+                            0 => {
+                                let e = {
+                                    let l5 = *ptr2.add(8).cast::<*mut u8>();
+                                    let l6 = *ptr2
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let base10 = l5;
+                                    let len10 = l6;
+                                    let mut result10 = _rt::Vec::with_capacity(len10);
+                                    for i in 0..len10 {
+                                        let base = base10
+                                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                        let e10 = {
+                                            let l7 = *base.add(0).cast::<*mut u8>();
+                                            let l8 = *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len9 = l8;
+                                            let bytes9 = _rt::Vec::from_raw_parts(
+                                                l7.cast(),
+                                                len9,
+                                                len9,
+                                            );
+                                            _rt::string_lift(bytes9)
+                                        };
+                                        result10.push(e10);
+                                    }
+                                    _rt::cabi_dealloc(
+                                        base10,
+                                        len10 * (2 * ::core::mem::size_of::<*const u8>()),
+                                        ::core::mem::size_of::<*const u8>(),
+                                    );
+                                    result10
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l11 = i32::from(*ptr2.add(8).cast::<u8>());
+                                    let v35 = match l11 {
+                                        0 => {
+                                            let e35 = {
+                                                let l12 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l13 = *ptr2
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len14 = l13;
+                                                let bytes14 = _rt::Vec::from_raw_parts(
+                                                    l12.cast(),
+                                                    len14,
+                                                    len14,
+                                                );
+                                                let l15 = *ptr2
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l16 = *ptr2
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base20 = l15;
+                                                let len20 = l16;
+                                                let mut result20 = _rt::Vec::with_capacity(len20);
+                                                for i in 0..len20 {
+                                                    let base = base20
+                                                        .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                                    let e20 = {
+                                                        let l17 = *base.add(0).cast::<*mut u8>();
+                                                        let l18 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len19 = l18;
+                                                        let bytes19 = _rt::Vec::from_raw_parts(
+                                                            l17.cast(),
+                                                            len19,
+                                                            len19,
+                                                        );
+                                                        _rt::string_lift(bytes19)
+                                                    };
+                                                    result20.push(e20);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base20,
+                                                    len20 * (2 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                (_rt::string_lift(bytes14), result20)
+                                            };
+                                            DatasetError::UnknownTable(e35)
+                                        }
+                                        1 => {
+                                            let e35 = {
+                                                let l21 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l22 = *ptr2
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                _rt::string_lift(bytes23)
+                                            };
+                                            DatasetError::UnknownColumn(e35)
+                                        }
+                                        2 => {
+                                            let e35 = {
+                                                let l24 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l25 = *ptr2
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
+                                                );
+                                                _rt::string_lift(bytes26)
+                                            };
+                                            DatasetError::Unreadable(e35)
+                                        }
+                                        3 => {
+                                            let e35 = {
+                                                let l27 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l28 = *ptr2
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len29 = l28;
+                                                let bytes29 = _rt::Vec::from_raw_parts(
+                                                    l27.cast(),
+                                                    len29,
+                                                    len29,
+                                                );
+                                                _rt::string_lift(bytes29)
+                                            };
+                                            DatasetError::UnknownDtype(e35)
+                                        }
+                                        4 => {
+                                            let e35 = {
+                                                let l30 = *ptr2.add(16).cast::<i64>();
+                                                let l31 = *ptr2.add(24).cast::<i64>();
+                                                (l30 as u64, l31 as u64)
+                                            };
+                                            DatasetError::OutOfMemory(e35)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                            let e35 = {
+                                                let l32 = *ptr2.add(16).cast::<*mut u8>();
+                                                let l33 = *ptr2
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len34 = l33;
+                                                let bytes34 = _rt::Vec::from_raw_parts(
+                                                    l32.cast(),
+                                                    len34,
+                                                    len34,
+                                                );
+                                                _rt::string_lift(bytes34)
+                                            };
+                                            DatasetError::NotWritten(e35)
+                                        }
+                                    };
+                                    v35
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result36
                     }
                 }
             }
@@ -6971,76 +8035,84 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4052] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb6\x1e\x01A\x02\x01\
-A\x10\x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02\
-ss\x01q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\
-\x07failure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04\
-json\x01B*\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01k\x01\x01r\x04\x08catego\
-rys\x03keys\x05valueu\x05extra\x02\x04\0\x06metric\x03\0\x03\x01m\x04\x05debug\x04\
-info\x07warning\x05error\x04\0\x05level\x03\0\x05\x01o\x02ss\x01q\x03\x10invalid\
--argument\x01\x07\0\x0equota-exceeded\x01s\0\x07stopped\0\0\x04\0\x0creport-erro\
-r\x03\0\x08\x04\0\x03run\x03\x01\x01h\x0a\x01@\x01\x04self\x0b\0s\x04\0\x13[meth\
-od]run.task-id\x01\x0c\x01ks\x01@\x01\x04self\x0b\0\x0d\x04\0\x14[method]run.tri\
-al-id\x01\x0e\x01@\x01\x04self\x0b\0w\x04\0\x10[method]run.seed\x01\x0f\x01@\x01\
-\x04self\x0b\0\x01\x04\0\x12[method]run.params\x01\x10\x01@\x01\x04self\x0b\0\x7f\
-\x04\0\x14[method]run.stopping\x01\x11\x01j\0\x01\x09\x01@\x05\x04self\x0b\x08ca\
-tegorys\x03keys\x05valueu\x05extra\x02\0\x12\x04\0\x16[method]run.log-metric\x01\
-\x13\x01p\x04\x01@\x02\x04self\x0b\x07metrics\x14\0\x12\x04\0\x17[method]run.log\
--metrics\x01\x15\x01p}\x01@\x06\x04self\x0b\x08categorys\x05groups\x05indexw\x05\
-image\x16\x05extra\x02\0\x12\x04\0\x1d[method]run.log-visualization\x01\x17\x01@\
-\x05\x04self\x0b\x05titles\x06seriess\x05valueu\x09iterationw\0\x12\x04\0\x19[me\
-thod]run.report-scalar\x01\x18\x01@\x03\x04self\x0b\x04names\x05valueu\0\x12\x04\
-\0\x19[method]run.report-single\x01\x19\x01@\x03\x04self\x0b\x05level\x06\x07mes\
-sages\0\x12\x04\0\x17[method]run.report-text\x01\x1a\x01@\x04\x04self\x0b\x08cat\
-egorys\x07currentw\x05totalw\0\x12\x04\0\x18[method]run.set-progress\x01\x1b\x01\
-@\x02\x04self\x0b\x04names\0\x12\x04\0![method]run.set-checkpoint-output\x01\x1c\
-\x03\0\x1atrainshed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BU\x02\x03\x02\
-\x01\x03\x04\0\x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05val\
-ue\x03\0\x02\x01px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06num\
-ber\x01u\0\x04text\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribut\
-e\x03\0\x06\x01p\x03\x01o\x02s\x07\x01p\x09\x01ks\x01r\x04\x02ops\x08operands\x08\
-\x0aattributes\x0a\x05label\x0b\x04\0\x0binstruction\x03\0\x0c\x01r\x02\x05state\
-y\x05value\x03\x04\0\x06update\x03\0\x0e\x01p\x0d\x01r\x02\x0cinstructions\x10\x07\
-outputs\x08\x04\0\x04body\x03\0\x11\x01p\x12\x01p\x0f\x01r\x04\x06bodies\x13\x0c\
-instructions\x10\x07outputs\x08\x07updates\x14\x04\0\x07program\x03\0\x15\x01ky\x01\
-r\x04\x04body\x17\x0binstruction\x17\x05label\x0b\x07messages\x04\0\x07problem\x03\
-\0\x18\x01o\x02ww\x01q\x04\x07invalid\x01\x19\0\x10invalid-argument\x01s\0\x0dou\
-t-of-memory\x01\x1a\0\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x1b\x04\0\x06t\
-ensor\x03\x01\x01r\x04\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05f\
-lopsw\x04\0\x04plan\x03\0\x1e\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\
-\x04\0\x07session\x03\x01\x01pw\x01i\x1d\x01j\x01$\x01\x1c\x01@\x03\x05dtype\x01\
-\x05shape#\x04data\x05\0%\x04\0\x15[static]tensor.create\x01&\x01h\x1d\x01@\x01\x04\
-self'\0\x01\x04\0\x14[method]tensor.dtype\x01(\x01@\x01\x04self'\0#\x04\0\x14[me\
-thod]tensor.shape\x01)\x01@\x01\x04self'\0\x05\x04\0\x13[method]tensor.read\x01*\
-\x01@\x01\x04self'\0u\x04\0\x13[method]tensor.item\x01+\x01i\x20\x01j\x01,\x01\x1c\
-\x01@\x01\x02of\x16\0-\x04\0\x1a[static]executable.compile\x01.\x01h\x20\x01@\x01\
-\x04self/\0\x1f\x04\0\x17[method]executable.plan\x010\x01p'\x01i\"\x01j\x012\x01\
-\x1c\x01@\x02\x04self/\x05state1\03\x04\0\x17[method]executable.bind\x014\x01py\x01\
-i!\x01j\x016\x01\x1c\x01@\x04\x07columns1\x05order5\x04sizey\x09drop-last\x7f\07\
-\x04\0\x16[static]batches.create\x018\x01h!\x01@\x01\x04self9\0y\x04\0\x19[metho\
-d]batches.remaining\x01:\x01p$\x01k;\x01j\x01<\x01\x1c\x01@\x01\x04self9\0=\x04\0\
-\x14[method]batches.next\x01>\x01h\"\x01j\x01;\x01\x1c\x01@\x02\x04self?\x06inpu\
-ts1\0\xc0\0\x04\0\x13[method]session.run\x01A\x01@\x03\x04self?\x06source9\x06in\
-puts1\0=\x04\0\x19[method]session.run-batch\x01B\x01@\x02\x04self?\x05indexy\0%\x04\
-\0\x15[method]session.state\x01C\x01j\x01\x16\x01\x1c\x01@\x03\x02of\x16\x06outp\
-ut\x03\x0fwith-respect-to\x08\0\xc4\0\x04\0\x08gradient\x01E\x03\0\x1etrainshed:\
-plugin/compute@0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B&\x02\x03\x02\x01\x03\x04\
-\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01m\x03\x07in\
-teger\x06number\x04text\x04\0\x0bcolumn-kind\x03\0\x04\x01r\x02\x04names\x04kind\
-\x05\x04\0\x06column\x03\0\x06\x01p\x07\x01r\x03\x04paths\x04rowsw\x07columns\x08\
-\x04\0\x05table\x03\0\x09\x01ps\x01o\x02s\x0b\x01o\x02ww\x01q\x06\x0dunknown-tab\
-le\x01\x0c\0\x0eunknown-column\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\
-\0\x0dout-of-memory\x01\x0d\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\
-\x0e\x01r\x03\x02idw\x06numbery\x06digests\x04\0\x07version\x03\0\x10\x04\0\x07d\
-ataset\x03\x01\x01h\x12\x01@\x01\x04self\x13\0w\x04\0\x12[method]dataset.id\x01\x14\
-\x01@\x01\x04self\x13\0s\x04\0\x14[method]dataset.name\x01\x15\x01@\x01\x04self\x13\
-\0y\x04\0\x17[method]dataset.version\x01\x16\x04\0\x16[method]dataset.digest\x01\
-\x15\x01p\x0a\x01j\x01\x17\x01\x0f\x01@\x01\x04self\x13\0\x18\x04\0\x16[method]d\
-ataset.tables\x01\x19\x01i\x03\x01j\x01\x1a\x01\x0f\x01@\x04\x04self\x13\x05tabl\
-es\x07columns\x0b\x05dtype\x01\0\x1b\x04\0\x14[method]dataset.load\x01\x1c\x01j\x01\
-\x11\x01\x0f\x01@\x03\x04self\x13\x06folders\x0bdescriptions\0\x1d\x04\0\x1e[met\
-hod]dataset.commit-version\x01\x1e\x03\0\x1etrainshed:plugin/dataset@0.1.0\x05\x06\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4458] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xcc!\x01A\x02\x01A\x10\
+\x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
+q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
+ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
+B*\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01k\x01\x01r\x04\x08categorys\x03k\
+eys\x05valueu\x05extra\x02\x04\0\x06metric\x03\0\x03\x01m\x04\x05debug\x04info\x07\
+warning\x05error\x04\0\x05level\x03\0\x05\x01o\x02ss\x01q\x03\x10invalid-argumen\
+t\x01\x07\0\x0equota-exceeded\x01s\0\x07stopped\0\0\x04\0\x0creport-error\x03\0\x08\
+\x04\0\x03run\x03\x01\x01h\x0a\x01@\x01\x04self\x0b\0s\x04\0\x13[method]run.task\
+-id\x01\x0c\x01ks\x01@\x01\x04self\x0b\0\x0d\x04\0\x14[method]run.trial-id\x01\x0e\
+\x01@\x01\x04self\x0b\0w\x04\0\x10[method]run.seed\x01\x0f\x01@\x01\x04self\x0b\0\
+\x01\x04\0\x12[method]run.params\x01\x10\x01@\x01\x04self\x0b\0\x7f\x04\0\x14[me\
+thod]run.stopping\x01\x11\x01j\0\x01\x09\x01@\x05\x04self\x0b\x08categorys\x03ke\
+ys\x05valueu\x05extra\x02\0\x12\x04\0\x16[method]run.log-metric\x01\x13\x01p\x04\
+\x01@\x02\x04self\x0b\x07metrics\x14\0\x12\x04\0\x17[method]run.log-metrics\x01\x15\
+\x01p}\x01@\x06\x04self\x0b\x08categorys\x05groups\x05indexw\x05image\x16\x05ext\
+ra\x02\0\x12\x04\0\x1d[method]run.log-visualization\x01\x17\x01@\x05\x04self\x0b\
+\x05titles\x06seriess\x05valueu\x09iterationw\0\x12\x04\0\x19[method]run.report-\
+scalar\x01\x18\x01@\x03\x04self\x0b\x04names\x05valueu\0\x12\x04\0\x19[method]ru\
+n.report-single\x01\x19\x01@\x03\x04self\x0b\x05level\x06\x07messages\0\x12\x04\0\
+\x17[method]run.report-text\x01\x1a\x01@\x04\x04self\x0b\x08categorys\x07current\
+w\x05totalw\0\x12\x04\0\x18[method]run.set-progress\x01\x1b\x01@\x02\x04self\x0b\
+\x04names\0\x12\x04\0![method]run.set-checkpoint-output\x01\x1c\x03\0\x1atrainsh\
+ed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BU\x02\x03\x02\x01\x03\x04\0\
+\x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05value\x03\0\x02\x01\
+px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06number\x01u\0\x04te\
+xt\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribute\x03\0\x06\x01p\
+\x03\x01o\x02s\x07\x01p\x09\x01ks\x01r\x04\x02ops\x08operands\x08\x0aattributes\x0a\
+\x05label\x0b\x04\0\x0binstruction\x03\0\x0c\x01r\x02\x05statey\x05value\x03\x04\
+\0\x06update\x03\0\x0e\x01p\x0d\x01r\x02\x0cinstructions\x10\x07outputs\x08\x04\0\
+\x04body\x03\0\x11\x01p\x12\x01p\x0f\x01r\x04\x06bodies\x13\x0cinstructions\x10\x07\
+outputs\x08\x07updates\x14\x04\0\x07program\x03\0\x15\x01ky\x01r\x04\x04body\x17\
+\x0binstruction\x17\x05label\x0b\x07messages\x04\0\x07problem\x03\0\x18\x01o\x02\
+ww\x01q\x04\x07invalid\x01\x19\0\x10invalid-argument\x01s\0\x0dout-of-memory\x01\
+\x1a\0\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x1b\x04\0\x06tensor\x03\x01\x01\
+r\x04\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05flopsw\x04\0\x04pl\
+an\x03\0\x1e\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\x04\0\x07sessi\
+on\x03\x01\x01pw\x01i\x1d\x01j\x01$\x01\x1c\x01@\x03\x05dtype\x01\x05shape#\x04d\
+ata\x05\0%\x04\0\x15[static]tensor.create\x01&\x01h\x1d\x01@\x01\x04self'\0\x01\x04\
+\0\x14[method]tensor.dtype\x01(\x01@\x01\x04self'\0#\x04\0\x14[method]tensor.sha\
+pe\x01)\x01@\x01\x04self'\0\x05\x04\0\x13[method]tensor.read\x01*\x01@\x01\x04se\
+lf'\0u\x04\0\x13[method]tensor.item\x01+\x01i\x20\x01j\x01,\x01\x1c\x01@\x01\x02\
+of\x16\0-\x04\0\x1a[static]executable.compile\x01.\x01h\x20\x01@\x01\x04self/\0\x1f\
+\x04\0\x17[method]executable.plan\x010\x01p'\x01i\"\x01j\x012\x01\x1c\x01@\x02\x04\
+self/\x05state1\03\x04\0\x17[method]executable.bind\x014\x01py\x01i!\x01j\x016\x01\
+\x1c\x01@\x04\x07columns1\x05order5\x04sizey\x09drop-last\x7f\07\x04\0\x16[stati\
+c]batches.create\x018\x01h!\x01@\x01\x04self9\0y\x04\0\x19[method]batches.remain\
+ing\x01:\x01p$\x01k;\x01j\x01<\x01\x1c\x01@\x01\x04self9\0=\x04\0\x14[method]bat\
+ches.next\x01>\x01h\"\x01j\x01;\x01\x1c\x01@\x02\x04self?\x06inputs1\0\xc0\0\x04\
+\0\x13[method]session.run\x01A\x01@\x03\x04self?\x06source9\x06inputs1\0=\x04\0\x19\
+[method]session.run-batch\x01B\x01@\x02\x04self?\x05indexy\0%\x04\0\x15[method]s\
+ession.state\x01C\x01j\x01\x16\x01\x1c\x01@\x03\x02of\x16\x06output\x03\x0fwith-\
+respect-to\x08\0\xc4\0\x04\0\x08gradient\x01E\x03\0\x1etrainshed:plugin/compute@\
+0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B9\x02\x03\x02\x01\x03\x04\0\x05dtype\x03\
+\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01m\x06\x07integer\x06number\
+\x04text\x05array\x05image\x05other\x04\0\x0bcolumn-kind\x03\0\x04\x01pw\x01r\x04\
+\x04names\x04kind\x05\x07elements\x05shape\x06\x04\0\x06column\x03\0\x07\x01p\x08\
+\x01r\x03\x04paths\x04rowsw\x07columns\x09\x04\0\x05table\x03\0\x0a\x01o\x02yy\x01\
+k\x0c\x01ky\x01r\x02\x04size\x0d\x08channels\x0e\x04\0\x0dimage-options\x03\0\x0f\
+\x01ps\x01i\x03\x01r\x02\x0avocabulary\x11\x07indices\x12\x04\0\x07classes\x03\0\
+\x13\x01o\x02s\x11\x01o\x02ww\x01q\x06\x0dunknown-table\x01\x15\0\x0eunknown-col\
+umn\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\0\x0dout-of-memory\x01\x16\
+\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\x17\x01r\x03\x02idw\x06num\
+bery\x06digests\x04\0\x07version\x03\0\x19\x04\0\x07dataset\x03\x01\x01h\x1b\x01\
+@\x01\x04self\x1c\0w\x04\0\x12[method]dataset.id\x01\x1d\x01@\x01\x04self\x1c\0s\
+\x04\0\x14[method]dataset.name\x01\x1e\x01@\x01\x04self\x1c\0y\x04\0\x17[method]\
+dataset.version\x01\x1f\x04\0\x16[method]dataset.digest\x01\x1e\x01p\x0b\x01j\x01\
+\x20\x01\x18\x01@\x01\x04self\x1c\0!\x04\0\x16[method]dataset.tables\x01\"\x01j\x01\
+\x12\x01\x18\x01@\x04\x04self\x1c\x05tables\x07columns\x11\x05dtype\x01\0#\x04\0\
+\x14[method]dataset.load\x01$\x01@\x04\x04self\x1c\x05tables\x06columns\x05dtype\
+\x01\0#\x04\0\x1a[method]dataset.load-array\x01%\x01@\x04\x04self\x1c\x05tables\x06\
+columns\x07options\x10\0#\x04\0\x1b[method]dataset.load-images\x01&\x01k\x11\x01\
+j\x01\x14\x01\x18\x01@\x04\x04self\x1c\x05tables\x06columns\x0avocabulary'\0(\x04\
+\0\x1c[method]dataset.load-classes\x01)\x01j\x01\x11\x01\x18\x01@\x05\x04self\x1c\
+\x05tables\x06columns\x05firstw\x05countw\0*\x04\0\x15[method]dataset.texts\x01+\
+\x01j\x01\x1a\x01\x18\x01@\x03\x04self\x1c\x06folders\x0bdescriptions\0,\x04\0\x1e\
+[method]dataset.commit-version\x01-\x03\0\x1etrainshed:plugin/dataset@0.1.0\x05\x06\
 \x01B\x1a\x02\x03\x02\x01\x03\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06\
 tensor\x03\0\x02\x01pw\x01r\x03\x04names\x05dtype\x01\x05shape\x04\x04\0\x05entr\
 y\x03\0\x05\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0aunreadable\x01s\0\x0d\
