@@ -5,7 +5,6 @@ mod rules;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
@@ -66,6 +65,22 @@ pub(crate) struct Parser {
     nodes_left: usize,
 }
 
+/// What a parser knows of one list of instructions.
+#[derive(Default)]
+struct Part {
+    graph: Graph,
+    results: Vec<Nodes>,
+    names: Vec<Option<Value>>,
+    recipes: HashMap<NodeId, Recipe>,
+    known: HashTable<NodeId>,
+}
+
+/// A list of instructions that is set aside.
+pub(crate) struct Outer {
+    part: Part,
+    in_body: bool,
+}
+
 /// An instruction but for its operands, which are the node's.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
@@ -91,19 +106,7 @@ impl Parser {
     /// # Errors
     /// As [`Graph::parse`].
     pub(crate) fn parse(program: &Program, keep: Keep) -> Result<Self, ProgramError> {
-        let mut parser = Self {
-            graph: Graph::default(),
-            keep,
-            bodies: Vec::new(),
-            in_body: false,
-            results: Vec::new(),
-            names: Vec::new(),
-            recipes: HashMap::new(),
-            known: HashTable::new(),
-            hasher: RandomState::new(),
-            instructions_left: MAX_INSTRUCTIONS,
-            nodes_left: MAX_NODES,
-        };
+        let mut parser = Self::new(keep);
         for body in &program.bodies {
             parser.body(body)?;
         }
@@ -116,6 +119,69 @@ impl Parser {
         Ok(parser)
     }
 
+    /// A parser of nothing yet.
+    pub(crate) fn new(keep: Keep) -> Self {
+        let Part {
+            graph,
+            results,
+            names,
+            recipes,
+            known,
+        } = Part::default();
+        Self {
+            graph,
+            keep,
+            bodies: Vec::new(),
+            in_body: false,
+            results,
+            names,
+            recipes,
+            known,
+            hasher: RandomState::new(),
+            instructions_left: MAX_INSTRUCTIONS,
+            nodes_left: MAX_NODES,
+        }
+    }
+
+    /// Begins a list of instructions of its own, which sees all bodies.
+    pub(crate) fn begin_part(&mut self) -> Outer {
+        self.set_aside(Part::default(), true)
+    }
+
+    /// Begins the list anew.
+    pub(crate) fn clear_part(&mut self) {
+        self.set_aside(Part::default(), true);
+    }
+
+    /// Drops the list and goes on with the one before it.
+    pub(crate) fn end_part(&mut self, outer: Outer) {
+        self.set_aside(outer.part, outer.in_body);
+    }
+
+    fn set_aside(&mut self, part: Part, in_body: bool) -> Outer {
+        Outer {
+            part: Part {
+                graph: std::mem::replace(&mut self.graph, part.graph),
+                results: std::mem::replace(&mut self.results, part.results),
+                names: std::mem::replace(&mut self.names, part.names),
+                recipes: std::mem::replace(&mut self.recipes, part.recipes),
+                known: std::mem::replace(&mut self.known, part.known),
+            },
+            in_body: std::mem::replace(&mut self.in_body, in_body),
+        }
+    }
+
+    /// Checks instructions and appends them.
+    ///
+    /// # Errors
+    /// As [`Graph::parse`].
+    pub(crate) fn push_all(&mut self, instructions: &[Instruction]) -> Result<(), ProgramError> {
+        for instruction in instructions {
+            self.push(instruction)?;
+        }
+        Ok(())
+    }
+
     /// Checks a body and appends it.
     ///
     /// # Errors
@@ -123,23 +189,9 @@ impl Parser {
     pub(crate) fn body(&mut self, body: &crate::Body) -> Result<(), ProgramError> {
         let index = self.bodies.len();
         // A body is parsed as a program is, with the bodies before it.
-        let outer = (
-            std::mem::take(&mut self.graph),
-            std::mem::take(&mut self.results),
-            std::mem::take(&mut self.names),
-            std::mem::take(&mut self.recipes),
-            std::mem::take(&mut self.known),
-            std::mem::replace(&mut self.in_body, true),
-        );
+        let outer = self.set_aside(Part::default(), true);
         let parsed = self.body_graph(body);
-        (
-            self.graph,
-            self.results,
-            self.names,
-            self.recipes,
-            self.known,
-            self.in_body,
-        ) = outer;
+        self.set_aside(outer.part, outer.in_body);
         let graph = parsed.map_err(|error| match error {
             ProgramError::Invalid(problem) => ProgramError::Invalid(Problem {
                 body: u32::try_from(index).ok(),
@@ -147,10 +199,7 @@ impl Parser {
             }),
             other => other,
         })?;
-        self.bodies.push(Body {
-            index,
-            graph: Arc::new(graph),
-        });
+        self.bodies.push(Body::new(index, graph));
         Ok(())
     }
 
@@ -249,6 +298,11 @@ impl Parser {
     /// A value that names the node, if an instruction does.
     pub(crate) fn name(&self, node: NodeId) -> Option<Value> {
         self.names[node]
+    }
+
+    /// The nodes of an instruction's results.
+    pub(crate) fn results(&self, position: usize) -> &[NodeId] {
+        &self.results[position]
     }
 
     /// How a node without a name came to be.

@@ -11,6 +11,7 @@ mod math;
 mod memory;
 mod number;
 mod reduce;
+mod repeat;
 mod softmax;
 mod tile;
 mod workers;
@@ -20,6 +21,7 @@ pub(crate) use fused::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, 
 pub(crate) use index::{ScatterAdd, Take};
 pub(crate) use memory::{Memory, Region, ValueId};
 pub(crate) use reduce::{ArgMax, Reduce};
+pub(crate) use repeat::{Repeat, Steps};
 pub(crate) use softmax::Softmax;
 pub(crate) use tile::TileOp;
 pub(crate) use workers::Workers;
@@ -52,6 +54,7 @@ pub(crate) enum PlainOp {
     Softmax(Softmax),
     Take(Take),
     ScatterAdd(ScatterAdd),
+    Repeat(Box<Repeat>),
 }
 
 impl Kernel {
@@ -92,6 +95,7 @@ impl Kernel {
             Self::Plain(plain) => match &plain.op {
                 PlainOp::Dot(dot) => dot.flops(),
                 PlainOp::Reduce(reduce) => reduce.flops(),
+                PlainOp::Repeat(repeat) => repeat.flops(),
                 PlainOp::Softmax(_)
                 | PlainOp::ArgMax(_)
                 | PlainOp::Take(_)
@@ -140,6 +144,7 @@ impl PlainOp {
             (Self::ScatterAdd(scatter), &[data, indices, updates], [y]) => {
                 scatter.run([data, indices, updates], y, workers);
             }
+            (Self::Repeat(repeat), inputs, outputs) => repeat.run(inputs, outputs, workers),
             _ => unreachable!("the planner gives each kernel its operands and results"),
         }
     }

@@ -4,6 +4,8 @@
 //! section 3.2 (incremental adjoint recursion). Every derivative is written with the
 //! operations of the program itself, so a gradient can be differentiated again.
 
+mod scan;
+
 use smallvec::SmallVec;
 
 use crate::check::{Keep, Parser};
@@ -29,37 +31,44 @@ pub fn gradient(
     output: Value,
     with_respect_to: &[Value],
 ) -> Result<Program, ProgramError> {
-    let parser = Parser::parse(of, Keep::Derivatives)?;
-    let output = argument(&parser, output, "the value to differentiate")?;
-    let ty = parser.graph.nodes[output].ty;
+    let mut parser = Parser::parse(of, Keep::Derivatives)?;
+    let mut arguments = Arguments::new(&parser, output, with_respect_to)?;
+    let ty = parser.graph.nodes[arguments.output].ty;
     if !ty.shape.is_empty() {
         return Err(ProgramError::Argument(format!(
             "the value to differentiate is {ty}, but it must be a scalar"
         )));
     }
-    let mut targets = Vec::with_capacity(with_respect_to.len());
-    for &value in with_respect_to {
-        targets.push(argument(&parser, value, "a value to differentiate by")?);
+    let mut program = of.clone();
+    let derivations = scan::prepare(
+        &mut parser,
+        &mut program.instructions,
+        &mut program.bodies,
+        &arguments.on_path,
+        &[arguments.output],
+        &mut scan::Known::new(),
+    )?;
+    if !derivations.is_empty() {
+        parser = Parser::parse(&program, Keep::Derivatives)?;
+        arguments = Arguments::new(&parser, output, with_respect_to)?;
     }
-
-    let on_path = nodes_on_path(&parser.graph, output, &targets);
-    let mut backward = Backward {
-        adjoints: vec![None; output + 1],
+    let Arguments {
+        output,
+        targets,
         on_path,
-        program: of.clone(),
+    } = arguments;
+    let mut backward = Backward {
+        adjoints: vec![None; on_path.len()],
+        on_path,
+        program,
         parser,
         label: None,
+        derivations,
+        deferral: None,
     };
     let one = backward.fill(1.0, ty)?;
     backward.adjoints[output] = Some(one);
-    for node in (0..=output).rev() {
-        let ups = backward.adjoints_of_results(node);
-        if backward.on_path[node] && ups.iter().any(Option::is_some) {
-            backward.label = backward.label_of(node);
-            backward.propagate(node, &ups)?;
-        }
-    }
-    backward.label = None;
+    backward.flow(output + 1)?;
     for &target in &targets {
         let adjoint = match backward.adjoints.get(target).copied().flatten() {
             Some(adjoint) => adjoint,
@@ -69,6 +78,33 @@ pub fn gradient(
         backward.program.outputs.push(value);
     }
     Ok(backward.program)
+}
+
+/// The nodes that a gradient is asked for.
+struct Arguments {
+    output: NodeId,
+    targets: Vec<NodeId>,
+    on_path: Vec<bool>,
+}
+
+impl Arguments {
+    fn new(
+        parser: &Parser,
+        output: Value,
+        with_respect_to: &[Value],
+    ) -> Result<Self, ProgramError> {
+        let output = argument(parser, output, "the value to differentiate")?;
+        let mut targets = Vec::with_capacity(with_respect_to.len());
+        for &value in with_respect_to {
+            targets.push(argument(parser, value, "a value to differentiate by")?);
+        }
+        let on_path = nodes_on_path(&parser.graph, output + 1, &targets);
+        Ok(Self {
+            output,
+            targets,
+            on_path,
+        })
+    }
 }
 
 fn argument(parser: &Parser, value: Value, what: &str) -> Result<NodeId, ProgramError> {
@@ -84,22 +120,27 @@ fn argument(parser: &Parser, value: Value, what: &str) -> Result<NodeId, Program
     Ok(node)
 }
 
-/// For each node up to `output`, whether a derivative flows through it to a target.
-fn nodes_on_path(graph: &Graph, output: NodeId, targets: &[NodeId]) -> Vec<bool> {
-    let mut on_path = vec![false; output + 1];
+/// For each of the first `count` nodes, whether a derivative flows through it to a target.
+fn nodes_on_path(graph: &Graph, count: usize, targets: &[NodeId]) -> Vec<bool> {
+    let mut on_path = vec![false; count];
     for &target in targets {
-        if target <= output {
+        if target < count {
             on_path[target] = true;
         }
     }
-    for id in 0..=output {
+    for id in 0..count {
         let node = &graph.nodes[id];
+        // Another result gets what the first gets, which need not be a float itself.
+        let main = match node.op {
+            Op::Part(_) => &graph.nodes[node.operands[0]],
+            _ => node,
+        };
         let differentiable = !matches!(
-            node.op,
-            Op::StopGradient | Op::Element(Element::Binary(Binary::Remainder))
+            main.op,
+            Op::StopGradient | Op::While(_) | Op::Element(Element::Binary(Binary::Remainder))
         );
         if differentiable && node.ty.dtype.is_float() {
-            on_path[id] |= node.operands.iter().any(|&operand| on_path[operand]);
+            on_path[id] |= main.operands.iter().any(|&operand| on_path[operand]);
         }
     }
     on_path
@@ -119,6 +160,9 @@ struct Backward {
     on_path: Vec<bool>,
     /// The label of the instructions that are appended now.
     label: Option<String>,
+    derivations: scan::Derivations,
+    /// In a body, what is left for later.
+    deferral: Option<scan::Deferral>,
 }
 
 impl Emit for Backward {
@@ -139,6 +183,21 @@ impl Emit for Backward {
 }
 
 impl Backward {
+    /// Visits the first `count` nodes in reverse, and adds what flows from each to the
+    /// adjoints of its operands.
+    fn flow(&mut self, count: usize) -> Result<(), ProgramError> {
+        for node in (0..count).rev() {
+            let ups = self.adjoints_of_results(node);
+            let mut results = self.on_path[node..].iter().take(ups.len());
+            if results.any(|&on_path| on_path) && ups.iter().any(Option::is_some) {
+                self.label = self.label_of(node);
+                self.propagate(node, &ups)?;
+            }
+        }
+        self.label = None;
+        Ok(())
+    }
+
     /// Appends an instruction to the program and, checked, to the graph.
     fn append(
         &mut self,
@@ -201,6 +260,9 @@ impl Backward {
     fn propagate(&mut self, node: NodeId, ups: &[Option<NodeId>]) -> Result<(), ProgramError> {
         let op = self.parser.graph.nodes[node].op.clone();
         let operands = self.parser.graph.nodes[node].operands.clone();
+        if let Op::Scan(scan) = &op {
+            return self.scan(scan, node, &operands, ups);
+        }
         // The operations below have one result, or let a gradient through the first alone.
         let Some(up) = ups[0] else {
             return Ok(());
@@ -229,9 +291,7 @@ impl Backward {
                 }
                 this.transpose(up, &inverse)
             }),
-            Op::Broadcast(axes) => self.add_to(operands[0], |this| {
-                this.sum_broadcast(operands[0], &axes, up)
-            }),
+            Op::Broadcast(axes) => self.broadcast(operands[0], &axes, up),
             Op::Reduce { kind, axes } => self.reduce(kind, &axes, node, operands[0], up),
             Op::Dot(axes) => self.dot(&axes, [operands[0], operands[1]], up),
             Op::Composite(composite) => self.composite(&composite, node, &operands, up),
@@ -251,6 +311,8 @@ impl Backward {
             | Op::StopGradient
             | Op::ArgMax { .. }
             | Op::OneHot
+            | Op::Scan(_)
+            | Op::While(_)
             | Op::Part(_) => Ok(()),
         }
     }
@@ -442,8 +504,8 @@ impl Backward {
         })
     }
 
-    /// The sum of `up` over the copies that a broadcast made of each element of `x`.
-    fn sum_broadcast(&mut self, x: NodeId, axes: &[usize], up: NodeId) -> Emitted {
+    /// Sums `up` over the copies that a broadcast made of each element of `x`.
+    fn broadcast(&mut self, x: NodeId, axes: &[usize], up: NodeId) -> Result<(), ProgramError> {
         let shape = self.shape(x);
         let wide = self.shape(up);
         let copied = |axis: &usize| match axes.iter().position(|other| other == axis) {
@@ -451,12 +513,7 @@ impl Backward {
             None => true,
         };
         let summed = Dims::collect((0..wide.len()).filter(copied));
-        let sum = if summed.is_empty() {
-            up
-        } else {
-            self.op_with("reduce-sum", &[up], &[("axes", list(summed))])?
-        };
-        self.reshape(sum, shape)
+        self.sum_to(x, up, summed)
     }
 
     fn reduce(
@@ -529,37 +586,25 @@ impl Backward {
         let up_batch = Dims::collect(0..batches);
         let up_lhs = Dims::collect(batches..batches + lhs_free.len());
         let up_rhs = Dims::collect(batches + lhs_free.len()..self.shape(up).len());
-        self.add_to(lhs, |this| {
-            // Axes of the product: batch, left free, right's contracted in their own order.
-            let product = this.op_with(
-                "dot-general",
-                &[up, rhs],
-                &[
-                    ("lhs-batch", list(up_batch)),
-                    ("rhs-batch", list(axes.rhs_batch)),
-                    ("lhs-contract", list(up_rhs)),
-                    ("rhs-contract", list(rhs_free)),
-                ],
-            )?;
-            let contracted = partners_in_order(&axes.rhs_contract, &axes.lhs_contract);
-            let order = [&*axes.lhs_batch, &*lhs_free, &contracted].concat();
-            this.restore_order(product, &order)
-        })?;
-        self.add_to(rhs, |this| {
-            let product = this.op_with(
-                "dot-general",
-                &[lhs, up],
-                &[
-                    ("lhs-batch", list(axes.lhs_batch)),
-                    ("rhs-batch", list(up_batch)),
-                    ("lhs-contract", list(lhs_free)),
-                    ("rhs-contract", list(up_lhs)),
-                ],
-            )?;
-            let contracted = partners_in_order(&axes.lhs_contract, &axes.rhs_contract);
-            let order = [&*axes.rhs_batch, &contracted, &*rhs_free].concat();
-            this.restore_order(product, &order)
-        })
+        // Axes of the product: batch, left free, right's contracted in their own order.
+        let contracted = partners_in_order(&axes.rhs_contract, &axes.lhs_contract);
+        let order = [&*axes.lhs_batch, &*lhs_free, &contracted].concat();
+        let by_lhs = DotAxes {
+            lhs_batch: up_batch,
+            rhs_batch: axes.rhs_batch,
+            lhs_contract: up_rhs,
+            rhs_contract: rhs_free,
+        };
+        self.product_to(lhs, [up, rhs], by_lhs, order)?;
+        let contracted = partners_in_order(&axes.lhs_contract, &axes.rhs_contract);
+        let order = [&*axes.rhs_batch, &contracted, &*rhs_free].concat();
+        let by_rhs = DotAxes {
+            lhs_batch: axes.lhs_batch,
+            rhs_batch: up_batch,
+            lhs_contract: lhs_free,
+            rhs_contract: up_lhs,
+        };
+        self.product_to(rhs, [lhs, up], by_rhs, order)
     }
 
     fn composite(

@@ -88,8 +88,32 @@ pub(crate) enum Op {
     OneHot,
     /// An operation that is defined by others, but has a kernel of its own.
     Composite(Box<Composite>),
+    /// Operands: carries, sequences, invariants. Results: carries, stacked values.
+    Scan(Box<Scan>),
+    /// Operands: carries, invariants. Results: carries.
+    While(Box<While>),
     /// Another result, counted from 1, of the node that is the operand.
     Part(usize),
+}
+
+/// A body that runs once per step along the first axis of its sequences.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Scan {
+    pub(crate) body: Body,
+    pub(crate) carries: usize,
+    pub(crate) sequences: usize,
+    pub(crate) length: usize,
+    /// From the last step to the first.
+    pub(crate) reverse: bool,
+}
+
+/// A body that runs while a condition holds, at most `limit` times.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct While {
+    pub(crate) condition: Body,
+    pub(crate) body: Body,
+    pub(crate) carries: usize,
+    pub(crate) limit: usize,
 }
 
 /// A body of the program, known by its position in it.
@@ -97,6 +121,24 @@ pub(crate) enum Op {
 pub(crate) struct Body {
     pub(crate) index: usize,
     pub(crate) graph: Arc<Graph>,
+    /// How many bodies run inside each other when this one does, itself included.
+    pub(crate) depth: usize,
+}
+
+impl Body {
+    /// A checked body that is the `index`th of its program.
+    pub(crate) fn new(index: usize, graph: Graph) -> Self {
+        let inner = graph.nodes.iter().map(|node| match &node.op {
+            Op::Scan(scan) => scan.body.depth,
+            Op::While(looped) => looped.body.depth.max(looped.condition.depth),
+            _ => 0,
+        });
+        Self {
+            index,
+            depth: 1 + inner.max().unwrap_or(0),
+            graph: Arc::new(graph),
+        }
+    }
 }
 
 impl PartialEq for Body {

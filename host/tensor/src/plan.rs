@@ -9,6 +9,9 @@ mod group;
 mod lower;
 mod verify;
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use crate::check::Keep;
 use crate::cpu::{Fused, Kernel, ScalarSource, ValueId};
 use crate::ir::Graph;
@@ -36,6 +39,14 @@ pub(crate) struct Compiled {
     pub(crate) copies: Vec<(ValueId, ValueId)>,
     pub(crate) constants: Vec<Tensor>,
     pub(crate) arena_bytes: usize,
+}
+
+impl Compiled {
+    /// Estimated floating-point operations of one run.
+    pub(crate) fn flops(&self) -> u64 {
+        let flops = self.kernels.iter().map(Kernel::flops);
+        flops.fold(0, u64::saturating_add)
+    }
 }
 
 /// Where a value lies during a run.
@@ -74,7 +85,22 @@ pub(crate) enum OutputSource {
 /// constants do not fit.
 pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, ProgramError> {
     let graph = Graph::parse(program, Keep::Kernels)?;
-    let mut lowered = lower::lower(&graph, budget)?;
+    compile_graph(&graph, budget, &mut Bodies::default())
+}
+
+/// The bodies of a program that have been compiled, by their index.
+pub(crate) type Bodies = HashMap<usize, Arc<Compiled>>;
+
+/// Compiles a checked program or body.
+///
+/// # Errors
+/// As [`compile`].
+fn compile_graph(
+    graph: &Graph,
+    budget: &Budget,
+    bodies: &mut Bodies,
+) -> Result<Compiled, ProgramError> {
+    let mut lowered = lower::lower(graph, budget, bodies)?;
     let in_place = updates_in_place(&lowered);
     let commit_from = move_commits_last(&mut lowered, &in_place);
     let mut planner = Planner {
@@ -82,7 +108,7 @@ pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, Pr
         lowered: &lowered,
     };
     planner.fix_places(&in_place);
-    let outputs = planner.outputs(&graph);
+    let outputs = planner.outputs(graph);
     let arena_bytes = planner.fill_arena();
     let places = planner.places;
     verify::check(&lowered, &places, commit_from);
@@ -99,8 +125,8 @@ pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, Pr
         commit_from,
         copies,
         values,
-        inputs: graph.inputs,
-        states: graph.states,
+        inputs: graph.inputs.clone(),
+        states: graph.states.clone(),
         outputs,
         updated: graph.updates.iter().map(|&(state, _)| state).collect(),
         constants: lowered.constants,

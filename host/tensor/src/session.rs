@@ -44,12 +44,11 @@ impl Executable {
             .filter(|(source, _)| matches!(source, OutputSource::Fresh))
             .map(|&(_, ty)| ty)
             .collect();
-        let flops = compiled.kernels.iter().map(crate::cpu::Kernel::flops);
         let plan = Plan {
             workspace_bytes: compiled.arena_bytes as u64,
             state_bytes: total(&compiled.states),
             output_bytes: total(&fresh),
-            flops: flops.fold(0, u64::saturating_add),
+            flops: compiled.flops(),
         };
         Ok(Arc::new(Self { compiled, plan }))
     }

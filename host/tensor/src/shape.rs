@@ -13,7 +13,7 @@ pub(crate) const MAX_RANK: usize = 8;
 pub(crate) const MAX_DIMENSION: usize = (1 << 31) - 1;
 
 /// The most bytes that one tensor may have: 1 TiB, so that sums over a whole program fit `u64`.
-const MAX_TENSOR_BYTES: usize = 1 << 40;
+pub(crate) const MAX_TENSOR_BYTES: usize = 1 << 40;
 
 /// Up to [`MAX_RANK`] numbers without an allocation: a shape, axes, or strides in elements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -68,6 +68,14 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&mut self, name: &str) -> Result<bool, String> {
+        match self.required(name)? {
+            Attribute::Flag(flag) => Ok(*flag),
+            other => Err(wrong_kind(name, "a flag", other)),
+        }
+    }
+
     fn integers(&mut self, name: &str) -> Result<&'a [i64], String> {
         match self.required(name)? {
             Attribute::Integers(values) => Ok(values),

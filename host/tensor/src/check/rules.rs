@@ -1,5 +1,7 @@
 //! The shape and type rule of each operation.
 
+mod control;
+
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -22,6 +24,11 @@ pub(super) fn check(
     attributes: &mut Attributes<'_>,
     scope: &Scope<'_>,
 ) -> Result<Checked, String> {
+    match name {
+        "scan" => return control::scan(operands, attributes, scope),
+        "while" => return control::while_loop(operands, attributes, scope),
+        _ => {}
+    }
     let (op, ty) = one_result(name, Operands(operands), attributes, scope)?;
     let types = SmallVec::from_slice(&[ty]);
     Ok(Checked { op, types })

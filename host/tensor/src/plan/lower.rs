@@ -6,6 +6,9 @@
 //! down to the newest member. The first outside reader seals a group, so groups can never
 //! wait for each other in a circle.
 
+mod control;
+
+use super::Bodies;
 use super::group::Group;
 use crate::composite::Composite;
 use crate::cpu::{
@@ -84,11 +87,16 @@ pub(super) struct Lowered {
 ///
 /// # Errors
 /// [`ProgramError::OutOfMemory`] when the constants do not fit the budget.
-pub(super) fn lower(graph: &Graph, budget: &Budget) -> Result<Lowered, ProgramError> {
+pub(super) fn lower(
+    graph: &Graph,
+    budget: &Budget,
+    bodies: &mut Bodies,
+) -> Result<Lowered, ProgramError> {
     let live = live_nodes(graph);
     let mut lowering = Lowering {
         graph,
         budget,
+        bodies,
         sources: vec![None; graph.nodes.len()],
         copies: vec![None; graph.nodes.len()],
         values: Vec::new(),
@@ -137,6 +145,7 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
 struct Lowering<'a> {
     graph: &'a Graph,
     budget: &'a Budget,
+    bodies: &'a mut Bodies,
     /// Per node, once visited.
     sources: Vec<Option<Source>>,
     /// Per node, a copy of its elements in order.
@@ -211,6 +220,8 @@ impl<'a> Lowering<'a> {
                 self.plain_on(PlainOp::ArgMax(arg_max), vec![operand], node.ty)
             }
             Op::Dot(axes) => self.dot(axes, [operands[0], operands[1]], node.ty),
+            Op::Scan(scan) => self.scan(scan, operands, id)?,
+            Op::While(looped) => self.while_loop(looped, operands, id)?,
             Op::Part(_) => unreachable!("set by the operation that it is a part of"),
             Op::Composite(composite) => self.composite(composite, operands, node.ty),
             Op::Take { axis } => {
