@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::DeviceError;
+
 /// A list of instructions; see `docs/programs.md` for the operations and their rules.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Program {
@@ -204,6 +206,9 @@ pub enum ProgramError {
     /// The task was stopped while the call ran.
     #[error("the task was stopped")]
     Stopped,
+    /// The accelerator failed.
+    #[error("{0}")]
+    Device(#[from] DeviceError),
 }
 
 impl ProgramError {

@@ -4,13 +4,19 @@ use crate::cpu::{Memory, Region};
 use crate::plan::{self, Compiled, OutputSource, Place};
 use crate::shape::TensorType;
 use crate::tensor::{Storage, Tensor};
-use crate::{Budget, Context, Program, ProgramError};
+use crate::{Budget, Context, Device, Program, ProgramError, device};
 
 /// A compiled program, from which any number of sessions can be started.
 #[derive(Debug)]
 pub struct Executable {
-    compiled: Compiled,
+    target: Target,
     plan: Plan,
+}
+
+#[derive(Debug)]
+enum Target {
+    Cpu(Compiled),
+    Device(device::Compiled),
 }
 
 /// What a compiled program costs.
@@ -35,6 +41,24 @@ impl Executable {
     /// # Errors
     /// [`ProgramError::Invalid`], [`ProgramError::OutOfMemory`].
     pub fn compile(program: &Program, budget: &Budget) -> Result<Arc<Self>, ProgramError> {
+        Self::compile_for(&Device::Cpu, program, budget)
+    }
+
+    /// The same for any device. For an accelerator, the plan's workspace lies in its memory,
+    /// and floating-point operations are not counted.
+    ///
+    /// # Errors
+    /// As [`Executable::compile`], and [`ProgramError::Device`].
+    pub fn compile_for(
+        device: &Device,
+        program: &Program,
+        budget: &Budget,
+    ) -> Result<Arc<Self>, ProgramError> {
+        if let Device::Accelerator(device) = device {
+            let (compiled, plan) = device::compile(program, device)?;
+            let target = Target::Device(compiled);
+            return Ok(Arc::new(Self { target, plan }));
+        }
         let compiled = plan::compile(program, budget)?;
         let total =
             |types: &[TensorType]| -> u64 { types.iter().map(|ty| ty.bytes() as u64).sum() };
@@ -50,7 +74,8 @@ impl Executable {
             output_bytes: total(&fresh),
             flops: compiled.flops(),
         };
-        Ok(Arc::new(Self { compiled, plan }))
+        let target = Target::Cpu(compiled);
+        Ok(Arc::new(Self { target, plan }))
     }
 
     /// What the program costs.
@@ -69,23 +94,13 @@ impl Executable {
         state: Vec<Tensor>,
         context: &Context,
     ) -> Result<Session, ProgramError> {
-        check_types("state", &self.compiled.states, &state)?;
-        let mut arena = Storage::zeros(self.compiled.arena_bytes, context.budget())?;
-        let whole = Region::writable(arena.bytes_mut());
-        let values = self.compiled.values.iter();
-        let regions = values.map(|&(place, bytes)| match place {
-            Place::Arena(offset) => whole.part(offset, bytes),
-            Place::Constant(index) => Region::readable(self.compiled.constants[index].bytes()),
-            _ => Region::EMPTY,
-        });
+        let inner = match &self.target {
+            Target::Cpu(compiled) => Inner::Cpu(CpuSession::new(compiled, state, context)?),
+            Target::Device(compiled) => Inner::Device(compiled.bind(&state, context)?),
+        };
         Ok(Session {
-            regions: regions.collect(),
-            outputs: vec![Region::EMPTY; self.compiled.outputs.len()],
-            states: vec![(Region::EMPTY, Region::EMPTY); state.len()],
             executable: Arc::clone(self),
-            state,
-            _arena: arena,
-            context: context.clone(),
+            inner,
         })
     }
 }
@@ -93,6 +108,15 @@ impl Executable {
 /// A program together with its state.
 pub struct Session {
     executable: Arc<Executable>,
+    inner: Inner,
+}
+
+enum Inner {
+    Cpu(CpuSession),
+    Device(device::Session),
+}
+
+struct CpuSession {
     state: Vec<Tensor>,
     /// Where the values lie; those of the arena and of constants for good, the others
     /// anew for each run.
@@ -113,8 +137,60 @@ impl Session {
     /// [`ProgramError::Argument`] when an input is not as declared,
     /// [`ProgramError::OutOfMemory`], [`ProgramError::Stopped`].
     pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ProgramError> {
-        let executable = Arc::clone(&self.executable);
-        let compiled = &executable.compiled;
+        match (&mut self.inner, &self.executable.target) {
+            (Inner::Cpu(session), Target::Cpu(compiled)) => session.run(compiled, inputs),
+            (Inner::Device(session), Target::Device(compiled)) => session.run(compiled, inputs),
+            _ => unreachable!("a session is bound for the device of its executable"),
+        }
+    }
+
+    /// The state tensor as it is now.
+    ///
+    /// # Errors
+    /// [`ProgramError::Argument`] when there is no state of that index.
+    pub fn state(&self, index: u32) -> Result<Tensor, ProgramError> {
+        let place = index as usize;
+        let count = match (&self.inner, &self.executable.target) {
+            (Inner::Device(session), Target::Device(compiled)) if place < session.states() => {
+                return session.state(compiled, place);
+            }
+            (Inner::Device(session), _) => session.states(),
+            (Inner::Cpu(session), _) => match session.state.get(place) {
+                Some(state) => return Ok(state.clone()),
+                None => session.state.len(),
+            },
+        };
+        Err(ProgramError::Argument(format!(
+            "state {index} is wanted, but the program has {count} state tensors"
+        )))
+    }
+}
+
+impl CpuSession {
+    fn new(
+        compiled: &Compiled,
+        state: Vec<Tensor>,
+        context: &Context,
+    ) -> Result<Self, ProgramError> {
+        check_types("state", &compiled.states, &state)?;
+        let mut arena = Storage::zeros(compiled.arena_bytes, context.budget())?;
+        let whole = Region::writable(arena.bytes_mut());
+        let values = compiled.values.iter();
+        let regions = values.map(|&(place, bytes)| match place {
+            Place::Arena(offset) => whole.part(offset, bytes),
+            Place::Constant(index) => Region::readable(compiled.constants[index].bytes()),
+            _ => Region::EMPTY,
+        });
+        Ok(Self {
+            regions: regions.collect(),
+            outputs: vec![Region::EMPTY; compiled.outputs.len()],
+            states: vec![(Region::EMPTY, Region::EMPTY); state.len()],
+            state,
+            _arena: arena,
+            context: context.clone(),
+        })
+    }
+    fn run(&mut self, compiled: &Compiled, inputs: &[Tensor]) -> Result<Vec<Tensor>, ProgramError> {
         check_types("input", &compiled.inputs, inputs)?;
 
         // Everything that can fail comes first. Outputs that are old states are taken
@@ -154,20 +230,6 @@ impl Session {
             self.state[index].storage = Arc::new(storage);
         }
         Ok(outputs)
-    }
-
-    /// The state tensor as it is now.
-    ///
-    /// # Errors
-    /// [`ProgramError::Argument`] when there is no state of that index.
-    pub fn state(&self, index: u32) -> Result<Tensor, ProgramError> {
-        let state = self.state.get(index as usize);
-        state.cloned().ok_or_else(|| {
-            ProgramError::Argument(format!(
-                "state {index} is wanted, but the program has {} state tensors",
-                self.state.len()
-            ))
-        })
     }
 
     /// Fills in the regions that differ from run to run.
@@ -229,7 +291,11 @@ impl Session {
 }
 
 /// Checks the tensors that a call was given against what the program declares.
-fn check_types(kind: &str, expected: &[TensorType], given: &[Tensor]) -> Result<(), ProgramError> {
+pub(crate) fn check_types(
+    kind: &str,
+    expected: &[TensorType],
+    given: &[Tensor],
+) -> Result<(), ProgramError> {
     if expected.len() != given.len() {
         return Err(ProgramError::Argument(format!(
             "the program takes {} {kind} tensors, but {} were given",
