@@ -9,8 +9,8 @@
 
 mod support;
 
-use support::{apply, bools, f32s, floats, i32s, ints, list};
-use trainshed_tensor::{DType, Tensor};
+use support::{Build, apply, bools, f32s, floats, i32s, ints, list, run};
+use trainshed_tensor::{DType, Program, Tensor};
 
 const NAN: f32 = f32::NAN;
 
@@ -169,6 +169,20 @@ fn reductions_of_nothing_have_a_value() {
     same(&floats(&mean), &[NAN, NAN]);
     let kept = apply("reduce-max", &[empty], &[("axes", list(&[1]))]);
     assert_eq!(kept.shape(), [0]);
+}
+
+#[test]
+fn something_broadcast_to_nothing_is_nothing() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[2]);
+    let twice = program.op("add", &[x, x]);
+    let attributes = [("shape", list(&[0, 2])), ("axes", list(&[1]))];
+    let nothing = program.push("broadcast", &[twice], &attributes);
+    program.output(nothing);
+    program.output(twice);
+    let outputs = run(&program, &[f32s(&[2], &[1.0, 2.0])]).unwrap();
+    assert_eq!(outputs[0].shape(), [0, 2]);
+    same(&floats(&outputs[1]), &[2.0, 4.0]);
 }
 
 #[test]

@@ -320,8 +320,10 @@ impl<'a> Lowering<'a> {
     fn in_memory(&mut self, node: NodeId) -> ValueId {
         let ty = self.graph.nodes[node].ty;
         let source = self.source(node);
+        // A view without elements may be one of a value that has some.
         if let Source::View(view) = source
             && view.is_row_major(&ty.shape)
+            && self.values[view.value].ty.elements() == ty.elements()
         {
             self.read(view.value);
             return view.value;
