@@ -231,10 +231,16 @@ impl Client {
         let minus_one = [[0xff; 9].as_slice(), &[0x01]].concat();
         let build = [&[0x08], minus_one.as_slice(), &[0x20, 1, 0x28, 1]].concat();
         let mut options = field(3, &build);
-        if matches!(self.platform(), "cuda" | "rocm") {
+        // What a maximum of NaN is and in which order sums are taken must not be left open.
+        let flag = match self.platform() {
+            "cuda" | "rocm" => Some(("xla_gpu_deterministic_ops", true)),
+            "cpu" => Some(("xla_cpu_enable_fast_min_max", false)),
+            _ => None,
+        };
+        if let Some((name, value)) = flag {
             // Of `env_option_overrides` (field 7): the key (1), and a flag (2) in a value (2).
-            let pair = [field(1, b"xla_gpu_deterministic_ops"), field(2, &[0x10, 1])].concat();
-            options.extend(field(7, &pair));
+            let value = field(2, &[0x10, u8::from(value)]);
+            options.extend(field(7, &[field(1, name.as_bytes()), value].concat()));
         }
         options
     }

@@ -7,6 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Arc, Weak};
 
+use crate::check::Keep;
 use crate::ir::Graph;
 use crate::session::{Plan, check_types};
 use crate::shape::TensorType;
@@ -120,8 +121,8 @@ pub(crate) fn compile(
     program: &Program,
     device: &Arc<dyn Accelerator>,
 ) -> Result<(Compiled, Plan), ProgramError> {
-    let graph = Graph::parse(program)?;
-    let text = stablehlo::lower(program, &graph);
+    let graph = Graph::parse(program, Keep::Primitives)?;
+    let text = stablehlo::lower(&graph);
     let compiled = device.compile(&text)?;
     let memory = compiled.memory().unwrap_or_else(|| declared_memory(&graph));
     let allowed = device.memory_limit();

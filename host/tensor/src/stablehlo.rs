@@ -9,9 +9,10 @@ mod element;
 mod index;
 mod text;
 
+use crate::check::Keep;
 use crate::ir::{Graph, NodeId, Op, Reduction};
 use crate::shape::TensorType;
-use crate::{Attribute, DType, Program, ProgramError};
+use crate::{DType, Program, ProgramError};
 
 use text::{Element, Text, Val};
 
@@ -23,14 +24,13 @@ use text::{Element, Text, Val};
 /// # Errors
 /// [`ProgramError::Invalid`] when the program breaks a rule.
 pub fn stablehlo(program: &Program) -> Result<String, ProgramError> {
-    Ok(lower(program, &Graph::parse(program)?))
+    Ok(lower(&Graph::parse(program, Keep::Primitives)?))
 }
 
-/// Lowers a program that was parsed to `graph`.
-pub(crate) fn lower(program: &Program, graph: &Graph) -> String {
+/// Lowers a program that was parsed to primitive operations.
+pub(crate) fn lower(graph: &Graph) -> String {
     let mut lowering = Lowering {
         text: Text::default(),
-        program,
         graph,
         arguments: Vec::new(),
         values: Vec::with_capacity(graph.nodes.len()),
@@ -40,15 +40,17 @@ pub(crate) fn lower(program: &Program, graph: &Graph) -> String {
         lowering.arguments.push(argument);
     }
     for node in 0..graph.nodes.len() {
-        let value = lowering.node(node);
-        lowering.values.push(value);
+        // The results of an operation stand behind each other, as its nodes do.
+        if !matches!(graph.nodes[node].op, Op::Part(_)) {
+            let results = lowering.node(node);
+            lowering.values.extend(results);
+        }
     }
     lowering.finish()
 }
 
 struct Lowering<'a> {
     text: Text,
-    program: &'a Program,
     graph: &'a Graph,
     /// Inputs, then states.
     arguments: Vec<Val>,
@@ -77,14 +79,22 @@ impl Lowering<'_> {
         self.text.module(&arguments, &results)
     }
 
-    fn node(&mut self, id: NodeId) -> Val {
+    /// The values of all results of the operation at a node.
+    fn node(&mut self, id: NodeId) -> Vec<Val> {
         let node = &self.graph.nodes[id];
-        let ty = node.ty;
+        let types = self.graph.result_types(id);
         match node.op {
-            Op::Input(index) => return self.arguments[index].clone(),
-            Op::State(index) => return self.arguments[self.graph.inputs.len() + index].clone(),
-            _ if ty.elements() == 0 => return self.text.empty(ty.dtype.into(), &ty.shape),
+            Op::Input(index) => return vec![self.arguments[index].clone()],
+            Op::State(index) => {
+                return vec![self.arguments[self.graph.inputs.len() + index].clone()];
+            }
             _ => {}
+        }
+        if types.iter().all(|ty| ty.elements() == 0) {
+            let types = types.iter();
+            return types
+                .map(|ty| self.text.empty(ty.dtype.into(), &ty.shape))
+                .collect();
         }
         let operands: Vec<Val> = node
             .operands
@@ -92,16 +102,16 @@ impl Lowering<'_> {
             .map(|&operand| self.values[operand].clone())
             .collect();
         let operands: Vec<&Val> = operands.iter().collect();
-        self.operation(id, &node.op, &operands, ty)
+        vec![self.operation(&node.op, &operands, node.ty)]
     }
 
-    /// An operation whose result has elements.
-    fn operation(&mut self, id: NodeId, op: &Op, operands: &[&Val], ty: TensorType) -> Val {
+    /// An operation of one result, which has elements.
+    fn operation(&mut self, op: &Op, operands: &[&Val], ty: TensorType) -> Val {
         let text = &mut self.text;
         let (element, shape) = (Element::from(ty.dtype), &*ty.shape);
         match (op, operands) {
             (Op::Fill(literal), _) => text.fill(*literal, shape),
-            (Op::Data, _) => self.data(id, ty),
+            (Op::Data(bytes), _) => text.data(element, shape, bytes),
             (Op::Iota { axis }, _) => text.iota(element, shape, *axis),
             (Op::Element(op), _) => text.elementwise(*op, operands, element),
             (Op::StopGradient, [x]) => (*x).clone(),
@@ -111,24 +121,13 @@ impl Lowering<'_> {
             (Op::Reduce { kind, axes }, [x]) => text.reduction(*kind, x, axes),
             (Op::ArgMax { axis }, [x]) => text.arg_extreme("maximum", x, *axis),
             (Op::Dot(axes), [a, b]) => text.product(a, b, axes, shape),
-            (Op::Softmax { axis, log }, [x]) => text.softmax(x, *axis, *log),
             (Op::Take { axis }, [data, indices]) => text.take(data, indices, *axis, shape),
             (Op::ScatterAdd { axis }, [data, indices, updates]) => {
                 text.scatter_slices("add", data, indices, updates, *axis)
             }
             (Op::OneHot, [indices]) => text.one_hot(indices, element, shape),
-            (op, _) => unreachable!("{op:?} has other operands after its check"),
+            (op, _) => unreachable!("{op:?} is not primitive, or has other operands"),
         }
-    }
-
-    fn data(&mut self, id: NodeId, ty: TensorType) -> Val {
-        let attributes = &self.program.instructions[id].attributes;
-        let data = attributes.iter().find_map(|(name, value)| match value {
-            Attribute::Bytes(bytes) if name == "data" => Some(bytes),
-            _ => None,
-        });
-        let bytes = data.map_or(&[][..], Vec::as_slice);
-        self.text.data(ty.dtype.into(), &ty.shape, bytes)
     }
 }
 
@@ -202,24 +201,6 @@ impl Text {
         let contract: [&[usize]; 2] = [&axes.lhs_contract, &axes.rhs_contract];
         let product = self.dot(a, b, batch, contract, wide);
         self.convert(&product, a.element)
-    }
-
-    fn softmax(&mut self, x: &Val, axis: usize, log: bool) -> Val {
-        let wide = self.widen(x);
-        let most = self.extreme("maximum", &wide, &[axis]);
-        let most = self.spread(&most, &x.shape, axis);
-        let shifted = self.map("subtract", &[&wide, &most]);
-        let powers = self.map("exponential", &[&shifted]);
-        let sum = self.sum(&powers, &[axis]);
-        let result = if log {
-            let sum = self.map("log", &[&sum]);
-            let sum = self.spread(&sum, &x.shape, axis);
-            self.map("subtract", &[&shifted, &sum])
-        } else {
-            let sum = self.spread(&sum, &x.shape, axis);
-            self.map("divide", &[&powers, &sum])
-        };
-        self.convert(&result, x.element)
     }
 }
 

@@ -13,7 +13,10 @@ pub(crate) fn device() -> Device {
     Device::Accelerator(Arc::new(Pjrt::new(client.clone(), None, u64::MAX)))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a test is configured by its environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test is configured by its environment"
+)]
 fn path() -> PathBuf {
     match std::env::var_os("TRAINSHED_PJRT_PLUGIN") {
         Some(path) => path.into(),

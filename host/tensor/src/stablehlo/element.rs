@@ -34,7 +34,7 @@ impl Text {
             }
             (ir::Element::Not, [x]) => self.map("not", &[x]),
             (ir::Element::Select, [condition, yes, no]) => self.select(condition, yes, no),
-            (ir::Element::Convert, [x]) => self.saturating_convert(x, element),
+            (ir::Element::Convert, [x]) => self.convert_element(x, element),
             (op, _) => unreachable!("{op:?} has other operands after its check"),
         }
     }
@@ -98,23 +98,17 @@ impl Text {
         self.select(&by_zero, &zero, &result)
     }
 
-    /// Truncates and saturates; NaN becomes 0.
-    fn saturating_convert(&mut self, x: &Val, element: Element) -> Val {
-        if element == Element::BOOL {
-            let zero = if x.element == Element::BOOL {
-                return x.clone();
-            } else {
-                self.integer(x.element, &x.shape, 0)
-            };
+    /// From floats to integers truncates and saturates, and NaN becomes 0; integers wrap
+    /// around.
+    fn convert_element(&mut self, x: &Val, element: Element) -> Val {
+        if element == Element::BOOL && x.element != Element::BOOL {
+            let zero = self.integer(x.element, &x.shape, 0);
             return self.compare("NE", x, &zero);
         }
-        if element.is_float() || x.element == Element::BOOL {
-            return self.convert(x, element);
-        }
-        if x.element.is_float() {
+        if x.element.is_float() && !element.is_float() {
             return self.float_to_integer(x, element);
         }
-        self.integer_to_integer(x, element)
+        self.convert(x, element)
     }
 
     fn float_to_integer(&mut self, x: &Val, element: Element) -> Val {
@@ -145,21 +139,6 @@ impl Text {
         let converted = self.select(&above, &highest, &converted);
         self.select(&below, &lowest, &converted)
     }
-
-    fn integer_to_integer(&mut self, x: &Val, element: Element) -> Val {
-        let (from_low, from_high) = range(x.element);
-        let (to_low, to_high) = range(element);
-        let mut x = x.clone();
-        if from_high > to_high {
-            let most = self.integer(x.element, &x.shape, to_high);
-            x = self.map("minimum", &[&x, &most]);
-        }
-        if from_low < to_low {
-            let least = self.integer(x.element, &x.shape, to_low);
-            x = self.map("maximum", &[&x, &least]);
-        }
-        self.convert(&x, element)
-    }
 }
 
 fn direction(op: Compare) -> &'static str {
@@ -170,16 +149,6 @@ fn direction(op: Compare) -> &'static str {
         Compare::LessEqual => "LE",
         Compare::Greater => "GT",
         Compare::GreaterEqual => "GE",
-    }
-}
-
-/// The least and the greatest number of a program's integer type.
-pub(super) fn range(element: Element) -> (i64, i64) {
-    match element {
-        Element::Program(DType::U8) => (0, i64::from(u8::MAX)),
-        Element::Program(DType::U32) => (0, i64::from(u32::MAX)),
-        Element::Program(DType::I32) => (i64::from(i32::MIN), i64::from(i32::MAX)),
-        _ => (i64::MIN, i64::MAX),
     }
 }
 
