@@ -9,6 +9,7 @@ use crate::shed::root;
 /// Heavy packages, and the crates that alone may import them.
 const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("gemm", &["trainshed-tensor"]),
+    ("libloading", &["trainshed-pjrt"]),
     ("sqlx", &["trainshed-store"]),
     ("object_store", &["trainshed-store"]),
     ("wasmtime", &["trainshed-runtime"]),
@@ -24,6 +25,10 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
 const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     ("trainshed-core", &["tokio", "async-trait", "trainshed-*"]),
     ("trainshed-tensor", &["tokio", "wasmtime", "trainshed-*"]),
+    (
+        "trainshed-pjrt",
+        &["tokio", "wasmtime", "trainshed-core", "trainshed-runtime"],
+    ),
     (
         "trainshed-store",
         &[

@@ -228,6 +228,7 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
             }
         }
     };
+    let limits = agent.config.limits.lowered_to(&lease.limits);
     let granted = |name: &String| Some((name.clone(), agent.config.environment.get(name)?.clone()));
     Ok(Job {
         task: lease.task.clone(),
@@ -243,7 +244,11 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
             dir,
         },
         work_dir: folder.to_owned(),
-        limits: agent.config.limits.lowered_to(&lease.limits),
+        device: agent
+            .accelerators
+            .device(&lease.params, limits.device_bytes)
+            .await,
+        limits,
         environment: lease.environment.iter().filter_map(granted).collect(),
     })
 }

@@ -4,6 +4,7 @@
 //! `trainshed serve` starts are the same program. It never touches the database. Start reading
 //! at [`run`].
 
+mod accelerator;
 mod fetch;
 mod inspect;
 mod lease;
@@ -20,11 +21,13 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trainshed_core::limits::Limits;
 use trainshed_core::view::AgentInfo;
+use trainshed_pjrt::Search;
 use trainshed_runtime::{Runtime, RuntimeConfig, RuntimeError};
 use trainshed_wire::{Client, ClientError};
 
 pub use inspect::{Inspection, inspect};
 
+use crate::accelerator::Accelerators;
 use crate::fetch::Cache;
 
 /// Longest wait of one request for a task.
@@ -47,6 +50,8 @@ pub struct AgentConfig {
     pub slots: u32,
     /// What one task may use at most.
     pub limits: Limits,
+    /// Where plugins for accelerators are looked for.
+    pub accelerators: Search,
     /// Environment variables that plugins may read, where their manifest names them.
     pub environment: BTreeMap<String, String>,
 }
@@ -76,6 +81,7 @@ struct Agent {
     config: AgentConfig,
     runtime: Runtime,
     cache: Cache,
+    accelerators: Accelerators,
 }
 
 /// Leases and runs tasks until `shutdown` is done; then the running tasks are stopped and
@@ -101,6 +107,10 @@ pub async fn run(
         max_memory_bytes: config.limits.memory_bytes,
     })?;
     let agent = Arc::new(Agent {
+        accelerators: Accelerators::new(
+            config.accelerators.clone(),
+            config.cache_dir.join("programs"),
+        ),
         cache: Cache::new(&config.cache_dir),
         runtime,
         config,

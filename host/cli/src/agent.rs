@@ -11,6 +11,7 @@ use trainshed_wire::Client;
 
 use crate::args::{AgentArgs, Capacity, Global};
 use crate::connect::{data_dir, key_for_server};
+use crate::devices::search;
 use crate::error::CliError;
 use crate::local::{AGENT_PATIENCE, cache_dir};
 use crate::output::Output;
@@ -40,6 +41,7 @@ pub(crate) async fn agent(
         work_dir,
         slots: arguments.capacity.slots.unwrap_or_else(cores),
         limits: limits(arguments.capacity.limits.as_deref())?,
+        accelerators: search(&arguments.capacity.accelerator),
         environment: granted(&arguments.capacity),
     };
     if arguments.child {

@@ -51,6 +51,7 @@ pub(crate) enum Command {
     Submit(SubmitArgs),
     Serve(ServeArgs),
     Agent(AgentArgs),
+    Devices(DevicesArgs),
     /// Install plugins and look at them
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -81,6 +82,8 @@ pub(crate) struct RunArgs {
     /// File or folder to use as the data set; it is imported first
     #[arg(long, value_name = "PATH")]
     pub(crate) dataset: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) accelerator: AcceleratorArgs,
 }
 
 /// Submit an action to a server
@@ -111,6 +114,15 @@ pub(crate) struct ServeArgs {
     pub(crate) capacity: Capacity,
 }
 
+/// List what tensor programs can run on, and what is missing
+///
+/// Opens every accelerator that is found, which takes some seconds each.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    #[command(flatten)]
+    pub(crate) accelerator: AcceleratorArgs,
+}
+
 /// Run tasks of a server on this machine
 #[derive(Debug, Args)]
 pub(crate) struct AgentArgs {
@@ -133,9 +145,20 @@ pub(crate) struct Capacity {
     /// File with limits of one task as JSON, e.g. `{"memory_bytes":1073741824}`
     #[arg(long, value_name = "FILE")]
     pub(crate) limits: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) accelerator: AcceleratorArgs,
     /// Environment variable that plugins may read if their manifest names it (can be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) grant_env: Vec<String>,
+}
+
+/// How accelerators are found.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct AcceleratorArgs {
+    /// PJRT plugin of the accelerator to use, e.g. `xla_cuda_plugin.so`; without it, those of
+    /// the active Python environment are tried
+    #[arg(long, env = "TRAINSHED_PJRT_PLUGIN", value_name = "FILE")]
+    pub(crate) pjrt_plugin: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

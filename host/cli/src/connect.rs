@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use trainshed_engine::OpenError;
 use trainshed_wire::Client;
 
-use crate::args::Global;
+use crate::args::{AcceleratorArgs, Global};
 use crate::error::CliError;
 use crate::local::LocalServer;
 
@@ -30,15 +30,19 @@ pub(crate) struct ServerAddress {
 impl Connection {
     /// Connects without starting an agent: for commands that only look and store.
     pub(crate) async fn open(global: &Global) -> Result<Self, CliError> {
-        Self::find(global, false).await
+        Self::find(global, None).await
     }
 
-    /// Connects to something that can run tasks.
-    pub(crate) async fn open_with_agent(global: &Global) -> Result<Self, CliError> {
-        Self::find(global, true).await
+    /// Connects to something that can run tasks; an agent of our own looks for accelerators
+    /// as `accelerator` says.
+    pub(crate) async fn open_with_agent(
+        global: &Global,
+        accelerator: AcceleratorArgs,
+    ) -> Result<Self, CliError> {
+        Self::find(global, Some(accelerator)).await
     }
 
-    async fn find(global: &Global, with_agent: bool) -> Result<Self, CliError> {
+    async fn find(global: &Global, agent: Option<AcceleratorArgs>) -> Result<Self, CliError> {
         if let Some(url) = &global.server {
             let client = Client::new(url, &key_for_server(global)?);
             return Ok(Self {
@@ -49,7 +53,7 @@ impl Connection {
         let data_dir = data_dir(global)?;
         let started = Instant::now();
         loop {
-            match LocalServer::start(&data_dir, with_agent).await {
+            match LocalServer::start(&data_dir, agent.clone()).await {
                 Ok(local) => {
                     return Ok(Self {
                         client: local.client().clone(),

@@ -17,7 +17,7 @@ use trainshed_core::Timestamp;
 use trainshed_engine::{Engine, EngineConfig};
 use trainshed_wire::Client;
 
-use crate::args::Capacity;
+use crate::args::{AcceleratorArgs, Capacity};
 use crate::connect::{ServerAddress, read_key};
 use crate::error::CliError;
 use crate::inspector::ProcessInspector;
@@ -35,11 +35,16 @@ pub(crate) struct LocalServer {
 }
 
 impl LocalServer {
-    /// Opens the data folder and serves it on a free port of the loopback interface.
-    pub(crate) async fn start(data_dir: &Path, with_agent: bool) -> Result<Self, CliError> {
-        let capacity = with_agent.then(|| Capacity {
+    /// Opens the data folder and serves it on a free port of the loopback interface; with an
+    /// agent, it is told where accelerators are.
+    pub(crate) async fn start(
+        data_dir: &Path,
+        agent: Option<AcceleratorArgs>,
+    ) -> Result<Self, CliError> {
+        let capacity = agent.map(|accelerator| Capacity {
             slots: Some(1),
             limits: None,
+            accelerator,
             grant_env: Vec::new(),
         });
         Self::start_at(data_dir, SocketAddr::from(([127, 0, 0, 1], 0)), capacity).await
@@ -249,6 +254,9 @@ impl AgentChild {
         }
         if let Some(limits) = &self.capacity.limits {
             command.arg("--limits").arg(limits);
+        }
+        if let Some(plugin) = &self.capacity.accelerator.pjrt_plugin {
+            command.arg("--pjrt-plugin").arg(plugin);
         }
         for name in &self.capacity.grant_env {
             command.arg("--grant-env").arg(name);

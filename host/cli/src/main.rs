@@ -7,6 +7,7 @@ mod agent;
 mod args;
 mod connect;
 mod dataset;
+mod devices;
 mod error;
 mod follow;
 mod inspector;
@@ -54,6 +55,7 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Submit(submit) => run::submit(&global, submit, output).await,
         Command::Serve(serve) => serve::serve(&global, serve, output).await,
         Command::Agent(agent) => agent::agent(&global, agent, output).await,
+        Command::Devices(devices) => devices::devices(&devices, output),
         Command::Plugin(plugin) => plugin::plugin(&global, plugin, output).await,
         Command::Dataset(dataset) => dataset::dataset(&global, dataset, output).await,
         Command::Task(task) => task::task(&global, task, output).await,

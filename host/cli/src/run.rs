@@ -22,7 +22,7 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     let action = read_action(&arguments.action)?;
-    let connection = Connection::open_with_agent(global).await?;
+    let connection = Connection::open_with_agent(global, arguments.accelerator.clone()).await?;
     let done = run_connected(&connection.client, action, &arguments, output).await;
     connection.close().await;
     done

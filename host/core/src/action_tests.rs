@@ -357,7 +357,7 @@ fn the_other_common_fields() {
     check_error(
         train(json!({"limits": {"memory": 1}})),
         expect![
-            "/params/limits: limits: unknown field `memory`, expected one of `memory_bytes`, `tensor_bytes`, `wall_ms`, `cpu_ms`, `grace_ms`, `log_bytes`, `points`, `media_bytes`, `scratch_bytes`, `output_bytes`, `threads`"
+            "/params/limits: limits: unknown field `memory`, expected one of `memory_bytes`, `tensor_bytes`, `device_bytes`, `wall_ms`, `cpu_ms`, `grace_ms`, `log_bytes`, `points`, `media_bytes`, `scratch_bytes`, `output_bytes`, `threads`"
         ],
     );
 }

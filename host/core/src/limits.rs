@@ -10,6 +10,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Tensors and workspace that the host holds for the plugin.
     pub tensor_bytes: u64,
+    /// Memory of an accelerator that one tensor program of the plugin may take.
+    pub device_bytes: u64,
     /// Elements of all the plugin's tables together.
     pub table_elements: u64,
     /// Time from the start of the export to its return.
@@ -40,6 +42,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 1024 * MIB,
             tensor_bytes: 4096 * MIB,
+            device_bytes: 1024 * 1024 * MIB,
             table_elements: 100_000,
             wall_ms: 7 * 24 * HOUR_MS,
             cpu_ms: 7 * 24 * HOUR_MS,
@@ -64,6 +67,9 @@ pub struct LimitRequest {
     /// See [`Limits::tensor_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tensor_bytes: Option<u64>,
+    /// See [`Limits::device_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device_bytes: Option<u64>,
     /// See [`Limits::wall_ms`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<u64>,
@@ -102,6 +108,7 @@ impl Limits {
         Self {
             memory_bytes: lower(self.memory_bytes, request.memory_bytes),
             tensor_bytes: lower(self.tensor_bytes, request.tensor_bytes),
+            device_bytes: lower(self.device_bytes, request.device_bytes),
             table_elements: self.table_elements,
             wall_ms: lower(self.wall_ms, request.wall_ms),
             cpu_ms: lower(self.cpu_ms, request.cpu_ms),

@@ -226,7 +226,10 @@ pub(crate) mod element {
     pub(crate) const I64: c_int = 5;
     pub(crate) const U8: c_int = 6;
     pub(crate) const U32: c_int = 8;
+    pub(crate) const F16: c_int = 10;
     pub(crate) const F32: c_int = 11;
+    pub(crate) const F64: c_int = 12;
+    pub(crate) const BF16: c_int = 13;
 }
 
 #[repr(C)]

@@ -541,6 +541,9 @@ fn dims(shape: &[usize]) -> Vec<i64> {
 fn element_type(dtype: DType) -> c_int {
     match dtype {
         DType::F32 => abi::element::F32,
+        DType::F64 => abi::element::F64,
+        DType::Bf16 => abi::element::BF16,
+        DType::F16 => abi::element::F16,
         DType::I32 => abi::element::I32,
         DType::I64 => abi::element::I64,
         DType::U8 => abi::element::U8,

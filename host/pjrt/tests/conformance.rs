@@ -50,7 +50,7 @@ fn check(what: &str, program: &Program, inputs: &[Tensor], tolerance: f64) {
 fn compare(what: &str, expected: &Tensor, found: &Tensor, tolerance: f64) {
     assert_eq!(expected.dtype(), found.dtype(), "{what}");
     assert_eq!(expected.shape(), found.shape(), "{what}");
-    if !is_float(expected.dtype()) {
+    if !expected.dtype().is_float() {
         assert_eq!(expected.bytes(), found.bytes(), "{what}");
         return;
     }
@@ -66,83 +66,35 @@ fn compare(what: &str, expected: &Tensor, found: &Tensor, tolerance: f64) {
     }
 }
 
-fn is_float(dtype: DType) -> bool {
-    matches!(dtype.name(), "f32" | "f64" | "bf16" | "f16")
-}
-
 /// How far a function of the type may be off: two units in the last place.
 fn precision(dtype: DType) -> f64 {
-    match dtype.name() {
-        "bf16" => 2f64.powi(-7),
-        "f16" => 2f64.powi(-10),
+    match dtype {
+        DType::Bf16 => 2f64.powi(-7),
+        DType::F16 => 2f64.powi(-10),
         _ => 0.0,
     }
 }
 
 fn floats(tensor: &Tensor) -> Vec<f64> {
-    let bytes = tensor.bytes();
-    let two = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]);
-    match tensor.dtype().name() {
-        "f32" => support::floats(tensor).into_iter().map(f64::from).collect(),
-        "f64" => bytes
-            .chunks(8)
-            .map(|eight| f64::from_le_bytes(eight.try_into().unwrap()))
-            .collect(),
-        "bf16" => bytes
-            .chunks(2)
-            .map(|pair| f64::from(f32::from_bits(u32::from(two(pair)) << 16)))
-            .collect(),
-        _ => bytes.chunks(2).map(|pair| half(two(pair))).collect(),
-    }
-}
-
-/// The number of IEEE 754 half-precision bits.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
-    let exponent = i32::from(bits >> 10 & 31);
-    let fraction = f64::from(bits & 1023);
-    sign * match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
-    }
-}
-
-/// Little-endian elements of numbers, for floats rounded toward zero.
-fn elements(dtype: DType, numbers: &[f64]) -> Vec<u8> {
-    let one = |&number: &f64| -> Vec<u8> {
-        match dtype.name() {
-            "f64" => number.to_le_bytes().to_vec(),
-            "f32" => (number as f32).to_le_bytes().to_vec(),
-            "bf16" => (number as f32).to_le_bytes()[2..].to_vec(),
-            "f16" => half_bits(number).to_le_bytes().to_vec(),
-            "i32" => (number as i32).to_le_bytes().to_vec(),
-            "i64" => (number as i64).to_le_bytes().to_vec(),
-            "u32" => (number as u32).to_le_bytes().to_vec(),
-            "u8" => vec![number as u8],
-            _ => vec![u8::from(number > 0.0)],
+    let dtype = tensor.dtype();
+    let one = |element: &[u8]| -> f64 {
+        match dtype {
+            DType::F64 => f64::from_le_bytes(element.try_into().unwrap()),
+            DType::F32 => f32::from_le_bytes(element.try_into().unwrap()).into(),
+            DType::Bf16 => half::bf16::from_le_bytes(element.try_into().unwrap()).into(),
+            _ => half::f16::from_le_bytes(element.try_into().unwrap()).into(),
         }
     };
-    numbers.iter().flat_map(one).collect()
+    tensor.bytes().chunks(dtype.size()).map(one).collect()
 }
 
-/// Bits of the half-precision number nearest to zero from `number`; tiny ones become 0.
-fn half_bits(number: f64) -> u16 {
-    let sign = u16::from(number.is_sign_negative()) << 15;
-    let size = number.abs();
-    if size.is_nan() {
-        return sign | 0x7e00;
+/// Little-endian elements of numbers.
+fn elements(dtype: DType, numbers: &[f64]) -> Vec<u8> {
+    let mut bytes = vec![0; numbers.len() * dtype.size()];
+    for (&number, element) in numbers.iter().zip(bytes.chunks_mut(dtype.size())) {
+        dtype.write(number, element);
     }
-    if size >= 65520.0 {
-        return sign | 0x7c00;
-    }
-    if size < 2f64.powi(-14) {
-        return sign;
-    }
-    let exponent = size.log2().floor();
-    let fraction = (size / exponent.exp2() - 1.0) * 1024.0;
-    sign | (((exponent as i32 + 15) as u16) << 10) | fraction as u16
+    bytes
 }
 
 /// Numbers at which operations are likely to differ.
@@ -180,7 +132,7 @@ fn tensor(text: &str, dtype: DType, random: &mut Random, edges: bool) -> Tensor 
         .collect();
     let count: u64 = shape.iter().product();
     let numbers: Vec<f64> = (0..count)
-        .map(|_| match (edges, is_float(dtype)) {
+        .map(|_| match (edges, dtype.is_float()) {
             (true, _) => random.pick(&EDGES),
             (false, true) => f64::from(random.number()),
             (false, false) => random.below(9) as f64 - 2.0,

@@ -9,6 +9,7 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::Report;
 use trainshed_core::{Digest, TaskId};
+use trainshed_tensor::Device;
 
 /// One run of one action.
 #[derive(Debug, Clone)]
@@ -30,6 +31,8 @@ pub struct Job {
     pub work_dir: PathBuf,
     /// What the run may use.
     pub limits: Limits,
+    /// Where its tensor programs run.
+    pub device: Device,
     /// The environment variables that the plugin sees.
     pub environment: BTreeMap<String, String>,
 }

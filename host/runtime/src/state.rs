@@ -11,7 +11,7 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::Report;
 use trainshed_core::{Digest, TaskId, Timestamp};
-use trainshed_tensor::{Budget, Context};
+use trainshed_tensor::{Budget, Context, Device};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -35,6 +35,8 @@ pub(crate) struct TaskState {
     pub(crate) scratch: Scratch,
     /// Memory, threads and the stop flag of tensor programs.
     pub(crate) tensors: Context,
+    /// Where programs run.
+    pub(crate) device: Device,
     pub(crate) live_instructions: LiveInstructions,
     pub(crate) facts: Facts,
     pub(crate) points: Quota,
@@ -95,7 +97,9 @@ impl TaskState {
         let wasi = wasi::for_task(job, &scratch_dir, &console)
             .map_err(|error| format!("the host cannot open the task's folders: {error:#}"))?;
         let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);
-        Self::new(&job.limits, facts, services, console, wasi, scratch, watch)
+        let mut state = Self::new(&job.limits, facts, services, console, wasi, scratch, watch)?;
+        state.device = job.device.clone();
+        Ok(state)
     }
 
     /// The state outside any task: nothing is granted, and what is reported is dropped.
@@ -137,6 +141,7 @@ impl TaskState {
             wasi,
             limiter: Limiter::new(limits),
             tensors,
+            device: Device::Cpu,
             live_instructions: LiveInstructions::default(),
             watch,
             services,

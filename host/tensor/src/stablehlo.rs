@@ -12,7 +12,7 @@ mod text;
 use crate::check::Keep;
 use crate::ir::{Graph, NodeId, Op, Reduction};
 use crate::shape::TensorType;
-use crate::{DType, Program, ProgramError};
+use crate::{Program, ProgramError};
 
 use text::{Element, Text, Val};
 
@@ -119,7 +119,10 @@ impl Lowering<'_> {
             (Op::Transpose(permutation), [x]) => text.transpose(x, permutation),
             (Op::Broadcast(axes), [x]) => text.broadcast(x, shape, axes),
             (Op::Reduce { kind, axes }, [x]) => text.reduction(*kind, x, axes),
-            (Op::ArgMax { axis }, [x]) => text.arg_extreme("maximum", x, *axis),
+            (Op::ArgMax { axis, least }, [x]) => {
+                let name = if *least { "minimum" } else { "maximum" };
+                text.arg_extreme(name, x, *axis)
+            }
             (Op::Dot(axes), [a, b]) => text.product(a, b, axes, shape),
             (Op::Take { axis }, [data, indices]) => text.take(data, indices, *axis, shape),
             (Op::ScatterAdd { axis }, [data, indices, updates]) => {
@@ -151,6 +154,15 @@ impl Text {
             }
             Reduction::Max => self.extreme("maximum", &wide, axes),
             Reduction::Min => self.extreme("minimum", &wide, axes),
+            Reduction::Product => {
+                let one = self.integer(wide.element, &[], 1);
+                self.reduce("multiply", &wide, &one, axes)
+            }
+            Reduction::Any | Reduction::All => {
+                let all = kind == Reduction::All;
+                let initial = self.flag(&[], all);
+                self.reduce(if all { "and" } else { "or" }, &wide, &initial, axes)
+            }
         };
         self.convert(&reduced, x.element)
     }
@@ -207,9 +219,7 @@ impl Text {
 /// The type in which sums and products of these elements are kept.
 fn accumulator(element: Element) -> Element {
     match element {
-        Element::Program(dtype) if dtype.is_float() && dtype.size() < DType::F32.size() => {
-            Element::F32
-        }
-        _ => element,
+        Element::Program(dtype) => dtype.wide().into(),
+        Element::U64 => element,
     }
 }

@@ -200,7 +200,8 @@ impl HostExecutable for TaskState {
     fn compile(&mut self, of: Program) -> Called<Resource<Executable>> {
         let instructions = of.instructions.len() as u64;
         let compiled = self.live_instructions.take(instructions).and_then(|share| {
-            let program = native::Executable::compile(&of.into(), self.tensors.budget())?;
+            let program =
+                native::Executable::compile_for(&self.device, &of.into(), self.tensors.budget())?;
             let share = Arc::new(share);
             Ok(Executable { program, share })
         });
@@ -451,6 +452,8 @@ impl From<native::ProgramError> for ProgramError {
                 Self::OutOfMemory((needed, allowed))
             }
             native::ProgramError::Stopped => Self::Stopped,
+            // The contract has no case of its own: what a plugin can do is the same.
+            native::ProgramError::Device(error) => Self::InvalidArgument(error.to_string()),
         }
     }
 }

@@ -12,7 +12,7 @@ use trainshed_core::report::{Real, Report};
 use trainshed_core::task::Outcome;
 use trainshed_core::{Digest, TaskId};
 use trainshed_runtime::{
-    CommittedVersion, DatasetFiles, Job, JobWork, Plugin, Refused, Runtime, RuntimeConfig,
+    CommittedVersion, DatasetFiles, Device, Job, JobWork, Plugin, Refused, Runtime, RuntimeConfig,
     Services, StopSignal, stop_pair,
 };
 use wasi_preview1_component_adapter_provider::{
@@ -204,6 +204,7 @@ impl Bench {
             },
             work_dir,
             limits,
+            device: Device::Cpu,
             environment: BTreeMap::from([("GRANTED".to_owned(), "yes".to_owned())]),
         }
     }

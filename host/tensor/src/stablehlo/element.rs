@@ -33,6 +33,7 @@ impl Text {
                 self.map(name, &[a, b])
             }
             (ir::Element::Not, [x]) => self.map("not", &[x]),
+            (ir::Element::IsFinite, [x]) => self.is_finite(x),
             (ir::Element::Select, [condition, yes, no]) => self.select(condition, yes, no),
             (ir::Element::Convert, [x]) => self.convert_element(x, element),
             (op, _) => unreachable!("{op:?} has other operands after its check"),
@@ -56,6 +57,14 @@ impl Text {
             Unary::Rsqrt => "rsqrt",
             Unary::Tanh => "tanh",
             Unary::Sigmoid => "logistic",
+            Unary::Expm1 => "exponential_minus_one",
+            Unary::Log1p => "log_plus_one",
+            Unary::Sin => "sine",
+            Unary::Cos => "cosine",
+            Unary::Erf => return self.erf(x),
+            Unary::Floor => "floor",
+            Unary::Ceil => "ceil",
+            Unary::Round => "round_nearest_even",
         };
         self.map(name, &[x])
     }
@@ -70,6 +79,7 @@ impl Text {
             Binary::Minimum => "minimum",
             Binary::Power => "power",
             Binary::Remainder => return self.division("remainder", a, b),
+            Binary::Atan2 => "atan2",
         };
         self.map(name, &[a, b])
     }

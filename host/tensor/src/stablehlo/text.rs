@@ -31,6 +31,9 @@ impl Element {
             Self::U64 => "ui64",
             Self::Program(dtype) => match dtype {
                 DType::F32 => "f32",
+                DType::F64 => "f64",
+                DType::Bf16 => "bf16",
+                DType::F16 => "f16",
                 DType::I32 => "i32",
                 DType::I64 => "i64",
                 DType::U8 => "ui8",
@@ -797,10 +800,10 @@ fn float_bits(element: Element, value: f64) -> String {
     let Element::Program(dtype) = element else {
         return String::new();
     };
-    match dtype.name() {
-        "f64" => format!("0x{:016X}", sign << 63 | 0x7FF0_0000_0000_0000),
-        "bf16" => format!("0x{:04X}", sign << 15 | 0x7F80),
-        "f16" => format!("0x{:04X}", sign << 15 | 0x7C00),
+    match dtype {
+        DType::F64 => format!("0x{:016X}", sign << 63 | 0x7FF0_0000_0000_0000),
+        DType::Bf16 => format!("0x{:04X}", sign << 15 | 0x7F80),
+        DType::F16 => format!("0x{:04X}", sign << 15 | 0x7C00),
         _ => format!("0x{:08X}", sign << 31 | 0x7F80_0000),
     }
 }
