@@ -17,7 +17,8 @@ pub mod trainshed {
             use super::super::super::_rt;
             /// A JSON document (RFC 8259) as UTF-8 text, at most 1 MiB.
             pub type Json = _rt::String;
-            /// The element type of a tensor: `f32`, `i32`, `i64`, `u8`, `u32` or `bool`.
+            /// The element type of a tensor: `f32`, `f64`, `bf16`, `f16`, `i32`, `i64`, `u8`, `u32`
+            /// or `bool`.
             ///
             /// A name and not an enum, so that a host that knows more types still serves
             /// a plugin built before them. Elements are little-endian; a `bool` is one
@@ -2290,7 +2291,7 @@ pub mod trainshed {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
-            /// Extends a program by the derivative of a scalar float value.
+            /// Extends a program by the derivative of a scalar of any float type.
             ///
             /// The result begins with the instructions of `of`, so that values of the one name
             /// the same in the other (a `scan` may get a body with further results); the gradients, in the order of
