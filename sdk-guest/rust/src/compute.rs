@@ -6,7 +6,7 @@
 use crate::bindings::imports::trainshed::plugin::compute as raw;
 use crate::{ProgramError, Tensor};
 
-pub use raw::{Attribute, Instruction, Program, Update, Value};
+pub use raw::{Attribute, Body, Instruction, Program, Update, Value};
 
 /// What a compiled program costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

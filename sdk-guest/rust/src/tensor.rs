@@ -12,7 +12,7 @@ pub enum DType {
     F32,
     /// IEEE 754 double precision.
     F64,
-    /// The upper half of a single-precision number: 8 bits of exponent, 7 of fraction.
+    /// The upper half of an `f32`: its range with 8 bits of precision.
     Bf16,
     /// IEEE 754 half precision.
     F16,
@@ -89,9 +89,19 @@ impl DType {
         }
     }
 
-    /// Whether it holds numbers with a fraction.
+    /// Whether its elements are floating-point numbers.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F32 | Self::F64 | Self::Bf16 | Self::F16)
+    }
+
+    /// Whether its elements are whole numbers; `bool` is none.
+    pub fn is_integer(self) -> bool {
+        matches!(self, Self::I32 | Self::I64 | Self::U8 | Self::U32)
+    }
+
+    /// Whether its elements may be indices of other tensors.
+    pub fn is_index(self) -> bool {
+        matches!(self, Self::I32 | Self::I64 | Self::U32)
     }
 }
 

@@ -16,9 +16,26 @@ impl Var {
         self.numbers("minimum", other)
     }
 
-    /// Itself to the power of `exponent`.
+    /// Itself to the power of `exponent`. For floats.
     pub fn power(&self, exponent: &Self) -> Self {
-        self.numbers("power", exponent)
+        self.floats("power", exponent)
+    }
+
+    /// The angle of the point with itself as its ordinate and `abscissa`, from -π to π.
+    /// For floats.
+    pub fn atan2(&self, abscissa: &Self) -> Self {
+        self.floats("atan2", abscissa)
+    }
+
+    /// `minimum(maximum(x, low), high)`.
+    pub fn clamp(&self, low: f64, high: f64) -> Self {
+        if self.dtype == DType::Bool {
+            return self.refused("clamp", "numbers");
+        }
+        let bounds = [low, high].map(|bound| self.beside(bound));
+        let operands = [self, &bounds[0], &bounds[1]];
+        self.graph
+            .emit("clamp", &operands, vec![], self.dtype, &self.shape)
     }
 
     /// Whether the two are equal.
@@ -51,14 +68,19 @@ impl Var {
         self.compared("greater-equal", other)
     }
 
-    /// Whether both are true.
+    /// Whether both are true; of integers, the bits that both have.
     pub fn and(&self, other: &Self) -> Self {
         self.logical("and", other)
     }
 
-    /// Whether one of the two is true, or both.
+    /// Whether one of the two is true, or both; of integers, the bits that one has.
     pub fn or(&self, other: &Self) -> Self {
         self.logical("or", other)
+    }
+
+    /// Whether just one of the two is true; of integers, the bits that just one has.
+    pub fn xor(&self, other: &Self) -> Self {
+        self.logical("xor", other)
     }
 
     /// The elements of `chosen` where it is true, those of `other` elsewhere.
@@ -84,15 +106,22 @@ impl Var {
         self.elementwise(op, other, self.dtype)
     }
 
+    fn floats(&self, op: &str, other: &Self) -> Self {
+        if !self.dtype.is_float() {
+            return self.refused(op, "floats");
+        }
+        self.elementwise(op, other, self.dtype)
+    }
+
     fn compared(&self, op: &str, other: &Self) -> Self {
         self.elementwise(op, other, DType::Bool)
     }
 
     fn logical(&self, op: &str, other: &Self) -> Self {
-        if self.dtype != DType::Bool {
-            return self.refused(op, "bool");
+        if self.dtype.is_float() {
+            return self.refused(op, "bool or integers");
         }
-        self.elementwise(op, other, DType::Bool)
+        self.elementwise(op, other, self.dtype)
     }
 
     fn elementwise(&self, op: &str, other: &Self, dtype: DType) -> Self {

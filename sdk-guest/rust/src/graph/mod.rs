@@ -27,6 +27,11 @@
 //! `docs/programs.md` of the host lists the operations with their rules.
 
 mod arithmetic;
+mod control;
+mod indexing;
+mod neural;
+mod ordering;
+mod random;
 mod reshape;
 #[cfg(test)]
 mod tests;
@@ -39,6 +44,9 @@ use crate::compute::{Attribute, Executable, Instruction, Program, Update, Value,
 use crate::tensor::{Element, bytes_of, element_count};
 use crate::{DType, ProgramError};
 
+pub use control::Scanned;
+pub use neural::{BatchNormed, Window};
+pub use ordering::Ordered;
 pub use var::Var;
 
 /// A function that extends a program by gradients, as [`crate::compute::gradient`] does.
@@ -56,8 +64,13 @@ struct Recording {
     inputs: usize,
     states: Vec<Value>,
     scope: Vec<String>,
+    streams: u32,
     error: Option<ProgramError>,
     differentiate: Differentiate,
+    /// Where a body is recorded: the graph around it, and what it takes from there. The
+    /// second of each pair is the input that stands for the first.
+    parent: Option<Graph>,
+    captured: Vec<(Var, Value)>,
 }
 
 impl Graph {
@@ -78,8 +91,11 @@ impl Graph {
             inputs: 0,
             states: Vec::new(),
             scope: Vec::new(),
+            streams: 0,
             error: None,
             differentiate,
+            parent: None,
+            captured: Vec::new(),
         };
         Self {
             recording: Rc::new(RefCell::new(recording)),
@@ -98,6 +114,9 @@ impl Graph {
 
     /// The next tensor of the session's state, as it was before the run.
     pub fn state(&self, name: &str, dtype: DType, shape: &[usize]) -> Var {
+        if self.parent().is_some() {
+            self.fail(format!("the state `{name}` cannot be read inside a body"));
+        }
         let index = self.recording.borrow().states.len();
         let state = self.source("state", index, name, dtype, shape);
         self.recording.borrow_mut().states.push(state.value);
@@ -157,10 +176,27 @@ impl Graph {
         result
     }
 
+    /// A number that no other operation of this program was given: the `stream` of one
+    /// that draws random numbers, so that they are independent of all others.
+    pub fn next_stream(&self) -> u32 {
+        if let Some(parent) = self.parent() {
+            return parent.next_stream();
+        }
+        let mut recording = self.recording.borrow_mut();
+        let stream = recording.streams;
+        recording.streams = stream.wrapping_add(1);
+        stream
+    }
+
     /// The derivatives of the scalar `output` with respect to each of `variables`, which
     /// have their shapes. A variable it does not depend on has a gradient of zeros.
+    ///
+    /// Not within a body of [`Graph::scan`]: differentiate the scan itself.
     pub fn gradient(&self, output: &Var, variables: &[&Var]) -> Vec<Var> {
         let unchanged = || variables.iter().map(|&variable| variable.clone()).collect();
+        if self.parent().is_some() {
+            self.fail("a gradient cannot be taken inside a body".to_owned());
+        }
         if self.recording.borrow().error.is_some() {
             return unchanged();
         }
@@ -207,10 +243,10 @@ impl Graph {
         }
         let mut recording = self.recording.borrow_mut();
         let mut states = recording.states.iter();
-        let Some(index) = states.position(|known| known.instruction == state.value.instruction)
-        else {
+        let index = states.position(|&known| same(known, state.value));
+        let (Some(index), true) = (index, state.graph.is(self) && value.graph.is(self)) else {
             drop(recording);
-            self.fail("only a state can be updated".to_owned());
+            self.fail("only a state can be updated, by a value of its program".to_owned());
             return;
         };
         recording.program.updates.push(Update {
@@ -241,20 +277,75 @@ impl Graph {
 
     /// Keeps a mistake at the instruction that comes next, unless there was one before.
     pub(crate) fn fail(&self, message: String) {
-        let (instruction, label) = {
-            let recording = self.recording.borrow();
-            let next = recording.program.instructions.len();
-            (u32::try_from(next).ok(), recording.label())
-        };
-        self.keep_error(ProgramError::Invalid {
-            instruction,
-            label,
+        let root = self.root();
+        let next = root.recording.borrow().program.instructions.len();
+        root.keep_error(ProgramError::Invalid {
+            instruction: u32::try_from(next).ok(),
+            label: self.label(),
             message,
         });
     }
 
     fn keep_error(&self, error: ProgramError) {
         self.recording.borrow_mut().error.get_or_insert(error);
+    }
+
+    /// The graph around this one, when it is a body's.
+    fn parent(&self) -> Option<Self> {
+        self.recording.borrow().parent.clone()
+    }
+
+    fn root(&self) -> Self {
+        let mut graph = self.clone();
+        while let Some(parent) = graph.parent() {
+            graph = parent;
+        }
+        graph
+    }
+
+    /// What instructions are labelled with: the scopes, those of the graphs around first.
+    fn label(&self) -> Option<String> {
+        let around = self.parent().and_then(|parent| parent.label());
+        let recording = self.recording.borrow();
+        let names = around.into_iter().chain(recording.scope.iter().cloned());
+        let names: Vec<String> = names.collect();
+        (!names.is_empty()).then(|| names.join("."))
+    }
+
+    /// Whether `other` is this graph or one around it.
+    fn is_within(&self, other: &Self) -> bool {
+        self.is(other) || self.parent().is_some_and(|parent| parent.is_within(other))
+    }
+
+    /// The value that stands for `var` in this graph: inside a body, one from around it
+    /// becomes an invariant. None when it belongs to a graph that is not around.
+    fn resolve(&self, var: &Var) -> Option<Value> {
+        if var.graph.is(self) {
+            return Some(var.value);
+        }
+        let parent = self.parent()?;
+        let outer = parent.resolve(var)?;
+        let known = {
+            let recording = self.recording.borrow();
+            let mut captured = recording.captured.iter();
+            captured.find_map(|(known, inner)| same(known.value, outer).then_some(*inner))
+        };
+        if known.is_some() {
+            return known;
+        }
+        let outer = Var {
+            graph: parent,
+            value: outer,
+            ..var.clone()
+        };
+        Some(self.capture(outer))
+    }
+
+    /// Adds an input that stands for a value of the graph around.
+    fn capture(&self, outer: Var) -> Value {
+        let inner = self.input("invariant", outer.dtype, &outer.shape).value;
+        self.recording.borrow_mut().captured.push((outer, inner));
+        inner
     }
 
     fn source(
@@ -288,27 +379,75 @@ impl Graph {
         dtype: DType,
         shape: &[usize],
     ) -> Var {
-        if operands.iter().any(|operand| !operand.graph.is(self)) {
-            self.fail(format!("an operand of `{op}` belongs to another graph"));
-        }
-        let mut recording = self.recording.borrow_mut();
-        let position = recording.program.instructions.len();
-        let label = recording.label();
-        recording.program.instructions.push(Instruction {
+        let (graph, instruction) = self.record(op, operands, attributes);
+        graph.result(instruction, 0, dtype, shape)
+    }
+
+    /// Records an instruction with a result for each of `types`.
+    fn emit_all<const RESULTS: usize>(
+        &self,
+        op: &str,
+        operands: &[&Var],
+        attributes: Vec<(&str, Attribute)>,
+        types: [(DType, &[usize]); RESULTS],
+    ) -> [Var; RESULTS] {
+        let (graph, instruction) = self.record(op, operands, attributes);
+        let mut output = 0..;
+        types.map(|(dtype, shape)| {
+            let output = output.next().unwrap_or(u32::MAX);
+            graph.result(instruction, output, dtype, shape)
+        })
+    }
+
+    /// Records an instruction in the innermost of its operands' graphs; that graph, and
+    /// the instruction's position there.
+    fn record(
+        &self,
+        op: &str,
+        operands: &[&Var],
+        attributes: Vec<(&str, Attribute)>,
+    ) -> (Self, u32) {
+        let graph = self.innermost(operands);
+        let resolved = operands.iter().map(|operand| {
+            graph.resolve(operand).unwrap_or_else(|| {
+                self.fail(format!("an operand of `{op}` belongs to another graph"));
+                operand.value
+            })
+        });
+        let operands = resolved.collect();
+        let label = graph.label();
+        let attributes = attributes.into_iter();
+        let instruction = Instruction {
             op: op.to_owned(),
-            operands: operands.iter().map(|operand| operand.value).collect(),
+            operands,
             attributes: attributes
-                .into_iter()
                 .map(|(name, attribute)| (name.to_owned(), attribute))
                 .collect(),
             label,
-        });
+        };
+        let mut recording = graph.recording.borrow_mut();
+        let position = recording.program.instructions.len();
+        recording.program.instructions.push(instruction);
         drop(recording);
+        (graph, u32::try_from(position).unwrap_or(u32::MAX))
+    }
+
+    fn innermost(&self, operands: &[&Var]) -> Self {
+        let mut graph = self;
+        for operand in operands {
+            if operand.graph.is_within(graph) {
+                graph = &operand.graph;
+            }
+        }
+        graph.clone()
+    }
+
+    fn result(&self, instruction: u32, output: u32, dtype: DType, shape: &[usize]) -> Var {
         Var {
             graph: self.clone(),
             value: Value {
-                instruction: u32::try_from(position).unwrap_or(u32::MAX),
-                output: 0,
+                instruction,
+                output,
             },
             dtype,
             shape: shape.into(),
@@ -326,10 +465,8 @@ impl Default for Graph {
     }
 }
 
-impl Recording {
-    fn label(&self) -> Option<String> {
-        (!self.scope.is_empty()).then(|| self.scope.join("."))
-    }
+fn same(left: Value, right: Value) -> bool {
+    (left.instruction, left.output) == (right.instruction, right.output)
 }
 
 fn integer(number: usize) -> Attribute {

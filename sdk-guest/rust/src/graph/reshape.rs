@@ -1,7 +1,7 @@
 //! Operations that move elements, and those that combine along axes.
 
 use super::{Var, integer, integers, shape_attribute};
-use crate::DType;
+use crate::compute::Attribute;
 use crate::tensor::element_count;
 
 impl Var {
@@ -72,50 +72,221 @@ impl Var {
         self.dot("matmul_transposed", other, 0)
     }
 
-    /// The slices of `axis` that the integers `indices` name; the axis is replaced by
-    /// their shape. An index out of range is clamped.
-    pub fn take(&self, indices: &Self, axis: usize) -> Self {
-        if !matches!(indices.dtype, DType::I32 | DType::I64 | DType::U32) {
-            return indices.refused("take", "indices of i32, i64 or u32");
+    /// Without `axes`, which have the size 1.
+    pub fn squeeze(&self, axes: &[usize]) -> Self {
+        let Some(shape) = self.without("squeeze", axes) else {
+            return self.clone();
+        };
+        if axes.iter().any(|&axis| self.shape[axis] != 1) {
+            return self.refused("squeeze", &format!("a value whose axes {axes:?} are 1"));
         }
-        if axis >= self.shape.len() {
-            return self.refused("take", &format!("a value with an axis {axis}"));
-        }
-        let shape = [&self.shape[..axis], &indices.shape, &self.shape[axis + 1..]].concat();
-        let attributes = vec![("axis", integer(axis))];
+        let attributes = vec![("axes", integers(axes))];
         self.graph
-            .emit("take", &[self, indices], attributes, self.dtype, &shape)
+            .emit("squeeze", &[self], attributes, self.dtype, &shape)
     }
 
-    /// Itself with slice `j` of `updates` added at index `indices[j]` of `axis`.
-    pub fn scatter_add(&self, indices: &Self, updates: &Self, axis: usize) -> Self {
-        if !matches!(indices.dtype, DType::I32 | DType::I64 | DType::U32) {
-            return indices.refused("scatter-add", "indices of i32, i64 or u32");
+    /// With a new axis of size 1 before `axis`, or behind the last.
+    pub fn unsqueeze(&self, axis: usize) -> Self {
+        if axis > self.shape.len() {
+            return self.refused("unsqueeze", &format!("a value with {axis} axes or more"));
         }
-        let mut expected = self.shape.to_vec();
-        let fits = match (expected.get_mut(axis), &*indices.shape) {
-            (Some(size), [count]) => {
-                *size = *count;
-                updates.dtype == self.dtype && *updates.shape == *expected
-            }
-            _ => false,
+        let (before, behind) = self.shape.split_at(axis);
+        self.reshape(&[before, &[1], behind].concat())
+    }
+
+    /// All axes from `axis` on as one.
+    pub fn flatten(&self, axis: usize) -> Self {
+        let Some((before, behind)) = self.shape.split_at_checked(axis) else {
+            return self.refused("flatten", &format!("a value with an axis {axis}"));
         };
-        if !fits {
-            let [data, indices, updates] = [self, indices, updates].map(Self::described);
+        let count = element_count(behind).unwrap_or(usize::MAX);
+        self.reshape(&[before, &[count]].concat())
+    }
+
+    /// Itself and `others` one after the other along `axis`; they are equal but for it.
+    pub fn concatenate(&self, others: &[&Self], axis: usize) -> Self {
+        let first = self;
+        let parts = &[&[self], others].concat();
+        let mut shape = first.shape.to_vec();
+        let alike = |part: &&&Self| {
+            let mut sizes = part.shape.iter().zip(&*first.shape).enumerate();
+            part.dtype == first.dtype
+                && part.shape.len() == first.shape.len()
+                && sizes.all(|(at, (left, right))| at == axis || left == right)
+        };
+        if let Some(other) = parts.iter().find(|part| !alike(part)) {
+            let expected = format!("parts like {} along axis {axis}", first.described());
+            return other.refused("concatenate", &expected);
+        }
+        let Some(size) = shape.get_mut(axis) else {
+            return first.refused("concatenate", &format!("parts with an axis {axis}"));
+        };
+        *size = parts.iter().map(|part| part.shape[axis]).sum();
+        let attributes = vec![("axis", integer(axis))];
+        let graph = &first.graph;
+        graph.emit("concatenate", parts, attributes, first.dtype, &shape)
+    }
+
+    /// Parts of these `sizes` along `axis`, which sum up to it.
+    pub fn split(&self, axis: usize, sizes: &[usize]) -> Vec<Self> {
+        if self.shape.get(axis) != Some(&sizes.iter().sum()) {
+            let found = self.described();
             self.graph.fail(format!(
-                "`scatter-add` along axis {axis} of {data} does not fit indices {indices} and updates {updates}"
+                "`split` of {found} along axis {axis} does not fit the sizes {sizes:?}"
+            ));
+            return vec![self.clone(); sizes.len()];
+        }
+        let attributes = vec![("axis", integer(axis)), ("sizes", integers(sizes))];
+        let (graph, instruction) = self.graph.record("split", &[self], attributes);
+        let results = (0..).zip(sizes).map(|(output, &size)| {
+            let mut shape = self.shape.to_vec();
+            shape[axis] = size;
+            graph.result(instruction, output, self.dtype, &shape)
+        });
+        results.collect()
+    }
+
+    /// The elements `starts`, `starts + strides`, … below `limits`, per axis.
+    pub fn slice(&self, starts: &[usize], limits: &[usize], strides: &[usize]) -> Self {
+        let rank = self.shape.len();
+        let fits = [starts.len(), limits.len(), strides.len()] == [rank; 3]
+            && (0..rank).all(|axis| {
+                starts[axis] <= limits[axis]
+                    && limits[axis] <= self.shape[axis]
+                    && strides[axis] > 0
+            });
+        if !fits {
+            let found = self.described();
+            self.graph.fail(format!(
+                "`slice` of {found} does not fit {starts:?} to {limits:?} by {strides:?}"
             ));
             return self.clone();
         }
-        let attributes = vec![("axis", integer(axis))];
-        let operands = [self, indices, updates];
-        self.graph.emit(
-            "scatter-add",
-            &operands,
-            attributes,
-            self.dtype,
-            &self.shape,
-        )
+        let sizes = (0..rank).map(|axis| (limits[axis] - starts[axis]).div_ceil(strides[axis]));
+        let shape: Vec<usize> = sizes.collect();
+        let attributes = vec![
+            ("starts", integers(starts)),
+            ("limits", integers(limits)),
+            ("strides", integers(strides)),
+        ];
+        self.graph
+            .emit("slice", &[self], attributes, self.dtype, &shape)
+    }
+
+    /// The elements from `start` to below `limit` along `axis`.
+    pub fn slice_axis(&self, axis: usize, start: usize, limit: usize) -> Self {
+        if axis >= self.shape.len() {
+            return self.refused("slice", &format!("a value with an axis {axis}"));
+        }
+        let (mut starts, mut limits) = (vec![0; self.shape.len()], self.shape.to_vec());
+        (starts[axis], limits[axis]) = (start, limit);
+        self.slice(&starts, &limits, &vec![1; self.shape.len()])
+    }
+
+    /// `value` put `low` times before and `high` times behind the elements of each axis,
+    /// and `interior` times between them; negative `low` and `high` remove elements.
+    pub fn pad(&self, value: f64, low: &[i64], high: &[i64], interior: &[usize]) -> Self {
+        let rank = self.shape.len();
+        let padded = |axis: usize| {
+            let size = i64::try_from(self.shape[axis]).ok()?;
+            let between = i64::try_from(interior[axis]).ok()?;
+            let between = between.checked_mul((size - 1).max(0))?;
+            let sum = size.checked_add(between)?.checked_add(low[axis])?;
+            usize::try_from(sum.checked_add(high[axis])?).ok()
+        };
+        let fits = [low.len(), high.len(), interior.len()] == [rank; 3];
+        let shape = fits.then(|| (0..rank).map(padded).collect::<Option<Vec<usize>>>());
+        let Some(shape) = shape.flatten() else {
+            let found = self.described();
+            self.graph.fail(format!(
+                "`pad` of {found} does not fit {low:?}, {high:?} and {interior:?}"
+            ));
+            return self.clone();
+        };
+        let value = self.graph.full(self.dtype, &[], value);
+        let attributes = vec![
+            ("low", Attribute::Integers(low.to_vec())),
+            ("high", Attribute::Integers(high.to_vec())),
+            ("interior", integers(interior)),
+        ];
+        self.graph
+            .emit("pad", &[self, &value], attributes, self.dtype, &shape)
+    }
+
+    /// Its first and last elements along each axis, repeated `low` times before and `high`
+    /// times behind.
+    pub fn pad_edge(&self, low: &[usize], high: &[usize]) -> Self {
+        let rank = self.shape.len();
+        if [low.len(), high.len()] != [rank; 2] {
+            let found = self.described();
+            self.graph.fail(format!(
+                "`pad-edge` of {found} does not fit {low:?} and {high:?}"
+            ));
+            return self.clone();
+        }
+        let sizes = (0..rank).map(|axis| {
+            let size = self.shape[axis].saturating_add(low[axis]);
+            size.saturating_add(high[axis])
+        });
+        let shape: Vec<usize> = sizes.collect();
+        let attributes = vec![("low", integers(low)), ("high", integers(high))];
+        self.graph
+            .emit("pad-edge", &[self], attributes, self.dtype, &shape)
+    }
+
+    /// Its elements along `axes`, which increase, in the reverse order.
+    pub fn reverse(&self, axes: &[usize]) -> Self {
+        if self.without("reverse", axes).is_none() {
+            return self.clone();
+        }
+        let attributes = vec![("axes", integers(axes))];
+        self.graph
+            .emit("reverse", &[self], attributes, self.dtype, &self.shape)
+    }
+
+    /// A slice of `sizes` that begins at the integers `starts` `[rank]`, which are clamped
+    /// so that it fits.
+    pub fn dynamic_slice(&self, starts: &Self, sizes: &[usize]) -> Self {
+        const OP: &str = "dynamic-slice";
+        let fits = sizes.len() == self.shape.len()
+            && sizes.iter().zip(&*self.shape).all(|(size, of)| size <= of);
+        if !fits {
+            return self.refused(OP, &format!("a value of at least {sizes:?}"));
+        }
+        if !self.is_started_by(OP, starts) {
+            return self.clone();
+        }
+        let attributes = vec![("sizes", integers(sizes))];
+        self.graph
+            .emit(OP, &[self, starts], attributes, self.dtype, sizes)
+    }
+
+    /// Itself with `update` written over the place that begins at the integers `starts`
+    /// `[rank]`, which are clamped so that it fits.
+    pub fn dynamic_update_slice(&self, update: &Self, starts: &Self) -> Self {
+        const OP: &str = "dynamic-update-slice";
+        let (sizes, shape) = (&update.shape, &self.shape);
+        let fits =
+            sizes.len() == shape.len() && sizes.iter().zip(&**shape).all(|(size, of)| size <= of);
+        if !fits || update.dtype != self.dtype {
+            let expected = format!("an update of at most {}", self.described());
+            return update.refused(OP, &expected);
+        }
+        if !self.is_started_by(OP, starts) {
+            return self.clone();
+        }
+        let operands = [self, update, starts];
+        self.graph
+            .emit(OP, &operands, vec![], self.dtype, &self.shape)
+    }
+
+    fn is_started_by(&self, op: &str, starts: &Self) -> bool {
+        let rank = self.shape.len();
+        let holds = starts.dtype.is_index() && *starts.shape == [rank];
+        if !holds {
+            starts.refused(op, &format!("starts of i32, i64 or u32 [{rank}]"));
+        }
+        holds
     }
 
     /// The shape both can be repeated to; none, and a mistake, when there is none.
@@ -150,7 +321,8 @@ impl Var {
             self.clone()
         };
         let (left_rank, right_rank) = (self.shape.len(), other.shape.len());
-        if !self.dtype.is_float() || other.dtype != self.dtype || left_rank < 1 || right_rank < 2 {
+        let one_type = self.dtype.is_float() && self.dtype == other.dtype;
+        if !one_type || left_rank < 1 || right_rank < 2 {
             return mistake();
         }
         let batch_rank = right_rank - 2;

@@ -95,7 +95,7 @@ fn mistakes_say_what_does_not_fit() {
     );
     check_mistake(
         |_, i| i.exp(),
-        expect!["instruction 2: `exp` takes a float, but got i32 [2, 3]"],
+        expect!["instruction 2: `exp` takes floats, but got i32 [2, 3]"],
     );
     check_mistake(
         |_, i| i * 0.5,

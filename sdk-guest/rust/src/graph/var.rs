@@ -3,7 +3,7 @@ use std::rc::Rc;
 
 use super::{Graph, dtype_attribute, integer, integers};
 use crate::DType;
-use crate::compute::Value;
+use crate::compute::{Attribute, Value};
 
 /// A value of a program that is being recorded. Cheap to clone.
 ///
@@ -58,6 +58,16 @@ impl Var {
         self.float("exp")
     }
 
+    /// `exp(x) - 1`, exact near 0.
+    pub fn expm1(&self) -> Self {
+        self.float("expm1")
+    }
+
+    /// `log(1 + x)`, exact near 0.
+    pub fn log1p(&self) -> Self {
+        self.float("log1p")
+    }
+
     /// The natural logarithm.
     pub fn log(&self) -> Self {
         self.float("log")
@@ -71,6 +81,45 @@ impl Var {
     /// One divided by the square root.
     pub fn rsqrt(&self) -> Self {
         self.float("rsqrt")
+    }
+
+    /// The sine.
+    pub fn sin(&self) -> Self {
+        self.float("sin")
+    }
+
+    /// The cosine.
+    pub fn cos(&self) -> Self {
+        self.float("cos")
+    }
+
+    /// The error function.
+    pub fn erf(&self) -> Self {
+        self.float("erf")
+    }
+
+    /// The largest whole number that is not larger. Its gradient is 0.
+    pub fn floor(&self) -> Self {
+        self.float("floor")
+    }
+
+    /// The smallest whole number that is not smaller. Its gradient is 0.
+    pub fn ceil(&self) -> Self {
+        self.float("ceil")
+    }
+
+    /// The nearest whole number, of two the even one. Its gradient is 0.
+    pub fn round(&self) -> Self {
+        self.float("round")
+    }
+
+    /// Whether it is neither infinite nor NaN.
+    pub fn is_finite(&self) -> Self {
+        if !self.dtype.is_float() {
+            return self.refused("is-finite", "floats");
+        }
+        self.graph
+            .emit("is-finite", &[self], vec![], DType::Bool, &self.shape)
     }
 
     /// The hyperbolic tangent.
@@ -90,10 +139,32 @@ impl Var {
         self.less_equal(&zero).select(&zero, self)
     }
 
-    /// The Gaussian error linear unit in its tanh form.
+    /// The logarithm of [`Var::sigmoid`], computed without overflow.
+    pub fn log_sigmoid(&self) -> Self {
+        -(-self).softplus()
+    }
+
+    /// `log(1 + exp(x))`, computed without overflow.
+    pub fn softplus(&self) -> Self {
+        self.relu() + (-self.abs()).exp().log1p()
+    }
+
+    /// Itself times its [`Var::sigmoid`]: SiLU, or swish.
+    pub fn silu(&self) -> Self {
+        self * self.sigmoid()
+    }
+
+    /// The Gaussian error linear unit: itself times the normal distribution's share below
+    /// it. PyTorch's default.
     ///
     /// Source: D. Hendrycks, K. Gimpel, "Gaussian error linear units (GELUs)", 2016,
     /// section 2.
+    pub fn gelu_exact(&self) -> Self {
+        let share = ((self * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
+        self * share
+    }
+
+    /// The Gaussian error linear unit in its tanh form; source as [`Var::gelu_exact`].
     pub fn gelu(&self) -> Self {
         const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
         let cubic = self * self.square() * 0.044_715;
@@ -124,10 +195,10 @@ impl Var {
             .emit("stop-gradient", &[self], vec![], dtype, shape)
     }
 
-    /// Logical negation of a `bool`.
+    /// Logical negation of a `bool`; of an integer, all bits inverted.
     pub fn logical_not(&self) -> Self {
-        if self.dtype != DType::Bool {
-            return self.refused("not", "bool");
+        if self.dtype.is_float() {
+            return self.refused("not", "bool or integers");
         }
         self.graph
             .emit("not", &[self], vec![], self.dtype, &self.shape)
@@ -140,7 +211,7 @@ impl Var {
 
     /// The mean over `axes`, which are removed.
     pub fn mean(&self, axes: &[usize]) -> Self {
-        self.reduced("reduce-mean", axes)
+        self.reduced_float("reduce-mean", axes, vec![])
     }
 
     /// The largest element over `axes`, which are removed.
@@ -153,6 +224,35 @@ impl Var {
         self.reduced("reduce-min", axes)
     }
 
+    /// The product over `axes`, which are removed.
+    pub fn product(&self, axes: &[usize]) -> Self {
+        self.reduced("reduce-product", axes)
+    }
+
+    /// Whether any is true over `axes`, which are removed. For `bool`.
+    pub fn any(&self, axes: &[usize]) -> Self {
+        self.reduced_bool("reduce-any", axes)
+    }
+
+    /// Whether all are true over `axes`, which are removed. For `bool`.
+    pub fn all(&self, axes: &[usize]) -> Self {
+        self.reduced_bool("reduce-all", axes)
+    }
+
+    /// The mean squared distance from the mean over `axes`, which are removed, times
+    /// `n / (n - correction)`; NaN when there are no more elements than `correction`,
+    /// which is 0 or 1.
+    pub fn variance(&self, axes: &[usize], correction: usize) -> Self {
+        let correction = ("correction", integer(correction));
+        self.reduced_float("reduce-variance", axes, vec![correction])
+    }
+
+    /// The logarithm of the sum of exponentials over `axes`, which are removed, computed
+    /// without overflow.
+    pub fn log_sum_exp(&self, axes: &[usize]) -> Self {
+        self.reduced_float("reduce-logsumexp", axes, vec![])
+    }
+
     /// The sum of all elements, of rank 0.
     pub fn sum_all(&self) -> Self {
         self.sum(&self.all_axes())
@@ -161,38 +261,6 @@ impl Var {
     /// The mean of all elements, of rank 0.
     pub fn mean_all(&self) -> Self {
         self.mean(&self.all_axes())
-    }
-
-    /// Where along `axis` the largest element is, as `i32`; the first of equals.
-    pub fn arg_max(&self, axis: usize) -> Self {
-        let Some(shape) = self.without("arg-max", &[axis]) else {
-            return self.clone();
-        };
-        let attributes = vec![("axis", integer(axis))];
-        self.graph
-            .emit("arg-max", &[self], attributes, DType::I32, &shape)
-    }
-
-    /// Exponentials along `axis`, divided by their sum.
-    pub fn softmax(&self, axis: usize) -> Self {
-        self.along("softmax", axis)
-    }
-
-    /// The logarithm of [`Var::softmax`], computed without overflow.
-    pub fn log_softmax(&self, axis: usize) -> Self {
-        self.along("log-softmax", axis)
-    }
-
-    /// A new last axis of `classes`, 1 at the element's number and 0 elsewhere; a number
-    /// out of range gives zeros only. For integers.
-    pub fn one_hot(&self, classes: usize, dtype: DType) -> Self {
-        if self.dtype.is_float() || self.dtype == DType::Bool {
-            return self.refused("one-hot", "integers");
-        }
-        let shape = [&*self.shape, &[classes]].concat();
-        let attributes = vec![("classes", integer(classes)), dtype_attribute(dtype)];
-        self.graph
-            .emit("one-hot", &[self], attributes, dtype, &shape)
     }
 
     /// What it is, for error messages: `f32 [32, 10]`.
@@ -209,7 +277,7 @@ impl Var {
     }
 
     /// The shape without `axes`; none, and a mistake, when they are not its axes.
-    fn without(&self, op: &str, axes: &[usize]) -> Option<Vec<usize>> {
+    pub(super) fn without(&self, op: &str, axes: &[usize]) -> Option<Vec<usize>> {
         let increasing = axes.windows(2).all(|pair| pair[0] < pair[1]);
         if !increasing || axes.iter().any(|&axis| axis >= self.shape.len()) {
             let shape = &self.shape;
@@ -240,32 +308,39 @@ impl Var {
 
     fn float(&self, op: &str) -> Self {
         if !self.dtype.is_float() {
-            return self.refused(op, "a float");
+            return self.refused(op, "floats");
         }
         self.graph
             .emit(op, &[self], vec![], self.dtype, &self.shape)
-    }
-
-    fn along(&self, op: &str, axis: usize) -> Self {
-        if !self.dtype.is_float() {
-            return self.refused(op, "a float");
-        }
-        if self.without(op, &[axis]).is_none() {
-            return self.clone();
-        }
-        let attributes = vec![("axis", integer(axis))];
-        self.graph
-            .emit(op, &[self], attributes, self.dtype, &self.shape)
     }
 
     fn reduced(&self, op: &str, axes: &[usize]) -> Self {
         if self.dtype == DType::Bool {
             return self.refused(op, "numbers");
         }
+        self.reduced_with(op, axes, vec![])
+    }
+
+    fn reduced_bool(&self, op: &str, axes: &[usize]) -> Self {
+        if self.dtype != DType::Bool {
+            return self.refused(op, "bool");
+        }
+        self.reduced_with(op, axes, vec![])
+    }
+
+    fn reduced_float(&self, op: &str, axes: &[usize], more: Vec<(&str, Attribute)>) -> Self {
+        if !self.dtype.is_float() {
+            return self.refused(op, "floats");
+        }
+        self.reduced_with(op, axes, more)
+    }
+
+    fn reduced_with(&self, op: &str, axes: &[usize], more: Vec<(&str, Attribute)>) -> Self {
         let Some(shape) = self.without(op, axes) else {
             return self.clone();
         };
-        let attributes = vec![("axes", integers(axes))];
+        let mut attributes = vec![("axes", integers(axes))];
+        attributes.extend(more);
         self.graph.emit(op, &[self], attributes, self.dtype, &shape)
     }
 }
