@@ -12,6 +12,7 @@ mod actions;
 mod agents;
 mod architecture;
 mod cli;
+mod conformance;
 mod faults;
 mod hostile;
 mod preprocess;

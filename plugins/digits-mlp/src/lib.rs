@@ -56,7 +56,7 @@ impl Train for DigitsMlp {
             &columns.map(Column::of),
             batch,
             |scope, batch| classification(&network, scope, &batch[0], &batch[1]),
-            settings.optimizer().as_ref(),
+            settings.optimizer(),
             &start,
         )?;
         let first = checkpoint.map_or(0, Checkpoint::iteration);
@@ -80,7 +80,7 @@ impl Train for DigitsMlp {
             Rng::new(run.seed(), &format!("epoch {epoch}")).shuffle(&mut order);
             let stopping = || run.stopping();
             let Some(trained) =
-                trainer.epoch(&columns, &order, settings.learning_rate, stopping)?
+                trainer.epoch(&columns, &order, &settings.learning_rate, stopping)?
             else {
                 save(&trainer, "last", epoch - 1, None)?;
                 return Err(Failure::Stopped);

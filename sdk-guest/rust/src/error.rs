@@ -100,6 +100,8 @@ pub enum ModelError {
 pub enum ProgramError {
     /// The program breaks a rule.
     Invalid {
+        /// The body of the program that it is in; absent outside bodies.
+        body: Option<u32>,
         /// Position of the instruction; absent when the whole program is wrong.
         instruction: Option<u32>,
         /// The instruction's label, e.g. `hidden.0.weight`.
@@ -200,6 +202,12 @@ impl fmt::Display for ProgramError {
                 ..
             } => write!(formatter, "`{label}`: {message}"),
             Self::Invalid {
+                body: Some(body),
+                instruction: Some(instruction),
+                message,
+                ..
+            } => write!(formatter, "body {body}, instruction {instruction}: {message}"),
+            Self::Invalid {
                 instruction: Some(instruction),
                 message,
                 ..
@@ -283,6 +291,7 @@ impl From<raw::compute::ProgramError> for ProgramError {
         use raw::compute::ProgramError as Raw;
         match error {
             Raw::Invalid(problem) => Self::Invalid {
+                body: problem.body,
                 instruction: problem.instruction,
                 label: problem.label,
                 message: problem.message,

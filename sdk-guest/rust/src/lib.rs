@@ -36,7 +36,8 @@
 //! The plugin holds the control flow; tensors live in the host. Ordinary-looking code
 //! over [`graph::Var`] records a program, which the host checks, compiles and runs:
 //! [`trainer::Trainer`] makes a whole training step of a model, a loss and an optimizer,
-//! one crossing into the host for each. [`nn`] holds the layers and optimizers.
+//! one crossing into the host for each. [`nn`] holds the layers, losses,
+//! optimizers and schedules, [`metrics`] what models are judged by.
 //!
 //! The SDK never opens a socket, starts a thread or reads a clock, and takes randomness
 //! only from the run's seed ([`rng`]): the same action on the same data gives the same
@@ -68,6 +69,7 @@ mod error;
 pub mod failure;
 pub mod graph;
 pub mod image;
+pub mod metrics;
 pub mod nn;
 pub mod plugin;
 pub mod rng;

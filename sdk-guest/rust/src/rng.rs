@@ -50,6 +50,16 @@ impl Rng {
         low + unit * (high - low)
     }
 
+    /// A normally distributed number of mean 0 and deviation 1.
+    ///
+    /// Source: G. E. P. Box, M. E. Muller, "A note on the generation of random normal
+    /// deviates", Annals of Mathematical Statistics 29 (1958).
+    pub fn normal(&mut self) -> f32 {
+        // The first is above 0, so that its logarithm is finite.
+        let radius = (-2.0 * (1.0 - self.uniform(0.0, 1.0)).ln()).sqrt();
+        radius * (std::f32::consts::TAU * self.uniform(0.0, 1.0)).cos()
+    }
+
     /// A whole number in `0..bound`, uniformly; 0 when `bound` is.
     ///
     /// Source: D. Lemire, "Fast random integer generation in an interval", ACM TOMACS 29
@@ -194,6 +204,18 @@ mod tests {
         }
         assert!(counts.iter().all(|count| (9_700..10_300).contains(count)));
         assert_eq!(rng.below(0), 0);
+    }
+
+    #[test]
+    fn normal_numbers_have_mean_0_and_deviation_1() {
+        let mut rng = Rng::new(3, "test");
+        let numbers: Vec<f32> = (0..10_000).map(|_| rng.normal()).collect();
+        let mean = numbers.iter().sum::<f32>() / 10_000.0;
+        let square = numbers.iter().map(|number| number * number).sum::<f32>() / 10_000.0;
+        assert!(
+            mean.abs() < 0.05 && (square - 1.0).abs() < 0.05,
+            "{mean} {square}"
+        );
     }
 
     #[test]

@@ -146,6 +146,18 @@ impl Tensor {
         Self::from_slice(&[], &[element])
     }
 
+    /// Makes a tensor whose elements all are 0, or false.
+    ///
+    /// # Errors
+    /// When the elements cannot be counted, or memory is used up.
+    pub fn zeros(dtype: DType, shape: &[usize]) -> Result<Self, ProgramError> {
+        let size = element_count(shape).and_then(|count| count.checked_mul(dtype.size()));
+        let size = size.ok_or_else(|| {
+            ProgramError::InvalidArgument(format!("a tensor of shape {shape:?} is too large"))
+        })?;
+        Self::from_bytes(dtype, shape, &vec![0; size])
+    }
+
     /// The type of its elements.
     pub fn dtype(&self) -> DType {
         let name = self.raw.dtype();
@@ -171,6 +183,33 @@ impl Tensor {
         }
         let bytes = self.raw.read();
         Ok(bytes.chunks_exact(found.size()).map(T::get).collect())
+    }
+
+    /// Copies all elements into the plugin's memory, each as the nearest `f64`; a `bool` is
+    /// 0 or 1.
+    ///
+    /// # Errors
+    /// When the elements are `bf16` or `f16`, which a program can convert.
+    pub fn to_f64s(&self) -> Result<Vec<f64>, ProgramError> {
+        fn widened<T: Element>(
+            tensor: &Tensor,
+            widen: fn(T) -> f64,
+        ) -> Result<Vec<f64>, ProgramError> {
+            Ok(tensor.to_vec::<T>()?.into_iter().map(widen).collect())
+        }
+        match self.dtype() {
+            DType::F32 => widened::<f32>(self, f64::from),
+            DType::F64 => self.to_vec(),
+            DType::I32 => widened::<i32>(self, f64::from),
+            #[expect(clippy::cast_precision_loss, reason = "said so in the doc")]
+            DType::I64 => widened::<i64>(self, |element| element as f64),
+            DType::U8 => widened::<u8>(self, f64::from),
+            DType::U32 => widened::<u32>(self, f64::from),
+            DType::Bool => widened::<bool>(self, f64::from),
+            dtype @ (DType::Bf16 | DType::F16) => Err(ProgramError::InvalidArgument(format!(
+                "elements of {dtype} cannot be read as numbers; convert them to f32 in a program"
+            ))),
+        }
     }
 
     /// The element of a tensor that has just one, as a number; NaN otherwise.

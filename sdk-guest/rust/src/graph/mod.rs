@@ -42,7 +42,7 @@ use std::rc::Rc;
 
 use crate::compute::{Attribute, Executable, Instruction, Program, Update, Value, gradient};
 use crate::tensor::{Element, bytes_of, element_count};
-use crate::{DType, ProgramError};
+use crate::{DType, ProgramError, Tensor};
 
 pub use control::Scanned;
 pub use neural::{BatchNormed, Window};
@@ -51,6 +51,29 @@ pub use var::Var;
 
 /// A function that extends a program by gradients, as [`crate::compute::gradient`] does.
 pub type Differentiate = fn(&Program, Value, &[Value]) -> Result<Program, ProgramError>;
+
+/// Records a program of `inputs`, runs it once, and answers its outputs: for what is done
+/// once, as judging all predictions. What is done often is compiled once instead.
+///
+/// # Errors
+/// The first mistake in the program, or memory that is used up.
+pub fn evaluate(
+    inputs: &[&Tensor],
+    record: impl FnOnce(&Graph, &[Var]) -> Vec<Var>,
+) -> Result<Vec<Tensor>, ProgramError> {
+    let graph = Graph::new();
+    let given = inputs.iter().enumerate();
+    let given: Vec<Var> = given
+        .map(|(index, tensor)| {
+            let name = format!("input {index}");
+            graph.input(&name, tensor.dtype(), &tensor.shape())
+        })
+        .collect();
+    for output in record(&graph, &given) {
+        graph.output(&output);
+    }
+    graph.compile()?.bind(&[])?.run(inputs)
+}
 
 /// A program that is being recorded. Clones record into the same program.
 #[derive(Debug, Clone)]
@@ -280,6 +303,7 @@ impl Graph {
         let root = self.root();
         let next = root.recording.borrow().program.instructions.len();
         root.keep_error(ProgramError::Invalid {
+            body: None,
             instruction: u32::try_from(next).ok(),
             label: self.label(),
             message,

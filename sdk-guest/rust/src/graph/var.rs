@@ -1,7 +1,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::{Graph, dtype_attribute, integer, integers};
+use super::{Graph, dtype_attribute, integer, integers, same};
 use crate::DType;
 use crate::compute::{Attribute, Value};
 
@@ -36,6 +36,11 @@ impl Var {
     /// The result of an instruction that it stands for.
     pub fn value(&self) -> Value {
         self.value
+    }
+
+    /// Whether both are the same result of the same instruction.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.graph.is(&other.graph) && same(self.value, other.value)
     }
 
     /// Its absolute value.

@@ -13,10 +13,10 @@ pub trait Optimizer {
     fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated;
 }
 
-/// What all parameters share in one step; both have rank 0.
+/// What all parameters share in one step; both have rank 0 and the parameter's type.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// The number of the step, as `f32`; counts from 1 and is exact below 2^24.
+    /// The number of the step; counts from 1 and is exact below 2^24.
     pub count: Var,
     /// The learning rate, an input of every step.
     pub learning_rate: Var,
@@ -81,18 +81,62 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
-/// RMSprop, as in PyTorch without momentum.
+/// RMSprop, as in PyTorch.
 ///
 /// Source: T. Tieleman, G. Hinton, "Neural networks for machine learning", lecture 6.5,
-/// 2012.
+/// 2012; centred as in A. Graves, "Generating sequences with recurrent neural networks",
+/// 2013, section 3.2.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RmsProp {
+    /// The share of the last step that is kept; 0 keeps no slot.
+    pub momentum: f64,
+    /// Whether gradients are divided by the root of their variance instead of their mean
+    /// square.
+    pub centered: bool,
     /// The share of the squared gradients' average that is kept.
     pub alpha: f64,
     /// Keeps the divisor from 0.
     pub epsilon: f64,
     /// L2 penalty, added to the gradient.
     pub weight_decay: f64,
+}
+
+/// Adagrad, as in PyTorch.
+///
+/// Source: J. Duchi, E. Hazan, Y. Singer, "Adaptive subgradient methods for online learning
+/// and stochastic optimization", JMLR 12 (2011), section 1, its diagonal form.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Adagrad {
+    /// How fast the learning rate falls: it is divided by `1 + (step - 1) * decay`.
+    pub learning_rate_decay: f64,
+    /// Keeps the divisor from 0.
+    pub epsilon: f64,
+    /// L2 penalty, added to the gradient.
+    pub weight_decay: f64,
+}
+
+/// Lion: steps of one size, in the direction of the sign of an average.
+///
+/// Source: X. Chen et al., "Symbolic discovery of optimization algorithms", NeurIPS 2023,
+/// algorithm 2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Lion {
+    /// The share of the average in a step's direction.
+    pub beta1: f64,
+    /// The share of the average that is kept.
+    pub beta2: f64,
+    /// The share of each parameter that a step takes away, times the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Optimizer for Box<dyn Optimizer> {
+    fn slots(&self) -> Vec<&'static str> {
+        self.as_ref().slots()
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        self.as_ref().update(parameter, gradient, slots, step)
+    }
 }
 
 impl Optimizer for Sgd {
@@ -197,6 +241,8 @@ impl Optimizer for AdamW {
 impl Default for RmsProp {
     fn default() -> Self {
         Self {
+            momentum: 0.0,
+            centered: false,
             alpha: 0.99,
             epsilon: 1e-8,
             weight_decay: 0.0,
@@ -206,16 +252,99 @@ impl Default for RmsProp {
 
 impl Optimizer for RmsProp {
     fn slots(&self) -> Vec<&'static str> {
-        vec!["square_avg"]
+        let mut slots = vec!["square_avg"];
+        if self.centered {
+            slots.push("grad_avg");
+        }
+        if self.momentum != 0.0 {
+            slots.push("momentum_buffer");
+        }
+        slots
     }
 
     fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
         let gradient = with_l2(gradient, parameter, self.weight_decay);
-        let squares = &slots[0] * self.alpha + gradient.square() * (1.0 - self.alpha);
-        let divisor = squares.sqrt() + self.epsilon;
+        let mut slots = slots.iter();
+        let mut slot = || {
+            slots
+                .next()
+                .expect("the trainer hands over as many slots as it was asked for")
+        };
+        let squares = slot() * self.alpha + gradient.square() * (1.0 - self.alpha);
+        let mut updated = vec![squares.clone()];
+        let mut variance = squares;
+        if self.centered {
+            let average = slot() * self.alpha + &gradient * (1.0 - self.alpha);
+            variance = variance - average.square();
+            updated.push(average);
+        }
+        let mut direction = gradient / (variance.sqrt() + self.epsilon);
+        if self.momentum != 0.0 {
+            direction = slot() * self.momentum + direction;
+            updated.push(direction.clone());
+        }
         Updated {
-            parameter: parameter - &step.learning_rate * (gradient / divisor),
-            slots: vec![squares],
+            parameter: parameter - &step.learning_rate * direction,
+            slots: updated,
+        }
+    }
+}
+
+impl Default for Adagrad {
+    fn default() -> Self {
+        Self {
+            learning_rate_decay: 0.0,
+            epsilon: 1e-10,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl Optimizer for Adagrad {
+    fn slots(&self) -> Vec<&'static str> {
+        vec!["sum"]
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let gradient = with_l2(gradient, parameter, self.weight_decay);
+        let rate = match self.learning_rate_decay {
+            0.0 => step.learning_rate.clone(),
+            decay => &step.learning_rate / ((&step.count - 1.0) * decay + 1.0),
+        };
+        let sum = &slots[0] + gradient.square();
+        let divisor = sum.sqrt() + self.epsilon;
+        Updated {
+            parameter: parameter - rate * (gradient / divisor),
+            slots: vec![sum],
+        }
+    }
+}
+
+impl Default for Lion {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.99,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+impl Optimizer for Lion {
+    fn slots(&self) -> Vec<&'static str> {
+        vec!["exp_avg"]
+    }
+
+    fn update(&self, parameter: &Var, gradient: &Var, slots: &[Var], step: &Step) -> Updated {
+        let average = &slots[0];
+        let direction = (average * self.beta1 + gradient * (1.0 - self.beta1)).sign();
+        let direction = match self.weight_decay {
+            0.0 => direction,
+            decay => direction + parameter * decay,
+        };
+        Updated {
+            parameter: parameter - &step.learning_rate * direction,
+            slots: vec![average * self.beta2 + gradient * (1.0 - self.beta2)],
         }
     }
 }

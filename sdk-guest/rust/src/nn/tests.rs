@@ -19,15 +19,9 @@ fn parameters_are_named_by_where_they_stand() {
     check_parameters(&network, &[8, 64], &expected);
 
     let sequence = Sequential::new()
-        .then(Linear {
-            inputs: 3,
-            outputs: 2,
-        })
+        .then(Linear::new(3, 2))
         .then(Activation::Gelu)
-        .then(Linear {
-            inputs: 2,
-            outputs: 1,
-        });
+        .then(Linear::new(2, 1));
     let expected = [
         ("0.weight", vec![2, 3]),
         ("0.bias", vec![2]),
@@ -54,7 +48,7 @@ fn a_parameter_that_is_asked_for_twice_is_shared() {
 #[test]
 fn a_mistake_in_a_layer_names_the_layer() {
     let graph = Graph::new();
-    let scope = Scope::new(&graph, Residence::State);
+    let scope = Scope::new(&graph, Purpose::Train, DType::F32);
     let x = graph.input("x", DType::F32, &[8, 63]);
     let network = Mlp {
         inputs: 64,
@@ -81,13 +75,10 @@ fn layers_start_within_one_over_the_root_of_their_inputs() {
 #[test]
 fn labels_may_be_a_column() {
     let graph = Graph::new();
-    let scope = Scope::new(&graph, Residence::State);
+    let scope = Scope::new(&graph, Purpose::Train, DType::F32);
     let x = graph.input("x", DType::F32, &[8, 4]);
     let labels = graph.input("labels", DType::I64, &[8, 1]);
-    let layer = Linear {
-        inputs: 4,
-        outputs: 3,
-    };
+    let layer = Linear::new(4, 3);
 
     let measured = classification(&layer, &scope, &x, &labels);
 
@@ -100,12 +91,12 @@ fn labels_may_be_a_column() {
 #[track_caller]
 fn check_parameters(module: &dyn Module, x: &[usize], expected: &[(&str, Vec<usize>)]) {
     let graph = Graph::new();
-    let scope = Scope::new(&graph, Residence::State);
+    let scope = Scope::new(&graph, Purpose::Train, DType::F32);
     let x = graph.input("x", DType::F32, x);
     module.forward(&scope, &x);
 
     graph.finish().expect("no mistake");
-    let (specs, _) = scope.parameters();
+    let (specs, _) = scope.states();
     let found: Vec<(&str, Vec<usize>)> = specs
         .iter()
         .map(|spec| (spec.name.as_str(), spec.shape.clone()))

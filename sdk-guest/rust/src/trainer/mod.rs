@@ -14,28 +14,31 @@
 //!     &[Column::of(x), Column::of(labels)],
 //!     32,
 //!     |scope, batch| classification(&network, scope, &batch[0], &batch[1]),
-//!     &Adam::default(),
+//!     Adam::default(),
 //!     &Start::Seed(run.seed()),
 //! )?;
-//! let epoch = trainer.epoch(&[x, labels], rows, 0.001, || run.stopping())?;
+//! let epoch = trainer.epoch(&[x, labels], rows, &0.001, || run.stopping())?;
 //! # Ok(())
 //! # }
 //! ```
 
+mod recipe;
+mod start;
 mod step;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::{Checkpoint, ModelDetails};
+use crate::checkpoint::ModelDetails;
 use crate::compute::{Batches, Executable, Session};
-use crate::graph::{Graph, Var};
-use crate::nn::{Measured, Optimizer, Scope};
-use crate::rng::Rng;
-use crate::{CheckpointError, DType, Failure, ProgramError, Run, Tensor};
+use crate::graph::{Graph, Var, evaluate};
+use crate::nn::{Measured, Role, Schedule, Scope};
+use crate::{DType, Failure, ProgramError, Run, Tensor};
 
-pub use step::{Column, JudgingStep, SavedState, TrainingStep};
+pub use recipe::Recipe;
+pub use start::Start;
+pub use step::{Column, JudgingStep, Owner, SavedState, TrainingStep};
 
 /// What becomes of one batch, whose columns it is given.
 type Model<'m> = dyn Fn(&Scope, &[Var]) -> Measured + 'm;
@@ -48,21 +51,13 @@ pub struct Trainer<'m> {
     model: Box<Model<'m>>,
     columns: Vec<Column>,
     batch: u32,
+    accumulate: u32,
+    dtype: DType,
     step: TrainingStep,
     session: Session,
     /// For the first step of an epoch, and for the others.
     fresh: [Tensor; 2],
     judges: BTreeMap<u32, Judge>,
-}
-
-/// Where a model's parameters come from.
-#[derive(Debug)]
-pub enum Start<'c> {
-    /// From random numbers of this seed; the optimizer starts anew.
-    Seed(u64),
-    /// From a model that [`Trainer::save`] wrote. A checkpoint that holds no state of
-    /// this optimizer gives the parameters alone.
-    Checkpoint(&'c Checkpoint<'c>),
 }
 
 /// How a model did on some rows.
@@ -77,8 +72,16 @@ pub struct Summary {
 }
 
 struct Judge {
+    step: JudgingStep,
     executable: Executable,
     start: Vec<Tensor>,
+}
+
+/// What judging some rows gave: the sums over them.
+struct Judged {
+    loss: f64,
+    correct: f64,
+    totals: BTreeMap<String, Vec<f64>>,
 }
 
 /// How many rows are judged at once: enough to fill matrix products, little memory.
@@ -94,15 +97,13 @@ impl<'m> Trainer<'m> {
         columns: &[Column],
         batch: u32,
         model: impl Fn(&Scope, &[Var]) -> Measured + 'm,
-        optimizer: &dyn Optimizer,
+        recipe: impl Into<Recipe>,
         start: &Start,
     ) -> Result<Self, Failure> {
-        let step = TrainingStep::record(&Graph::new(), columns, batch, &model, optimizer)?;
-        let state = match start {
-            Start::Seed(seed) => initial_state(&step, *seed)?,
-            Start::Checkpoint(checkpoint) => restored_state(&step, checkpoint)?,
-        };
-        let mut bound: Vec<&Tensor> = state.iter().collect();
+        let recipe = recipe.into();
+        let step = TrainingStep::record(&Graph::new(), columns, batch, &model, &recipe)?;
+        let state = start.state(&step)?;
+        let mut bound: Vec<&Tensor> = state.iter().map(start::Held::tensor).collect();
         let zero = Tensor::scalar(0.0f32)?;
         bound.extend(std::iter::repeat_n(&zero, TrainingStep::SUMS));
         let session = Executable::compile(&step.program)?.bind(&bound)?;
@@ -110,6 +111,8 @@ impl<'m> Trainer<'m> {
             model: Box::new(model),
             columns: columns.to_vec(),
             batch,
+            accumulate: recipe.accumulate,
+            dtype: recipe.dtype,
             step,
             session,
             fresh: [Tensor::scalar(true)?, Tensor::scalar(false)?],
@@ -118,9 +121,10 @@ impl<'m> Trainer<'m> {
     }
 
     /// Trains on `rows` of `columns` once, in that order; a last batch that is too small
-    /// is left out.
+    /// is left out. `learning_rate` is asked for each step of the optimizer: a number, or
+    /// a schedule over the steps from the beginning of training, checkpoints included.
     ///
-    /// None when `stopping` said so, which is asked before each step; what was learnt
+    /// None when `stopping` said so, which is asked before each batch; what was learnt
     /// until then is kept. The summary is of the parameters as they were at each step.
     ///
     /// # Errors
@@ -130,7 +134,7 @@ impl<'m> Trainer<'m> {
         &mut self,
         columns: &[&Tensor],
         rows: &[u32],
-        learning_rate: f64,
+        learning_rate: &dyn Schedule,
         mut stopping: impl FnMut() -> bool,
     ) -> Result<Option<Summary>, ProgramError> {
         let batches = Batches::new(columns, rows, self.batch, true)?;
@@ -141,18 +145,18 @@ impl<'m> Trainer<'m> {
                 "a batch has {batch} rows, but there are only {found} to train on"
             )));
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the host computes in f32; rounding is meant"
-        )]
-        let learning_rate = Tensor::scalar(learning_rate as f32)?;
+        let first_step = self.steps()?;
+        let pending = self.count(step::PENDING)?;
+        let mut rate = Rate::of(learning_rate, first_step)?;
         let [first, others] = &self.fresh;
         let mut fresh = first;
-        loop {
+        for batch in 0.. {
             if stopping() {
                 return Ok(None);
             }
-            let inputs = [&learning_rate, fresh];
+            let step = first_step + (pending + batch) / u64::from(self.accumulate);
+            rate.set(learning_rate, step)?;
+            let inputs = [&rate.tensor, fresh];
             if self.session.run_batch(&batches, &inputs)?.is_none() {
                 break;
             }
@@ -160,8 +164,8 @@ impl<'m> Trainer<'m> {
         }
         let rows = u64::from(steps) * u64::from(self.batch);
         let sum = |index| Ok::<f64, ProgramError>(self.session.state(index)?.item());
-        let loss = sum(self.step.loss_sum)? / f64::from(steps);
-        let correct = sum(self.step.correct_sum)?;
+        let loss = sum(self.step.loss_sum())? / f64::from(steps);
+        let correct = sum(self.step.correct_sum())?;
         Ok(Some(Summary {
             loss,
             accuracy: self.accuracy(correct, rows),
@@ -169,20 +173,42 @@ impl<'m> Trainer<'m> {
         }))
     }
 
+    /// How many steps the optimizer has taken, those before a checkpoint included.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub fn steps(&self) -> Result<u64, ProgramError> {
+        self.count(step::STEP)
+    }
+
     /// Judges the model, as it is now, by `rows` of `columns`.
     ///
     /// # Errors
     /// When columns do not fit, or memory is used up.
     pub fn evaluate(&mut self, columns: &[&Tensor], rows: &[u32]) -> Result<Summary, ProgramError> {
-        let (loss, correct) = self.judge(columns, rows, |_| ())?;
+        Ok(self.totals(columns, rows)?.0)
+    }
+
+    /// Judges the model as [`Trainer::evaluate`] does, and sums up the totals that it
+    /// measured, by name and in row-major order.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`].
+    pub fn totals(
+        &mut self,
+        columns: &[&Tensor],
+        rows: &[u32],
+    ) -> Result<(Summary, BTreeMap<String, Vec<f64>>), ProgramError> {
+        let judged = self.judge(columns, rows, |_| ())?;
         let rows = rows.len() as u64;
         #[expect(clippy::cast_precision_loss, reason = "fewer than 2^32 rows")]
-        let loss = loss / rows as f64;
-        Ok(Summary {
+        let loss = judged.loss / rows as f64;
+        let summary = Summary {
             loss,
-            accuracy: self.accuracy(correct, rows),
+            accuracy: self.accuracy(judged.correct, rows),
             rows,
-        })
+        };
+        Ok((summary, judged.totals))
     }
 
     /// The model's predictions for `rows` of `columns`: tensors that follow each other,
@@ -200,26 +226,72 @@ impl<'m> Trainer<'m> {
         Ok(predictions)
     }
 
-    /// Saves the parameters, under their names, and the optimizer's state, under names
-    /// that begin with `optimizer.`, as the model `name`.
+    /// The model's predictions for `rows` of `columns`, in one tensor with a row for each.
+    ///
+    /// # Errors
+    /// As [`Trainer::evaluate`], and when there are no rows.
+    pub fn predict_all(
+        &mut self,
+        columns: &[&Tensor],
+        rows: &[u32],
+    ) -> Result<Tensor, ProgramError> {
+        let parts = self.predict(columns, rows)?;
+        let parts: Vec<&Tensor> = parts.iter().collect();
+        let mut all = evaluate(&parts, |_, parts| {
+            let others: Vec<&Var> = parts.iter().skip(1).collect();
+            let first = parts.first();
+            first.map(|first| first.concatenate(&others, 0)).into_iter().collect()
+        })?;
+        all.pop()
+            .ok_or_else(|| ProgramError::InvalidArgument("there are no rows".to_owned()))
+    }
+
+    /// Saves the model's tensors, under their names, and the optimizer's state, under names
+    /// that begin with `optimizer.` (averages: `average.`), as the model `name`.
     ///
     /// # Errors
     /// When an argument breaks a rule, a quota is used up, or the host cannot store it.
     pub fn save(&self, run: &Run, name: &str, details: &ModelDetails) -> Result<(), Failure> {
         let tensors = (0..).zip(&self.step.saved).map(|(index, saved)| {
             let tensor = self.session.state(index)?;
-            Ok((saved.name.clone(), tensor))
+            Ok((saved.spec.name.clone(), tensor))
         });
         let tensors: Vec<(String, Tensor)> = tensors.collect::<Result<_, ProgramError>>()?;
         Ok(run.save_model(name, &tensors, details)?)
     }
 
+    /// The tensor of this name as [`Trainer::save`] would save it now: a parameter, a
+    /// buffer, or `optimizer.…`. None when there is no such name. Copies nothing.
+    ///
+    /// # Errors
+    /// When the host cannot be asked.
+    pub fn tensor(&self, name: &str) -> Result<Option<Tensor>, ProgramError> {
+        let index = self.step.index_of(name);
+        index.map(|index| self.session.state(index)).transpose()
+    }
+
     /// How many numbers the model learns.
     pub fn parameter_count(&self) -> u64 {
-        let parameters = self.step.saved.iter().take(self.step.parameters);
+        let saved = self.step.saved.iter();
+        let parameters = saved.filter(|saved| saved.spec.role == Role::Parameter);
         parameters
-            .map(|saved| saved.shape.iter().map(|&size| size as u64).product::<u64>())
+            .map(|saved| {
+                let sizes = saved.spec.shape.iter();
+                sizes.map(|&size| size as u64).product::<u64>()
+            })
             .sum()
+    }
+
+    /// A count that the program keeps; 0 when it does not.
+    fn count(&self, name: &str) -> Result<u64, ProgramError> {
+        let count = self.tensor(name)?.map_or(0.0, |tensor| tensor.item());
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it counts up from 0"
+        )]
+        let count = count as u64;
+        Ok(count)
     }
 
     fn accuracy(&self, correct: f64, rows: u64) -> Option<f64> {
@@ -228,19 +300,18 @@ impl<'m> Trainer<'m> {
         self.step.counts_correct.then_some(share)
     }
 
-    /// Sums the loss of each row and the rows that are right.
+    /// Sums the loss of each row, the rows that are right, and the totals.
     fn judge(
         &mut self,
         columns: &[&Tensor],
         rows: &[u32],
         mut take: impl FnMut(Tensor),
-    ) -> Result<(f64, f64), ProgramError> {
-        let parameters = u32::try_from(self.step.parameters).unwrap_or(u32::MAX);
-        let parameters = (0..parameters).map(|index| self.session.state(index));
-        let parameters: Vec<Tensor> = parameters.collect::<Result<_, _>>()?;
-        let inputs: Vec<&Tensor> = parameters.iter().collect();
-
-        let (mut loss, mut correct) = (0.0, 0.0);
+    ) -> Result<Judged, ProgramError> {
+        let mut judged = Judged {
+            loss: 0.0,
+            correct: 0.0,
+            totals: BTreeMap::new(),
+        };
         let whole = rows.len() - rows.len() % JUDGED_ROWS as usize;
         let (whole, rest) = rows.split_at(whole);
         for part in [whole, rest] {
@@ -249,31 +320,94 @@ impl<'m> Trainer<'m> {
             if size == 0 {
                 continue;
             }
-            let judge = self.judge_of(size)?;
+            self.prepare_judge(size)?;
+            let judge = &self.judges[&size];
+            let taken = judge.step.takes.iter().map(|name| self.used(name));
+            let taken: Vec<Tensor> = taken.collect::<Result<_, _>>()?;
+            let inputs: Vec<&Tensor> = taken.iter().collect();
             let start: Vec<&Tensor> = judge.start.iter().collect();
             let session = judge.executable.bind(&start)?;
             let batches = Batches::new(columns, part, size, false)?;
             while let Some(outputs) = session.run_batch(&batches, &inputs)? {
                 outputs.into_iter().for_each(&mut take);
             }
-            loss += session.state(JudgingStep::LOSS_SUM)?.item();
-            correct += session.state(JudgingStep::CORRECT_SUM)?.item();
+            judged.loss += session.state(JudgingStep::LOSS_SUM)?.item();
+            judged.correct += session.state(JudgingStep::CORRECT_SUM)?.item();
+            for (index, (name, _, _)) in (JudgingStep::TOTALS..).zip(&judge.step.totals) {
+                let more = session.state(index)?.to_f64s()?;
+                let total = judged.totals.entry(name.clone());
+                let total = total.or_insert_with(|| vec![0.0; more.len()]);
+                for (total, more) in total.iter_mut().zip(more) {
+                    *total += more;
+                }
+            }
         }
-        Ok((loss, correct))
+        Ok(judged)
     }
 
-    /// The compiled program that judges `size` rows at once.
-    fn judge_of(&mut self, size: u32) -> Result<&Judge, ProgramError> {
-        if !self.judges.contains_key(&size) {
-            let step = JudgingStep::record(&Graph::new(), &self.columns, size, &self.model)?;
-            let judge = Judge {
-                executable: Executable::compile(&step.program)?,
-                start: vec![Tensor::scalar(0.0f32)?, Tensor::scalar(0.0f32)?],
-            };
-            self.judges.insert(size, judge);
-        }
-        Ok(&self.judges[&size])
+    /// The tensor that the model is used with: of a parameter, its average if there is
+    /// one.
+    fn used(&self, name: &str) -> Result<Tensor, ProgramError> {
+        let Some(index) = self.step.index_of(name) else {
+            return Err(ProgramError::InvalidArgument(format!(
+                "the model asks for `{name}` when it is judged, but not when it learns"
+            )));
+        };
+        let mut saved = self.step.saved.iter();
+        let average = saved.position(|saved| saved.owner == Owner::Average(index as usize));
+        let average = average.and_then(|index| u32::try_from(index).ok());
+        self.session.state(average.unwrap_or(index))
     }
+
+    /// Compiles the program that judges `size` rows at once, unless it is.
+    fn prepare_judge(&mut self, size: u32) -> Result<(), ProgramError> {
+        if self.judges.contains_key(&size) {
+            return Ok(());
+        }
+        let (columns, model) = (&self.columns, &self.model);
+        let step = JudgingStep::record(&Graph::new(), columns, size, model, self.dtype)?;
+        let mut start = vec![Tensor::scalar(0.0f32)?, Tensor::scalar(0.0f32)?];
+        for (_, dtype, shape) in &step.totals {
+            start.push(Tensor::zeros(*dtype, shape)?);
+        }
+        let judge = Judge {
+            executable: Executable::compile(&step.program)?,
+            start,
+            step,
+        };
+        self.judges.insert(size, judge);
+        Ok(())
+    }
+}
+
+/// The learning rate as the host has it.
+struct Rate {
+    number: f32,
+    tensor: Tensor,
+}
+
+impl Rate {
+    fn of(schedule: &dyn Schedule, step: u64) -> Result<Self, ProgramError> {
+        let number = rounded(schedule.rate(step));
+        let tensor = Tensor::scalar(number)?;
+        Ok(Self { number, tensor })
+    }
+
+    /// Makes it the rate of `step`; crosses into the host only when it is another.
+    fn set(&mut self, schedule: &dyn Schedule, step: u64) -> Result<(), ProgramError> {
+        if self.number.to_bits() != rounded(schedule.rate(step)).to_bits() {
+            *self = Self::of(schedule, step)?;
+        }
+        Ok(())
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the host computes in f32; rounding is meant"
+)]
+fn rounded(rate: f64) -> f32 {
+    rate as f32
 }
 
 impl Summary {
@@ -285,51 +419,4 @@ impl Summary {
         smaller(wrong(self), wrong(other))
             || (wrong(self) == wrong(other) && smaller(self.loss, other.loss))
     }
-}
-
-fn initial_state(step: &TrainingStep, seed: u64) -> Result<Vec<Tensor>, ProgramError> {
-    let states = step.saved.iter();
-    states
-        .map(|saved| {
-            let mut rng = Rng::new(seed, &saved.name);
-            let count = saved.element_count()?;
-            Tensor::from_slice(&saved.shape, &saved.initial.elements(count, &mut rng))
-        })
-        .collect()
-}
-
-fn restored_state(step: &TrainingStep, checkpoint: &Checkpoint) -> Result<Vec<Tensor>, Failure> {
-    let entries = checkpoint.entries()?;
-    let shape_of = |name: &str| {
-        let mut entries = entries.iter();
-        let entry = entries.find(|entry| entry.name == name);
-        entry.map(|entry| (entry.dtype, entry.shape.as_slice()))
-    };
-    let holds =
-        |saved: &SavedState| shape_of(&saved.name) == Some((DType::F32, saved.shape.as_slice()));
-    let (parameters, optimizer) = step.saved.split_at(step.parameters);
-    for parameter in parameters {
-        let SavedState { name, shape, .. } = parameter;
-        match shape_of(name) {
-            None => return Err(CheckpointError::UnknownTensor(name.clone()).into()),
-            Some((dtype, found)) if !holds(parameter) => {
-                let message = format!(
-                    "the checkpoint's `{name}` is {dtype} {found:?}, but the model needs f32 {shape:?}"
-                );
-                return Err(CheckpointError::Mismatch(message).into());
-            }
-            Some(_) => {}
-        }
-    }
-    let goes_on = optimizer.iter().all(holds);
-    let states = step.saved.iter().enumerate();
-    states
-        .map(|(index, saved)| {
-            if index < step.parameters || goes_on {
-                return Ok(checkpoint.load(&saved.name)?);
-            }
-            let zeros: Vec<f32> = vec![0.0; saved.element_count()?];
-            Ok(Tensor::from_slice(&saved.shape, &zeros)?)
-        })
-        .collect()
 }

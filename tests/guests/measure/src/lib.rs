@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use trainshed_sdk::graph::{Graph, Var};
-use trainshed_sdk::nn::{Activation, Adam, Measured, Mlp, Scope, classification};
+use trainshed_sdk::nn::{Activation, Adam, Measured, Mlp, Role, Scope, classification};
 use trainshed_sdk::rng::Rng;
 use trainshed_sdk::trainer::{Column, Start, Trainer, TrainingStep};
 use trainshed_sdk::{About, Category, Checkpoint, DType, Dataset, Failure, Run, Train};
@@ -77,9 +77,9 @@ impl Train for Measure {
             classification(&network, scope, &batch[0], &batch[1])
         };
         let adam = Adam::default();
-        let step = TrainingStep::record(&Graph::new(), &columns, BATCH, &model, &adam)?;
+        let step = TrainingStep::record(&Graph::new(), &columns, BATCH, &model, &adam.into())?;
         let start = Start::Seed(run.seed());
-        let mut trainer = Trainer::new(&columns, BATCH, model, &adam, &start)?;
+        let mut trainer = Trainer::new(&columns, BATCH, model, adam, &start)?;
 
         let mut train = |steps: u32| -> Result<u64, Failure> {
             let mut done = 0;
@@ -87,7 +87,7 @@ impl Train for Measure {
                 let mut order = order.clone();
                 Rng::new(run.seed(), &format!("step {done}")).shuffle(&mut order);
                 let trained =
-                    trainer.epoch(&[&x, &labels], &order, LEARNING_RATE, || run.stopping())?;
+                    trainer.epoch(&[&x, &labels], &order, &LEARNING_RATE, || run.stopping())?;
                 done += trained.ok_or(Failure::Stopped)?.rows / u64::from(BATCH);
             }
             Ok(done)
@@ -103,7 +103,11 @@ impl Train for Measure {
             "us_per_step": us_per_step,
             "steps": steps,
             "rows": order.len(),
-            "parameters": step.parameters,
+            "parameters": step
+                .saved
+                .iter()
+                .filter(|saved| saved.spec.role == Role::Parameter)
+                .count(),
             "program": program::to_json(&step.program),
         }))
     }

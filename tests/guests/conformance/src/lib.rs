@@ -1,0 +1,72 @@
+//! Compares the SDK's layers, losses, optimizers, schedules and metrics, run by the host,
+//! with fixtures that PyTorch made (`tests/it/fixtures/nn.py`), and trains a model with
+//! everything in it for tests of resumed runs.
+
+mod arrays;
+mod layers;
+mod resume;
+mod training;
+mod values;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use trainshed_sdk::{About, Category, Checkpoint, Dataset, Failure, Run, Train};
+
+struct Conformance;
+
+trainshed_sdk::export_train!(Conformance);
+
+/// What to do.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Settings {
+    /// Checks the cases of this group in `nn.json`.
+    Check(String),
+    /// Trains a small model of all sorts of layers for so many epochs.
+    Train(u64),
+}
+
+impl Train for Conformance {
+    const ABOUT: About = trainshed_sdk::about!(Category::Other);
+    const SUMMARY: &'static str = "Checks the SDK against fixtures, or trains a small model.";
+    type Hyperparameters = Settings;
+
+    fn train(
+        run: &Run,
+        _dataset: &Dataset,
+        settings: Settings,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Value, Failure> {
+        match settings {
+            Settings::Check(group) => check(&group),
+            Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
+        }
+    }
+}
+
+/// How many cases there are, and a sentence for each that failed.
+fn check(group: &str) -> Result<Value, Failure> {
+    let text = std::fs::read_to_string("/dataset/nn.json")?;
+    let cases: Value = serde_json::from_str(&text)?;
+    let cases = cases[group]
+        .as_array()
+        .ok_or_else(|| Failure::failed(format!("there is no group `{group}`")))?;
+    let check = match group {
+        "layers" => layers::check,
+        "losses" => values::check_loss,
+        "optimizers" => training::check,
+        "schedules" => values::check_schedule,
+        _ => values::check_metric,
+    };
+    let mut failures = Vec::new();
+    for case in cases {
+        let name = case["name"].as_str().unwrap_or_default();
+        match check(case) {
+            Ok(()) => {}
+            Err(Failure::Failed(reason)) => failures.push(format!("{name}: {reason}")),
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(json!({ "checked": cases.len(), "failures": failures }))
+}

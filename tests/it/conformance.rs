@@ -1,0 +1,62 @@
+//! What a plugin builds of the SDK's layers, losses, optimizers, schedules and metrics
+//! computes what PyTorch does; `fixtures/nn.py` made the cases.
+
+use serde_json::json;
+use trainshed_core::task::TaskState;
+
+use crate::shed::{Shed, root};
+
+#[tokio::test]
+async fn the_sdk_computes_what_pytorch_does() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("conformance").await;
+    let dataset = shed.import("nn", &root().join("tests/it/fixtures/nn.json"));
+
+    let mut found = Vec::new();
+    for group in ["layers", "losses", "optimizers", "schedules", "metrics"] {
+        let more = json!({"hyperparameter": {"check": group}});
+        let task = shed.train(group, &plugin, dataset, more).await;
+        let task = shed.ended(&task).await;
+        assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
+        let result = task.result.unwrap();
+        found.push((group, result["checked"].clone(), result["failures"].clone()));
+    }
+
+    let none = || json!([]);
+    assert_eq!(
+        found,
+        [
+            ("layers", json!(49), none()),
+            ("losses", json!(13), none()),
+            ("optimizers", json!(13), none()),
+            ("schedules", json!(7), none()),
+            ("metrics", json!(3), none()),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn dropout_averages_and_accumulated_gradients_go_on_from_a_checkpoint_to_the_bit() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("conformance").await;
+    let dataset = shed.import("nn", &root().join("tests/it/fixtures/nn.json"));
+    let epochs = |count: u64| json!({"hyperparameter": {"train": count}});
+
+    let whole = shed.train("whole", &plugin, dataset, epochs(4)).await;
+    let half = shed.train("half", &plugin, dataset, epochs(2)).await;
+    let half = shed.ended(&half).await;
+    assert_eq!(half.status, TaskState::Completed, "{}", half.status_reason);
+    let mut more = epochs(2);
+    more["checkpoint"] = half.result.unwrap()["model_id"].clone();
+    let rest = shed.train("rest", &plugin, dataset, more).await;
+    let (whole, rest) = (shed.ended(&whole).await, shed.ended(&rest).await);
+
+    for title in ["train", "judged"] {
+        let expected = shed.bits(&whole, title, "loss").await;
+        assert_eq!(expected[2..], shed.bits(&rest, title, "loss").await[..]);
+    }
+    assert_eq!(
+        whole.result.unwrap()["steps"],
+        rest.result.unwrap()["steps"]
+    );
+}
