@@ -206,7 +206,10 @@ impl fmt::Display for ProgramError {
                 instruction: Some(instruction),
                 message,
                 ..
-            } => write!(formatter, "body {body}, instruction {instruction}: {message}"),
+            } => write!(
+                formatter,
+                "body {body}, instruction {instruction}: {message}"
+            ),
             Self::Invalid {
                 instruction: Some(instruction),
                 message,

@@ -143,7 +143,9 @@ impl Confusion {
 
     /// The share of rows that were taken for what they are.
     pub fn accuracy(&self) -> f64 {
-        let right: f64 = (0..self.classes).map(|class| self.count(class, class)).sum();
+        let right: f64 = (0..self.classes)
+            .map(|class| self.count(class, class))
+            .sum();
         ratio(right, self.counts.iter().sum())
     }
 
@@ -152,7 +154,10 @@ impl Confusion {
         let classes = 0..self.classes;
         let scores = classes.clone().map(|class| {
             let right = self.count(class, class);
-            let taken = classes.clone().map(|actual| self.count(actual, class)).sum();
+            let taken = classes
+                .clone()
+                .map(|actual| self.count(actual, class))
+                .sum();
             let support = classes.clone().map(|other| self.count(class, other)).sum();
             ClassScores {
                 precision: ratio(right, taken),

@@ -269,14 +269,10 @@ impl Var {
         let (before, inner) = (&self.shape[..rank - 1], values.shape[rank - 1]);
         if let Some(mask) = mask {
             let mut expected = [before, &[keys.shape[rank - 2]]].concat();
-            let mut fits = mask.dtype == DType::Bool && mask.shape.len() == rank;
-            for axis in 0..rank - 2 {
-                if mask.shape.get(axis) == Some(&1) {
-                    expected[axis] = 1;
-                }
+            for (expected, &size) in expected[..rank - 2].iter_mut().zip(&*mask.shape) {
+                *expected = if size == 1 { 1 } else { *expected };
             }
-            fits &= *mask.shape == *expected;
-            if !fits {
+            if mask.dtype != DType::Bool || *mask.shape != *expected {
                 return mask.refused("attention", &format!("a mask of bool {expected:?}"));
             }
         }

@@ -170,6 +170,100 @@ fn gradients_are_values_of_the_same_program() {
     assert_eq!(graph.finish().unwrap().outputs.len(), 1);
 }
 
+#[test]
+fn what_a_loop_takes_from_around_it_becomes_an_invariant() {
+    let graph = Graph::new();
+    let x = graph.input("x", DType::F32, &[5, 2, 3]);
+    let weight = graph.state("weight", DType::F32, &[3, 3]);
+    let start = graph.full(DType::F32, &[2, 3], 0.0);
+    let scanned = graph.scoped("lstm", || {
+        graph.scan(5, &[&start], &[&x], true, |carries, slices| {
+            let next = (&slices[0] + carries[0].matmul(&weight)) * weight.sum_all();
+            (vec![next.clone()], vec![next])
+        })
+    });
+    graph.output(&scanned.carries[0]);
+    graph.output(&scanned.stacked[0]);
+
+    expect![[r#"
+        body 0
+        %0 = input index=0 dtype=f32 shape=[2, 3]  // carry
+        %1 = input index=1 dtype=f32 shape=[2, 3]  // slice
+        %2 = input index=2 dtype=f32 shape=[3, 3]  // invariant
+        %3 = dot-general %0 %2 lhs-batch=[] rhs-batch=[] lhs-contract=[1] rhs-contract=[0]  // lstm
+        %4 = add %1 %3  // lstm
+        %5 = input index=3 dtype=f32 shape=[2, 3]  // invariant
+        %6 = multiply %4 %5  // lstm
+        outputs %6 %6
+        program
+        %0 = input index=0 dtype=f32 shape=[5, 2, 3]  // x
+        %1 = state index=0 dtype=f32 shape=[3, 3]  // weight
+        %2 = constant dtype=f32 shape=[2, 3] value=0.0
+        %3 = reduce-sum %1 axes=[0, 1]  // lstm
+        %4 = broadcast %3 shape=[2, 3] axes=[]  // lstm
+        %5 = scan %2 %0 %1 %4 body=0 carries=1 sequences=1 length=5 reverse=true  // lstm
+        outputs %5 %5.1
+    "#]]
+    .assert_eq(&listed(&graph.finish().unwrap()));
+}
+
+#[test]
+fn both_bodies_of_a_while_take_the_same_invariants() {
+    let graph = Graph::new();
+    let x = graph.input("x", DType::F32, &[]);
+    let limit = graph.input("limit", DType::F32, &[]);
+    let factor = graph.input("factor", DType::F32, &[]);
+    let found = graph.while_loop(
+        &[&x],
+        100,
+        |carries| carries[0].less(&limit),
+        |carries| vec![&carries[0] * &factor],
+    );
+    graph.output(&found[0]);
+
+    let program = graph.finish().unwrap();
+    let inputs = |body: usize| {
+        let instructions = program.bodies[body].instructions.iter();
+        instructions.filter(|given| given.op == "input").count()
+    };
+    assert_eq!((inputs(0), inputs(1)), (3, 3));
+    let operands = &program.instructions.last().unwrap().operands;
+    let operands: Vec<u32> = operands.iter().map(|value| value.instruction).collect();
+    assert_eq!(operands, [0, 1, 2]);
+}
+
+#[test]
+fn loops_lie_in_loops() {
+    let graph = Graph::new();
+    let x = graph.input("x", DType::F32, &[4, 3]);
+    let weight = graph.input("weight", DType::F32, &[]);
+    let zero = graph.full(DType::F32, &[], 0.0);
+    let sums = graph.scan(4, &[&zero], &[&x], false, |carries, rows| {
+        let inner = graph.scan(3, &[&carries[0]], &[&rows[0]], false, |sum, elements| {
+            (vec![&sum[0] + &elements[0] * &weight], vec![])
+        });
+        (inner.carries.clone(), inner.carries)
+    });
+    graph.output(&sums.stacked[0]);
+
+    let program = graph.finish().unwrap();
+    assert_eq!(sums.stacked[0].described(), "f32 [4]");
+    assert_eq!(program.bodies.len(), 2);
+    let last = program.bodies[1].instructions.last().unwrap();
+    assert_eq!((last.op.as_str(), last.operands.len()), ("scan", 3));
+}
+
+#[test]
+fn a_loop_that_changes_its_carry_is_a_mistake() {
+    let graph = Graph::new();
+    let x = graph.input("x", DType::F32, &[4, 3]);
+    let zero = graph.full(DType::F32, &[], 0.0);
+    graph.scan(4, &[&zero], &[&x], false, |_, rows| (rows.to_vec(), vec![]));
+    let error = graph.finish().unwrap_err().to_string();
+    let expected = "instruction 2: `scan` has the carries f32 [], but a step makes them f32 [3]";
+    assert_eq!(error, expected);
+}
+
 #[track_caller]
 fn check_mistake(record: impl FnOnce(&Var, &Var) -> Var, expected: Expect) {
     let graph = Graph::new();
@@ -182,9 +276,25 @@ fn check_mistake(record: impl FnOnce(&Var, &Var) -> Var, expected: Expect) {
 
 /// A program as text, one instruction a line.
 fn listed(program: &Program) -> String {
-    let name = |value: &Value| format!("%{}", value.instruction);
     let mut text = String::new();
-    for (position, instruction) in program.instructions.iter().enumerate() {
+    for (index, body) in program.bodies.iter().enumerate() {
+        text.push_str(&format!("body {index}\n"));
+        text.push_str(&lines(&body.instructions, &body.outputs));
+    }
+    if !program.bodies.is_empty() {
+        text.push_str("program\n");
+    }
+    text.push_str(&lines(&program.instructions, &program.outputs));
+    for update in &program.updates {
+        let (state, value) = (update.state, name(&update.value));
+        text.push_str(&format!("state {state} becomes {value}\n"));
+    }
+    text
+}
+
+fn lines(instructions: &[Instruction], outputs: &[Value]) -> String {
+    let mut text = String::new();
+    for (position, instruction) in instructions.iter().enumerate() {
         text.push_str(&format!("%{position} = {}", instruction.op));
         for operand in &instruction.operands {
             text.push_str(&format!(" {}", name(operand)));
@@ -205,11 +315,14 @@ fn listed(program: &Program) -> String {
         }
         text.push('\n');
     }
-    let outputs: Vec<String> = program.outputs.iter().map(name).collect();
+    let outputs: Vec<String> = outputs.iter().map(name).collect();
     text.push_str(&format!("outputs {}\n", outputs.join(" ")));
-    for update in &program.updates {
-        let (state, value) = (update.state, name(&update.value));
-        text.push_str(&format!("state {state} becomes {value}\n"));
-    }
     text
+}
+
+fn name(value: &Value) -> String {
+    match value.output {
+        0 => format!("%{}", value.instruction),
+        output => format!("%{}.{output}", value.instruction),
+    }
 }

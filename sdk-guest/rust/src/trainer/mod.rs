@@ -240,7 +240,10 @@ impl<'m> Trainer<'m> {
         let mut all = evaluate(&parts, |_, parts| {
             let others: Vec<&Var> = parts.iter().skip(1).collect();
             let first = parts.first();
-            first.map(|first| first.concatenate(&others, 0)).into_iter().collect()
+            first
+                .map(|first| first.concatenate(&others, 0))
+                .into_iter()
+                .collect()
         })?;
         all.pop()
             .ok_or_else(|| ProgramError::InvalidArgument("there are no rows".to_owned()))

@@ -15,7 +15,11 @@ use crate::arrays::{compare, tensor, tensors};
 /// Records the layer, runs it and compares everything with the case.
 pub(crate) fn check(case: &Value) -> Result<(), Failure> {
     let trains = case["train"] == true;
-    let purpose = if trains { Purpose::Train } else { Purpose::Judge };
+    let purpose = if trains {
+        Purpose::Train
+    } else {
+        Purpose::Judge
+    };
     let graph = Graph::new();
     let given = [&case["input"], &case["weights"], &case["mask"]];
     let given: Vec<Tensor> = given
@@ -249,7 +253,10 @@ fn pair<const AXES: usize>(
     Ok(optional(config, name)?.unwrap_or([default; AXES]))
 }
 
-fn optional<const AXES: usize>(config: &Value, name: &str) -> Result<Option<[usize; AXES]>, Failure> {
+fn optional<const AXES: usize>(
+    config: &Value,
+    name: &str,
+) -> Result<Option<[usize; AXES]>, Failure> {
     let sizes: Option<Vec<usize>> = serde_json::from_value(config[name].clone())?;
     let sizes = sizes.map(|sizes| {
         let wrong = |_| Failure::failed(format!("`{name}` must have {AXES} sizes"));

@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 use trainshed_sdk::Failure;
-use trainshed_sdk::nn::{
-    Adagrad, Adam, AdamW, Linear, Lion, Optimizer, RmsProp, Sgd, regression,
-};
+use trainshed_sdk::nn::{Adagrad, Adam, AdamW, Linear, Lion, Optimizer, RmsProp, Sgd, regression};
 use trainshed_sdk::trainer::{Column, Recipe, Start, Trainer};
 
 use crate::arrays::{compare, compare_all, numbers, tensor, tensors};

@@ -75,7 +75,10 @@ pub(crate) fn check_schedule(case: &Value) -> Result<(), Failure> {
         return compare_all("the rates", &found, &expected);
     }
     let schedule = schedule(&case["schedule"])?;
-    let found: Vec<f64> = (0..).take(expected.len()).map(|step| schedule.rate(step)).collect();
+    let found: Vec<f64> = (0..)
+        .take(expected.len())
+        .map(|step| schedule.rate(step))
+        .collect();
     compare_all("the rates", &found, &expected)
 }
 
@@ -88,7 +91,10 @@ fn schedule(config: &Value) -> Result<Box<dyn Schedule>, Failure> {
         Some("warm_up") => Box::new(WarmUp::<Cosine>::deserialize(config)?),
         _ => {
             let maximum = config["maximum"].as_f64().unwrap_or_default();
-            Box::new(OneCycle::new(maximum, config["steps"].as_u64().unwrap_or_default()))
+            Box::new(OneCycle::new(
+                maximum,
+                config["steps"].as_u64().unwrap_or_default(),
+            ))
         }
     })
 }
