@@ -100,6 +100,9 @@ impl Module for BatchNorm {
         let elements: usize = x.shape().iter().product();
         let batch = [&normed.mean, &normed.variance];
         let count = elements / self.channels.max(1);
+        if count < 2 {
+            return x.refused("BatchNorm", "more than one value of each channel to learn");
+        }
         self.track(scope, [&mean, &variance], batch, count);
         normed.value
     }
