@@ -10,7 +10,7 @@ use crate::shed::{Shed, root};
 async fn the_sdk_computes_what_pytorch_does() {
     let shed = Shed::start().await;
     let plugin = shed.push("conformance").await;
-    let dataset = shed.import("nn", &root().join("tests/it/fixtures/nn.json"));
+    let dataset = shed.import("fixtures", &root().join("tests/it/fixtures/nn.json"));
 
     let mut found = Vec::new();
     for group in ["layers", "losses", "optimizers", "schedules", "metrics"] {
@@ -26,8 +26,8 @@ async fn the_sdk_computes_what_pytorch_does() {
     assert_eq!(
         found,
         [
-            ("layers", json!(49), none()),
-            ("losses", json!(13), none()),
+            ("layers", json!(46), none()),
+            ("losses", json!(12), none()),
             ("optimizers", json!(13), none()),
             ("schedules", json!(7), none()),
             ("metrics", json!(3), none()),
@@ -39,7 +39,7 @@ async fn the_sdk_computes_what_pytorch_does() {
 async fn dropout_averages_and_accumulated_gradients_go_on_from_a_checkpoint_to_the_bit() {
     let shed = Shed::start().await;
     let plugin = shed.push("conformance").await;
-    let dataset = shed.import("nn", &root().join("tests/it/fixtures/nn.json"));
+    let dataset = shed.import("fixtures", &root().join("tests/it/fixtures/nn.json"));
     let epochs = |count: u64| json!({"hyperparameter": {"train": count}});
 
     let whole = shed.train("whole", &plugin, dataset, epochs(4)).await;
