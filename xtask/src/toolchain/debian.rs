@@ -121,25 +121,15 @@ fn recipe_hash() -> String {
 /// Downloads the packages into a folder; the version of the compiler's.
 fn download(folder: &Path) -> Result<String, ToolchainError> {
     files::create_folder(folder)?;
-    let names = match package_names() {
-        Ok(names) => names,
-        // The lists of what the archive has are missing, as on a fresh container.
-        Err(_) if is_root() => {
-            process::output(Command::new("apt-get").arg("update"))?;
-            package_names()?
-        }
-        Err(error) => return Err(error),
-    };
-    let fetch = || {
-        let mut command = Command::new("apt-get");
-        command.args(["download", "-q"]).args(&names);
-        process::output(command.current_dir(folder))
-    };
-    // Lists that are older than the archive name files that are gone.
-    if fetch().is_err() && is_root() {
-        process::output(Command::new("apt-get").arg("update"))?;
+    if is_root() {
+        // Lists may be missing, or so old that they name packages that are gone or a
+        // compiler that is too old for the plugins. Without a network, they must do.
+        let _ = process::output(Command::new("apt-get").arg("update"));
     }
-    fetch()?;
+    let names = package_names()?;
+    let mut command = Command::new("apt-get");
+    command.args(["download", "-q"]).args(&names);
+    process::output(command.current_dir(folder))?;
     let compiler = packages(folder)?
         .into_iter()
         .find_map(|path| package_version(&path, "rustc-web"));
