@@ -165,7 +165,7 @@ pub(super) fn erf(x: f32) -> f32 {
     let magnitude = x.abs();
     let z = magnitude * magnitude;
     let near = x
-        * (1.128_379_2
+        * (std::f32::consts::FRAC_2_SQRT_PI
             + z * (-0.376_126_35
                 + z * (0.112_836_97
                     + z * (-0.026_859_5
