@@ -33,6 +33,7 @@ mod gradient;
 mod ir;
 mod plan;
 mod program;
+mod serial;
 mod session;
 mod shape;
 mod stablehlo;
