@@ -9,7 +9,7 @@ use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 use trainshed_wire::Client;
 
-use crate::args::{Global, RunArgs, SubmitArgs};
+use crate::args::{AcceleratorArgs, Global, RunArgs, SubmitArgs};
 use crate::connect::Connection;
 use crate::dataset;
 use crate::error::CliError;
@@ -70,7 +70,8 @@ pub(crate) async fn submit(
 ) -> Result<ExitCode, CliError> {
     let action = read_action(&arguments.action)?;
     let connection = if arguments.follow {
-        Connection::open_with_agent(global).await?
+        // An agent that a command starts finds its accelerator in the environment.
+        Connection::open_with_agent(global, AcceleratorArgs::default()).await?
     } else {
         Connection::open(global).await?
     };

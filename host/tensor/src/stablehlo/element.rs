@@ -2,7 +2,6 @@
 
 use super::accumulator;
 use super::text::{Element, Text, Val};
-use crate::DType;
 use crate::ir::{self, Binary, Compare, Logic, Unary};
 
 impl Text {
