@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::bindings::{self, BindingsError};
-use crate::plugins::{self, BuildError};
+use crate::pjrt::{self, PluginError};
+use crate::plugins::{self, BuildError, Settings};
 use crate::process::{self, CommandError};
 use crate::say;
+
+/// Names the plugin that `host/pjrt`'s tests compare tensor programs with.
+const PJRT_PLUGIN: &str = "TRAINSHED_PJRT_PLUGIN";
 
 /// Why a task stopped.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +21,9 @@ pub enum TaskError {
     /// The guest bindings are not what they should be.
     #[error(transparent)]
     Bindings(#[from] BindingsError),
+    /// There is no plugin to compare tensor programs with.
+    #[error(transparent)]
+    Pjrt(#[from] PluginError),
     /// A program failed; it has said why on the terminal.
     #[error(transparent)]
     Command(#[from] CommandError),
@@ -26,9 +33,18 @@ pub enum TaskError {
 ///
 /// # Errors
 /// The first step that fails.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another plugin than the fetched one is named by the environment"
+)]
 pub fn test(root: &Path) -> Result<(), TaskError> {
     plugins::build(root)?;
-    step(cargo(root).args(["test", "--workspace"]))?;
+    let settings = Settings::from_environment(root).map_err(BuildError::from)?;
+    let mut tests = cargo(root);
+    if std::env::var_os(PJRT_PLUGIN).is_none() {
+        tests.env(PJRT_PLUGIN, pjrt::plugin(&settings.cache)?);
+    }
+    step(tests.args(["test", "--workspace"]))?;
     step(guest_cargo(root, "test").arg("--workspace"))?;
     say("All tests passed.");
     Ok(())

@@ -9,6 +9,7 @@ pub mod bench;
 pub mod bindings;
 pub mod commands;
 pub mod files;
+pub mod pjrt;
 pub mod plugins;
 pub mod process;
 pub mod toolchain;

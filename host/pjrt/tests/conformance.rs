@@ -21,7 +21,9 @@ use cases::{CASES, Case, NOT_YET};
 use serde_json::Value as Json;
 use support::random::Random;
 use support::{Build, budget, context, list};
-use trainshed_tensor::{Attribute, DType, Device, Executable, Program, Tensor, Value, gradient};
+use trainshed_tensor::{
+    Attribute, Body, DType, Device, Executable, Program, Tensor, Value, gradient,
+};
 
 /// What a run gives: outputs, then states.
 fn run(device: &Device, program: &Program, inputs: &[Tensor], state: &[Tensor]) -> Vec<Tensor> {
@@ -257,6 +259,103 @@ fn random_programs_give_the_same() {
         let (program, inputs) = support::random::smooth_program(seed, 20);
         check(&format!("random program {seed}"), &program, &inputs, 1e-4);
     }
+}
+
+/// `carry = tanh(carry * weight + slice)`, which is stacked too.
+fn recurrent_body() -> Body {
+    let mut body = Body::default();
+    let input = |body: &mut Body, index: i64| {
+        let attributes = [
+            ("index", index.into()),
+            ("dtype", "f32".into()),
+            ("shape", list(&[3])),
+        ];
+        body.push("input", &[], &attributes)
+    };
+    let [carry, slice, weight] = [0, 1, 2].map(|index| input(&mut body, index));
+    let product = body.push("multiply", &[carry, weight], &[]);
+    let sum = body.push("add", &[product, slice], &[]);
+    let next = body.push("tanh", &[sum], &[]);
+    body.outputs = vec![next, next];
+    body
+}
+
+#[test]
+fn scans_and_their_gradients_give_the_same() {
+    let mut random = Random::new(5);
+    for (length, reverse) in [(4, false), (4, true), (1, false), (0, true)] {
+        let shapes: [&[usize]; 3] = [&[3], &[length, 3], &[3]];
+        let inputs = shapes.map(|shape| random.tensor(DType::F32, shape));
+        let mut program = Program {
+            bodies: vec![recurrent_body()],
+            ..Program::default()
+        };
+        let places: Vec<Value> = inputs
+            .iter()
+            .enumerate()
+            .map(|(index, tensor)| program.input_like(index, tensor))
+            .collect();
+        let attributes = [
+            ("body", 0.into()),
+            ("carries", 1.into()),
+            ("sequences", 1.into()),
+            ("length", (length as i64).into()),
+            ("reverse", reverse.into()),
+        ];
+        let last = program.push("scan", &places, &attributes);
+        let stacked = Value { output: 1, ..last };
+        program.outputs = vec![last, stacked];
+        let what = format!("scan of {length} steps, reverse: {reverse}");
+        check(&what, &program, &inputs, 1e-5);
+
+        let square = program.op("square", &[stacked]);
+        let sum = program.push("reduce-sum", &[square], &[("axes", list(&[0, 1]))]);
+        let total = program.push("reduce-sum", &[last], &[("axes", list(&[0]))]);
+        let loss = program.op("add", &[sum, total]);
+        let program = gradient(&program, loss, &places).unwrap();
+        check(&format!("gradient of {what}"), &program, &inputs, 1e-5);
+    }
+}
+
+#[test]
+fn a_while_gives_the_same() {
+    // `while x < bound { x = x * factor }`.
+    let [mut condition, mut body] = [Body::default(), Body::default()];
+    let scalars = |body: &mut Body| {
+        [0, 1, 2].map(|index: i64| {
+            let attributes = [
+                ("index", index.into()),
+                ("dtype", "f32".into()),
+                ("shape", list(&[])),
+            ];
+            body.push("input", &[], &attributes)
+        })
+    };
+    let [x, bound, _] = scalars(&mut condition);
+    condition.outputs = vec![condition.push("less", &[x, bound], &[])];
+    let [x, _, factor] = scalars(&mut body);
+    body.outputs = vec![body.push("multiply", &[x, factor], &[])];
+    let mut program = Program {
+        bodies: vec![condition, body],
+        ..Program::default()
+    };
+    let numbers = [1.0, 100.0, 3.0].map(|number| support::f32s(&[], &[number]));
+    let places: Vec<Value> = numbers
+        .iter()
+        .enumerate()
+        .map(|(index, tensor)| program.input_like(index, tensor))
+        .collect();
+    for limit in [0, 2, 1000] {
+        let attributes = [
+            ("condition", 0.into()),
+            ("body", 1.into()),
+            ("carries", 1.into()),
+            ("limit", limit.into()),
+        ];
+        let result = program.push("while", &places, &attributes);
+        program.output(result);
+    }
+    check("while", &program, &numbers, 0.0);
 }
 
 #[test]

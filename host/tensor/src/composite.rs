@@ -5,11 +5,14 @@
 //! has a kernel, for speed or memory, is replaced where only primitive operations are
 //! understood, and tests compare the two.
 
+mod neural;
+
 use crate::ProgramError;
 use crate::check::Keep;
 use crate::emit::Emit;
 use crate::ir::{NodeId, Nodes, Real};
 use crate::shape::Dims;
+use neural::{Over, Seeing};
 
 /// An operation with its attributes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -33,13 +36,46 @@ pub(crate) enum Composite {
     BatchNormInference {
         epsilon: Real,
     },
+    /// A layer norm when it is centred, an RMS norm otherwise.
+    Norm {
+        axis: usize,
+        epsilon: Real,
+        centred: bool,
+    },
+    NormGradient {
+        axis: usize,
+        epsilon: Real,
+        centred: bool,
+    },
+    BatchNorm {
+        epsilon: Real,
+    },
+    BatchNormGradient {
+        epsilon: Real,
+    },
+    /// Operands: q, k, v, and perhaps a mask.
+    Attention {
+        scale: Real,
+        causal: bool,
+    },
+    /// Operands: those of the attention, its results, and the adjoint of the first.
+    AttentionGradient {
+        scale: Real,
+        causal: bool,
+    },
 }
 
 impl Composite {
     /// Whether it is a node of its own in such a graph.
     pub(crate) fn stays(&self, keep: Keep) -> bool {
         match self {
-            Self::Softmax { .. } => keep != Keep::Primitives,
+            Self::Softmax { .. }
+            | Self::Norm { .. }
+            | Self::BatchNorm { .. }
+            | Self::Attention { .. } => keep != Keep::Primitives,
+            Self::NormGradient { .. }
+            | Self::BatchNormGradient { .. }
+            | Self::AttentionGradient { .. } => keep == Keep::Kernels,
             Self::Squeeze { .. }
             | Self::Clamp
             | Self::Variance { .. }
@@ -67,8 +103,50 @@ impl Composite {
             Self::BatchNormInference { epsilon } => {
                 batch_norm_inference(to, operands, epsilon.get())
             }
+            _ => return self.expand_neural(to, operands),
         };
         Ok(Nodes::from_slice(&[result?]))
+    }
+
+    fn expand_neural(
+        &self,
+        to: &mut impl Emit,
+        operands: &[NodeId],
+    ) -> Result<Nodes, ProgramError> {
+        let rank = to.shape(operands[0]).len();
+        match *self {
+            Self::Norm {
+                axis,
+                epsilon,
+                centred,
+            } => {
+                let over = Over::last(rank, axis, epsilon.get(), centred);
+                neural::norm(to, operands, &over, false)
+            }
+            Self::NormGradient {
+                axis,
+                epsilon,
+                centred,
+            } => {
+                let over = Over::last(rank, axis, epsilon.get(), centred);
+                neural::norm_gradient(to, operands, &over)
+            }
+            Self::BatchNorm { epsilon } => {
+                neural::norm(to, operands, &Over::channels(rank, epsilon.get()), true)
+            }
+            Self::BatchNormGradient { epsilon } => {
+                neural::norm_gradient(to, operands, &Over::channels(rank, epsilon.get()))
+            }
+            Self::Attention { scale, causal } => {
+                let scale = scale.get();
+                neural::attention(to, operands, Seeing { scale, causal })
+            }
+            Self::AttentionGradient { scale, causal } => {
+                let scale = scale.get();
+                neural::attention_gradient(to, operands, Seeing { scale, causal })
+            }
+            _ => unreachable!("has its definition above"),
+        }
     }
 }
 

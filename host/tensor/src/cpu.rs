@@ -3,23 +3,35 @@
 //! A [`Kernel`] is made by the planner from checked shapes. Kernels cannot fail; bounds
 //! are asserted all the same.
 
+mod attention;
+mod batch_norm;
+mod convolution;
 mod dot;
 mod fused;
 mod halves;
 mod index;
 mod math;
 mod memory;
+mod norm;
 mod number;
+mod pool;
 mod reduce;
 mod repeat;
+mod shared;
 mod softmax;
 mod tile;
+mod vector;
 mod workers;
 
+pub(crate) use attention::{Attention, AttentionGradient};
+pub(crate) use batch_norm::{BatchNorm, BatchNormGradient};
+pub(crate) use convolution::Convolve;
 pub(crate) use dot::Dot;
 pub(crate) use fused::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, Store};
 pub(crate) use index::{ScatterAdd, Take};
 pub(crate) use memory::{Memory, Region, ValueId};
+pub(crate) use norm::{Norm, NormGradient};
+pub(crate) use pool::{Average, MaxPool};
 pub(crate) use reduce::{ArgMax, Reduce};
 pub(crate) use repeat::{Repeat, Steps};
 pub(crate) use softmax::Softmax;
@@ -55,6 +67,15 @@ pub(crate) enum PlainOp {
     Take(Take),
     ScatterAdd(ScatterAdd),
     Repeat(Box<Repeat>),
+    Convolve(Convolve),
+    MaxPool(MaxPool),
+    Average(Average),
+    Norm(Norm),
+    NormGradient(NormGradient),
+    BatchNorm(BatchNorm),
+    BatchNormGradient(BatchNormGradient),
+    Attention(Attention),
+    AttentionGradient(AttentionGradient),
 }
 
 impl Kernel {
@@ -96,7 +117,16 @@ impl Kernel {
                 PlainOp::Dot(dot) => dot.flops(),
                 PlainOp::Reduce(reduce) => reduce.flops(),
                 PlainOp::Repeat(repeat) => repeat.flops(),
+                PlainOp::Convolve(convolve) => convolve.flops(),
+                PlainOp::Attention(attention) => attention.flops(),
+                PlainOp::AttentionGradient(attention) => attention.flops(),
                 PlainOp::Softmax(_)
+                | PlainOp::Norm(_)
+                | PlainOp::NormGradient(_)
+                | PlainOp::BatchNorm(_)
+                | PlainOp::BatchNormGradient(_)
+                | PlainOp::MaxPool(_)
+                | PlainOp::Average(_)
                 | PlainOp::ArgMax(_)
                 | PlainOp::Take(_)
                 | PlainOp::ScatterAdd(_) => 0,
@@ -145,6 +175,30 @@ impl PlainOp {
                 scatter.run([data, indices, updates], y, workers);
             }
             (Self::Repeat(repeat), inputs, outputs) => repeat.run(inputs, outputs, workers),
+            (Self::Convolve(convolve), &[first, second], [result, scratch @ ..]) => {
+                let scratch = scratch.first_mut().map_or(&mut [][..], |all| &mut **all);
+                convolve.run([first, second], result, scratch, workers);
+            }
+            (Self::MaxPool(pool), [x], [values, positions]) => {
+                pool.run(x, values, positions, workers);
+            }
+            (Self::Average(average), [from], [to]) => average.run(from, to, workers),
+            (Self::Norm(norm), operands, [y]) => norm.run(operands, y, workers),
+            (Self::NormGradient(gradient), &[x, scale, up], results) => {
+                gradient.run([x, scale, up], results, workers);
+            }
+            (Self::BatchNorm(norm), &[x, scale, shift], [y, mean, variance]) => {
+                norm.run([x, scale, shift], [y, mean, variance], workers);
+            }
+            (Self::BatchNormGradient(gradient), &[x, scale, up], [by_x, by_scale, by_shift]) => {
+                gradient.run([x, scale, up], [by_x, by_scale, by_shift], workers);
+            }
+            (Self::Attention(attention), operands, [y, logs]) => {
+                attention.run(operands, [y, logs], workers);
+            }
+            (Self::AttentionGradient(gradient), operands, [by_q, by_k, by_v]) => {
+                gradient.run(operands, [by_q, by_k, by_v], workers);
+            }
             _ => unreachable!("the planner gives each kernel its operands and results"),
         }
     }

@@ -122,7 +122,7 @@ pub(crate) fn compile(
     device: &Arc<dyn Accelerator>,
 ) -> Result<(Compiled, Plan), ProgramError> {
     let graph = Graph::parse(program, Keep::Primitives)?;
-    let text = stablehlo::lower(&graph);
+    let text = stablehlo::lower(&graph)?;
     let compiled = device.compile(&text)?;
     let memory = compiled.memory().unwrap_or_else(|| declared_memory(&graph));
     let allowed = device.memory_limit();

@@ -4,7 +4,9 @@
 //! section 3.2 (incremental adjoint recursion). Every derivative is written with the
 //! operations of the program itself, so a gradient can be differentiated again.
 
+mod neural;
 mod scan;
+mod window;
 
 use smallvec::SmallVec;
 
@@ -299,6 +301,11 @@ impl Backward {
             Op::ScatterAdd { axis } => {
                 self.scatter_add(axis, [operands[0], operands[1], operands[2]], up)
             }
+            Op::Convolution(convolution) => {
+                self.convolution(&convolution, [operands[0], operands[1]], up)
+            }
+            Op::MaxPool(_) => self.max_pool(operands[0], node + 1, up),
+            Op::AveragePool(pool) => self.average_pool(&pool, operands[0], up),
             // Sources, results that are not floats, and operations without a derivative.
             Op::Input(_)
             | Op::State(_)
@@ -618,13 +625,10 @@ impl Backward {
             Composite::Softmax { axis, log } => {
                 self.add_to(operands[0], |this| this.softmax(axis, log, y, up))
             }
-            Composite::Squeeze { .. }
-            | Composite::Clamp
-            | Composite::Variance { .. }
-            | Composite::LogSumExp { .. }
-            | Composite::BatchNormInference { .. } => {
-                unreachable!("replaced by its definition")
+            Composite::Norm { .. } | Composite::BatchNorm { .. } | Composite::Attention { .. } => {
+                self.neural(composite, y, operands, up)
             }
+            _ => unreachable!("replaced by its definition"),
         }
     }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use crate::DType;
 use crate::composite::Composite;
 use crate::shape::{Dims, TensorType};
+use crate::window::{AveragePool, Convolution, Window};
 
 /// A node's position in its graph.
 pub(crate) type NodeId = usize;
@@ -86,6 +87,10 @@ pub(crate) enum Op {
         axis: usize,
     },
     OneHot,
+    Convolution(Box<Convolution>),
+    /// Values and positions.
+    MaxPool(Box<Window>),
+    AveragePool(Box<AveragePool>),
     /// An operation that is defined by others, but has a kernel of its own.
     Composite(Box<Composite>),
     /// Operands: carries, sequences, invariants. Results: carries, stacked values.

@@ -38,6 +38,7 @@ mod session;
 mod shape;
 mod stablehlo;
 mod tensor;
+mod window;
 
 pub use batches::Batches;
 pub use budget::{Budget, Reservation};

@@ -5,8 +5,13 @@
 //! device (integer division by zero, conversions that do not fit, two writers of one
 //! element), the text settles it. Statistics and sums of half types are kept in `f32`.
 
+mod control;
 mod element;
 mod index;
+#[expect(
+    dead_code,
+    reason = "operations that are on their way need what is not used yet"
+)]
 mod text;
 
 use crate::check::Keep;
@@ -16,125 +21,118 @@ use crate::{Program, ProgramError};
 
 use text::{Element, Text, Val};
 
+/// The most values that a text may have. A body is written out wherever it is used, so
+/// bodies inside each other can stand for more than any device could compile.
+const MOST_VALUES: usize = 1_000_000;
+
 /// Writes a program as the text of an MLIR module of StableHLO operations.
 ///
 /// Its function `main` takes the inputs, then the state tensors; it returns the outputs,
 /// then each updated state in the order of `updates`, which may lie where the state lay.
 ///
 /// # Errors
-/// [`ProgramError::Invalid`] when the program breaks a rule.
+/// [`ProgramError::Invalid`] when the program breaks a rule, or its bodies are too large
+/// where they are used.
 pub fn stablehlo(program: &Program) -> Result<String, ProgramError> {
-    Ok(lower(&Graph::parse(program, Keep::Primitives)?))
+    lower(&Graph::parse(program, Keep::Primitives)?)
 }
 
 /// Lowers a program that was parsed to primitive operations.
-pub(crate) fn lower(graph: &Graph) -> String {
-    let mut lowering = Lowering {
-        text: Text::default(),
-        graph,
-        arguments: Vec::new(),
-        values: Vec::with_capacity(graph.nodes.len()),
-    };
-    for ty in graph.inputs.iter().chain(&graph.states) {
-        let argument = lowering.text.argument(*ty);
-        lowering.arguments.push(argument);
+pub(crate) fn lower(graph: &Graph) -> Result<String, ProgramError> {
+    let mut text = Text::default();
+    let types = graph.inputs.iter().chain(&graph.states);
+    let arguments: Vec<Val> = types.map(|&ty| text.argument(ty)).collect();
+    let values = text.graph(graph, &arguments)?;
+
+    let updates = graph.updates.iter().map(|&(_, node)| node);
+    let results = graph.outputs.iter().copied().chain(updates);
+    let results: Vec<Val> = results.map(|node| values[node].clone()).collect();
+    let mut aliases = vec![None; arguments.len()];
+    for (place, &(state, _)) in graph.updates.iter().enumerate() {
+        aliases[graph.inputs.len() + state] = Some(graph.outputs.len() + place);
     }
-    for node in 0..graph.nodes.len() {
-        // The results of an operation stand behind each other, as its nodes do.
-        if !matches!(graph.nodes[node].op, Op::Part(_)) {
-            let results = lowering.node(node);
-            lowering.values.extend(results);
-        }
-    }
-    lowering.finish()
+    let arguments: Vec<_> = arguments.into_iter().zip(aliases).collect();
+    Ok(text.module(&arguments, &results))
 }
 
-struct Lowering<'a> {
-    text: Text,
-    graph: &'a Graph,
-    /// Inputs, then states.
-    arguments: Vec<Val>,
-    /// Of the nodes so far.
-    values: Vec<Val>,
-}
-
-impl Lowering<'_> {
-    fn finish(self) -> String {
-        let outputs = self.graph.outputs.len();
-        let first_state = self.graph.inputs.len();
-        let mut aliases = vec![None; self.arguments.len()];
-        for (place, &(state, _)) in self.graph.updates.iter().enumerate() {
-            aliases[first_state + state] = Some(outputs + place);
+impl Text {
+    /// Writes the operations of a graph whose inputs, then states, are `arguments`; returns
+    /// the value of each node.
+    fn graph(&mut self, graph: &Graph, arguments: &[Val]) -> Result<Vec<Val>, ProgramError> {
+        let mut values = Vec::with_capacity(graph.nodes.len());
+        for node in 0..graph.nodes.len() {
+            // The results of an operation stand behind each other, as its nodes do.
+            if !matches!(graph.nodes[node].op, Op::Part(_)) {
+                let results = self.node(graph, node, arguments, &values)?;
+                values.extend(results);
+            }
+            if self.values() > MOST_VALUES {
+                return Err(ProgramError::whole_program(format!(
+                    "with its bodies written out where they are used, the program has more than \
+                     {MOST_VALUES} values, the most that an accelerator is given"
+                )));
+            }
         }
-        let arguments: Vec<_> = self.arguments.into_iter().zip(aliases).collect();
-        let updates = self.graph.updates.iter().map(|&(_, node)| node);
-        let results: Vec<Val> = self
-            .graph
-            .outputs
-            .iter()
-            .copied()
-            .chain(updates)
-            .map(|node| self.values[node].clone())
-            .collect();
-        self.text.module(&arguments, &results)
+        Ok(values)
     }
 
     /// The values of all results of the operation at a node.
-    fn node(&mut self, id: NodeId) -> Vec<Val> {
-        let node = &self.graph.nodes[id];
-        let types = self.graph.result_types(id);
+    fn node(
+        &mut self,
+        graph: &Graph,
+        id: NodeId,
+        arguments: &[Val],
+        values: &[Val],
+    ) -> Result<Vec<Val>, ProgramError> {
+        let node = &graph.nodes[id];
         match node.op {
-            Op::Input(index) => return vec![self.arguments[index].clone()],
-            Op::State(index) => {
-                return vec![self.arguments[self.graph.inputs.len() + index].clone()];
-            }
+            Op::Input(index) => return Ok(vec![arguments[index].clone()]),
+            Op::State(index) => return Ok(vec![arguments[graph.inputs.len() + index].clone()]),
             _ => {}
         }
+        let types = graph.result_types(id);
         if types.iter().all(|ty| ty.elements() == 0) {
             let types = types.iter();
-            return types
-                .map(|ty| self.text.empty(ty.dtype.into(), &ty.shape))
-                .collect();
+            return Ok(types
+                .map(|ty| self.empty(ty.dtype.into(), &ty.shape))
+                .collect());
         }
-        let operands: Vec<Val> = node
-            .operands
-            .iter()
-            .map(|&operand| self.values[operand].clone())
-            .collect();
-        let operands: Vec<&Val> = operands.iter().collect();
-        vec![self.operation(&node.op, &operands, node.ty)]
+        let operands = node.operands.iter();
+        let operands: Vec<&Val> = operands.map(|&operand| &values[operand]).collect();
+        match &node.op {
+            Op::Scan(scan) => self.scan(scan, &operands, &types),
+            Op::While(looped) => self.repeat_while(looped, &operands),
+            op => Ok(vec![self.operation(op, &operands, node.ty)]),
+        }
     }
 
     /// An operation of one result, which has elements.
     fn operation(&mut self, op: &Op, operands: &[&Val], ty: TensorType) -> Val {
-        let text = &mut self.text;
         let (element, shape) = (Element::from(ty.dtype), &*ty.shape);
         match (op, operands) {
-            (Op::Fill(literal), _) => text.fill(*literal, shape),
-            (Op::Data(bytes), _) => text.data(element, shape, bytes),
-            (Op::Iota { axis }, _) => text.iota(element, shape, *axis),
-            (Op::Element(op), _) => text.elementwise(*op, operands, element),
+            (Op::Fill(literal), _) => self.fill(*literal, shape),
+            (Op::Data(bytes), _) => self.data(element, shape, bytes),
+            (Op::Iota { axis }, _) => self.iota(element, shape, *axis),
+            (Op::Element(op), _) => self.elementwise(*op, operands, element),
             (Op::StopGradient, [x]) => (*x).clone(),
-            (Op::Reshape, [x]) => text.reshape(x, shape),
-            (Op::Transpose(permutation), [x]) => text.transpose(x, permutation),
-            (Op::Broadcast(axes), [x]) => text.broadcast(x, shape, axes),
-            (Op::Reduce { kind, axes }, [x]) => text.reduction(*kind, x, axes),
+            (Op::Reshape, [x]) => self.reshape(x, shape),
+            (Op::Transpose(permutation), [x]) => self.transpose(x, permutation),
+            (Op::Broadcast(axes), [x]) => self.broadcast(x, shape, axes),
+            (Op::Reduce { kind, axes }, [x]) => self.reduction(*kind, x, axes),
             (Op::ArgMax { axis, least }, [x]) => {
                 let name = if *least { "minimum" } else { "maximum" };
-                text.arg_extreme(name, x, *axis)
+                self.arg_extreme(name, x, *axis)
             }
-            (Op::Dot(axes), [a, b]) => text.product(a, b, axes, shape),
-            (Op::Take { axis }, [data, indices]) => text.take(data, indices, *axis, shape),
+            (Op::Dot(axes), [a, b]) => self.product(a, b, axes, shape),
+            (Op::Take { axis }, [data, indices]) => self.take(data, indices, *axis, shape),
             (Op::ScatterAdd { axis }, [data, indices, updates]) => {
-                text.scatter_slices("add", data, indices, updates, *axis)
+                self.scatter_slices("add", data, indices, updates, *axis)
             }
-            (Op::OneHot, [indices]) => text.one_hot(indices, element, shape),
+            (Op::OneHot, [indices]) => self.one_hot(indices, element, shape),
             (op, _) => unreachable!("{op:?} is not primitive, or has other operands"),
         }
     }
-}
 
-impl Text {
     /// The value in the type in which its sums are kept.
     fn widen(&mut self, x: &Val) -> Val {
         self.convert(x, accumulator(x.element))

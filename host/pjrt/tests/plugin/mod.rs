@@ -1,5 +1,7 @@
 //! The plugin that the tests use.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -8,16 +10,22 @@ use trainshed_tensor::Device;
 
 /// The device of the plugin that the environment names.
 pub(crate) fn device() -> Device {
-    static CLIENT: OnceLock<Client> = OnceLock::new();
-    let client = CLIENT.get_or_init(|| Client::create(&Plugin::load(&path()).unwrap()).unwrap());
-    Device::Accelerator(Arc::new(Pjrt::new(client.clone(), None, u64::MAX)))
+    Device::Accelerator(Arc::new(Pjrt::new(client(), None, u64::MAX)))
 }
 
+/// A client of that plugin.
+pub(crate) fn client() -> Client {
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    let client = CLIENT.get_or_init(|| Client::create(&Plugin::load(&path()).unwrap()).unwrap());
+    client.clone()
+}
+
+/// The plugin that the environment names.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test is configured by its environment"
 )]
-fn path() -> PathBuf {
+pub(crate) fn path() -> PathBuf {
     match std::env::var_os("TRAINSHED_PJRT_PLUGIN") {
         Some(path) => path.into(),
         None => panic!(

@@ -1,6 +1,8 @@
 //! The shape and type rule of each operation.
 
 mod control;
+mod neural;
+mod window;
 
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use crate::composite::Composite;
 use crate::cpu::{TileOp, evaluate};
 use crate::ir::{Binary, Compare, DotAxes, Element, Literal, Logic, Op, Real, Reduction, Unary};
 use crate::shape::{Dims, MAX_RANK, TensorType};
+use crate::window::Wanted;
 use crate::{Attribute, DType};
 
 /// An operation of one result, or a sentence on what is wrong.
@@ -24,13 +27,27 @@ pub(super) fn check(
     attributes: &mut Attributes<'_>,
     scope: &Scope<'_>,
 ) -> Result<Checked, String> {
-    match name {
+    let given = Operands(operands);
+    let (op, types) = match name {
         "scan" => return control::scan(operands, attributes, scope),
         "while" => return control::while_loop(operands, attributes, scope),
-        _ => {}
-    }
-    let (op, ty) = one_result(name, Operands(operands), attributes, scope)?;
-    let types = SmallVec::from_slice(&[ty]);
+        "max-pool" => {
+            let (op, types) = window::max_pool(given.one()?, attributes)?;
+            (op, SmallVec::from_slice(&types))
+        }
+        "layer-norm" => neural::norm(&given.three()?, attributes, true)?,
+        "layer-norm-gradient" => neural::norm_gradient(given.three()?, attributes, true)?,
+        "rms-norm" => neural::norm(&given.two()?, attributes, false)?,
+        "rms-norm-gradient" => neural::norm_gradient(given.three()?, attributes, false)?,
+        "batch-norm" => neural::batch_norm(given.three()?, attributes)?,
+        "batch-norm-gradient" => neural::batch_norm_gradient(given.three()?, attributes)?,
+        "attention" => neural::attention(operands, attributes)?,
+        "attention-gradient" => neural::attention_gradient(operands, attributes)?,
+        _ => {
+            let (op, ty) = one_result(name, given, attributes, scope)?;
+            (op, SmallVec::from_slice(&[ty]))
+        }
+    };
     Ok(Checked { op, types })
 }
 
@@ -108,6 +125,13 @@ fn one_result(
         "arg-max" => arg_max(operands.one()?, attributes, false),
         "arg-min" => arg_max(operands.one()?, attributes, true),
         "dot-general" => dot_general(operands.two()?, attributes),
+        "convolution" => window::convolution(Wanted::Result, operands.two()?, attributes),
+        "convolution-transpose" => {
+            window::convolution(Wanted::Operand, operands.two()?, attributes)
+        }
+        "convolution-kernel" => window::convolution(Wanted::Kernel, operands.two()?, attributes),
+        "average-pool" => window::average_pool(operands.one()?, attributes, false),
+        "average-pool-transpose" => window::average_pool(operands.one()?, attributes, true),
         "softmax" => softmax(operands.one()?, attributes, false),
         "log-softmax" => softmax(operands.one()?, attributes, true),
         "batch-norm-inference" => batch_norm_inference(operands.exactly()?, attributes),

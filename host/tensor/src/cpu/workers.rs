@@ -105,4 +105,30 @@ impl<'a, T> Chunks<'a, T> {
         // caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
     }
+
+    /// As [`Workers::each_chunk`], with chunks of two outputs side by side.
+    pub(crate) fn each_chunk_of_two<T: Send, U: Send>(
+        &self,
+        (first, first_length): (&mut [T], usize),
+        (second, second_length): (&mut [U], usize),
+        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+    ) {
+        let work = |(piece, (first, second)): (usize, (&mut [T], &mut [U]))| {
+            if !self.stopped() {
+                work(piece, first, second);
+            }
+        };
+        match self.pool {
+            Some(pool) if first.len() > first_length => pool.install(|| {
+                let second = second.par_chunks_mut(second_length);
+                let chunks = first.par_chunks_mut(first_length).zip(second);
+                chunks.enumerate().for_each(work);
+            }),
+            _ => {
+                let second = second.chunks_mut(second_length);
+                let chunks = first.chunks_mut(first_length).zip(second);
+                chunks.enumerate().for_each(work);
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@
 //! wait for each other in a circle.
 
 mod control;
+mod neural;
 
 use super::Bodies;
 use super::group::Group;
@@ -223,7 +224,7 @@ impl<'a> Lowering<'a> {
             Op::Scan(scan) => self.scan(scan, operands, id)?,
             Op::While(looped) => self.while_loop(looped, operands, id)?,
             Op::Part(_) => unreachable!("set by the operation that it is a part of"),
-            Op::Composite(composite) => self.composite(composite, operands, node.ty),
+            Op::Composite(composite) => self.composite(composite, operands, id)?,
             Op::Take { axis } => {
                 let (data, indices) = (&graph.nodes[operands[0]].ty, &graph.nodes[operands[1]].ty);
                 let take = Take {
@@ -252,6 +253,9 @@ impl<'a> Lowering<'a> {
                 self.rounded(sums, node.ty)
             }
             Op::OneHot => self.one_hot(operands[0], node.ty),
+            Op::Convolution(convolution) => self.convolution(convolution, operands, id)?,
+            Op::MaxPool(window) => self.max_pool(window, operands, id)?,
+            Op::AveragePool(pool) => self.average_pool(pool, operands, id)?,
         })
     }
 
@@ -525,25 +529,23 @@ impl<'a> Lowering<'a> {
         results
     }
 
-    fn composite(&mut self, composite: &Composite, operands: &[NodeId], ty: TensorType) -> Source {
-        match *composite {
-            Composite::Softmax { axis, log } => {
-                let softmax = Softmax {
-                    dtype: ty.dtype.wide(),
-                    log,
-                    size: ty.shape[axis],
-                    inner: after(&ty.shape, axis),
-                };
-                self.plain_widened(PlainOp::Softmax(softmax), operands[0], ty)
-            }
-            Composite::Squeeze { .. }
-            | Composite::Clamp
-            | Composite::Variance { .. }
-            | Composite::LogSumExp { .. }
-            | Composite::BatchNormInference { .. } => {
-                unreachable!("replaced by its definition")
-            }
-        }
+    fn composite(
+        &mut self,
+        composite: &Composite,
+        operands: &[NodeId],
+        node: NodeId,
+    ) -> Result<Source, ProgramError> {
+        let Composite::Softmax { axis, log } = *composite else {
+            return self.neural(composite, operands, node);
+        };
+        let ty = self.graph.nodes[node].ty;
+        let softmax = Softmax {
+            dtype: ty.dtype.wide(),
+            log,
+            size: ty.shape[axis],
+            inner: after(&ty.shape, axis),
+        };
+        Ok(self.plain_widened(PlainOp::Softmax(softmax), operands[0], ty))
     }
 
     fn dot(&mut self, axes: &DotAxes, operands: [NodeId; 2], ty: TensorType) -> Source {

@@ -6,9 +6,9 @@
 
 use std::fmt::{Display, Write};
 
-use crate::DType;
 use crate::ir::Literal;
 use crate::shape::TensorType;
+use crate::{DType, ProgramError};
 
 /// Element types: those of programs, and one that only this lowering needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +133,11 @@ impl Text {
     pub(super) fn argument(&mut self, ty: TensorType) -> Val {
         let name = self.name();
         named(name, ty.dtype.into(), &ty.shape)
+    }
+
+    /// How many values there are.
+    pub(super) fn values(&self) -> usize {
+        self.names
     }
 
     /// One line with one result.
@@ -660,12 +665,12 @@ impl Text {
     }
 
     /// Repeats `step` on `carried` while `condition` holds.
-    pub(super) fn repeat<E>(
+    pub(super) fn repeat(
         &mut self,
         carried: &[Val],
-        condition: impl FnOnce(&mut Self, &[Val]) -> Result<Val, E>,
-        step: impl FnOnce(&mut Self, &[Val]) -> Result<Vec<Val>, E>,
-    ) -> Result<Vec<Val>, E> {
+        condition: impl FnOnce(&mut Self, &[Val]) -> Result<Val, ProgramError>,
+        step: impl FnOnce(&mut Self, &[Val]) -> Result<Vec<Val>, ProgramError>,
+    ) -> Result<Vec<Val>, ProgramError> {
         let name = self.name();
         let count = carried.len();
         self.push(format_args!(

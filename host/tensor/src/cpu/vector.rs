@@ -1,0 +1,95 @@
+//! Vectors of `f32` or `f64`, for kernels that keep their sums in registers.
+
+use pulp::Simd;
+
+use super::number::Real;
+
+/// A float with its vectors on each instruction set.
+pub(super) trait Vector: Real {
+    type Lanes<S: Simd>: Copy;
+    type Mask<S: Simd>: Copy;
+
+    /// Elements of a vector.
+    fn lanes<S: Simd>() -> usize;
+    fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S>;
+    fn add<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+    /// `a * b + c`, rounded once where the machine can.
+    fn mul_add<S: Simd>(
+        simd: S,
+        a: Self::Lanes<S>,
+        b: Self::Lanes<S>,
+        c: Self::Lanes<S>,
+    ) -> Self::Lanes<S>;
+    fn sum<S: Simd>(simd: S, a: Self::Lanes<S>) -> Self;
+    /// Zero behind the end of the slice.
+    fn load_some<S: Simd>(simd: S, from: &[Self]) -> Self::Lanes<S>;
+    /// Only as many as the slice holds.
+    fn store_some<S: Simd>(simd: S, to: &mut [Self], value: Self::Lanes<S>);
+    /// The lanes that are above 0.
+    fn mask<S: Simd>(simd: S, a: Self::Lanes<S>) -> Self::Mask<S>;
+    /// Zero where the mask is not set.
+    fn keep<S: Simd>(simd: S, mask: Self::Mask<S>, a: Self::Lanes<S>) -> Self::Lanes<S>;
+}
+
+macro_rules! vector {
+    ($float:ident, $lanes:ident, $mask:ident, $count:ident:
+     $splat:ident $add:ident $mul_add:ident $sum:ident $load:ident $store:ident
+     $above:ident $select:ident) => {
+        impl Vector for $float {
+            type Lanes<S: Simd> = S::$lanes;
+            type Mask<S: Simd> = S::$mask;
+
+            #[inline(always)]
+            fn lanes<S: Simd>() -> usize {
+                S::$count
+            }
+
+            #[inline(always)]
+            fn splat<S: Simd>(simd: S, value: Self) -> S::$lanes {
+                simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn add<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes) -> S::$lanes {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn mul_add<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes, c: S::$lanes) -> S::$lanes {
+                simd.$mul_add(a, b, c)
+            }
+
+            #[inline(always)]
+            fn sum<S: Simd>(simd: S, a: S::$lanes) -> Self {
+                simd.$sum(a)
+            }
+
+            #[inline(always)]
+            fn load_some<S: Simd>(simd: S, from: &[Self]) -> S::$lanes {
+                simd.$load(from)
+            }
+
+            #[inline(always)]
+            fn store_some<S: Simd>(simd: S, to: &mut [Self], value: S::$lanes) {
+                simd.$store(to, value);
+            }
+
+            #[inline(always)]
+            fn mask<S: Simd>(simd: S, a: S::$lanes) -> S::$mask {
+                simd.$above(a, simd.$splat(0.0))
+            }
+
+            #[inline(always)]
+            fn keep<S: Simd>(simd: S, mask: S::$mask, a: S::$lanes) -> S::$lanes {
+                simd.$select(mask, a, simd.$splat(0.0))
+            }
+        }
+    };
+}
+
+vector!(f32, f32s, m32s, F32_LANES:
+    splat_f32s add_f32s mul_add_e_f32s reduce_sum_f32s partial_load_f32s partial_store_f32s
+    greater_than_f32s select_f32s);
+vector!(f64, f64s, m64s, F64_LANES:
+    splat_f64s add_f64s mul_add_e_f64s reduce_sum_f64s partial_load_f64s partial_store_f64s
+    greater_than_f64s select_f64s);
