@@ -560,7 +560,11 @@ impl Convolve {
         let first: &[T] = bytemuck::cast_slice(first);
         let second: &[T] = bytemuck::cast_slice(second);
         let result: &mut [T] = bytemuck::cast_slice_mut(result);
-        let scratch: &mut [T] = bytemuck::cast_slice_mut(scratch);
+        let scratch: &mut [T] = if scratch.is_empty() {
+            &mut []
+        } else {
+            bytemuck::cast_slice_mut(scratch)
+        };
         if result.is_empty() {
             return;
         }

@@ -51,17 +51,30 @@ impl<'a> Workers<'a> {
         length: usize,
         work: impl Fn(usize, &mut [T]) + Sync,
     ) {
-        let chunks = Chunks {
-            start: output.as_mut_ptr(),
-            elements: output.len(),
-            length,
-            output: PhantomData,
-        };
+        let chunks = Chunks::new(output, length);
         self.each(chunks.elements.div_ceil(length), |piece| {
             #[expect(unsafe_code, reason = "each thread writes to another chunk")]
             // SAFETY: each piece is handed to `work` once.
             let chunk = unsafe { chunks.get(piece) };
             work(piece, chunk);
+        });
+    }
+
+    /// As [`Workers::each_chunk`], with chunks of two outputs side by side; there are as many
+    /// as `second` has.
+    pub(crate) fn each_chunk_of_two<T: Send, U: Send>(
+        &self,
+        (first, first_length): (&mut [T], usize),
+        (second, second_length): (&mut [U], usize),
+        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
+    ) {
+        let first = Chunks::new(first, first_length);
+        let second = Chunks::new(second, second_length);
+        self.each(second.elements.div_ceil(second_length), |piece| {
+            #[expect(unsafe_code, reason = "each thread writes to other chunks")]
+            // SAFETY: each piece is handed to `work` once.
+            let (first, second) = unsafe { (first.get(piece), second.get(piece)) };
+            work(piece, first, second);
         });
     }
 
@@ -91,6 +104,15 @@ struct Chunks<'a, T> {
 unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
 impl<'a, T> Chunks<'a, T> {
+    fn new(output: &'a mut [T], length: usize) -> Self {
+        Self {
+            start: output.as_mut_ptr(),
+            elements: output.len(),
+            length,
+            output: PhantomData,
+        }
+    }
+
     /// The chunk of that number.
     ///
     /// # Safety
@@ -104,31 +126,5 @@ impl<'a, T> Chunks<'a, T> {
         // SAFETY: the chunk is inside the slice; that no other slice of it lives is the
         // caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(first), length) }
-    }
-
-    /// As [`Workers::each_chunk`], with chunks of two outputs side by side.
-    pub(crate) fn each_chunk_of_two<T: Send, U: Send>(
-        &self,
-        (first, first_length): (&mut [T], usize),
-        (second, second_length): (&mut [U], usize),
-        work: impl Fn(usize, &mut [T], &mut [U]) + Sync,
-    ) {
-        let work = |(piece, (first, second)): (usize, (&mut [T], &mut [U]))| {
-            if !self.stopped() {
-                work(piece, first, second);
-            }
-        };
-        match self.pool {
-            Some(pool) if first.len() > first_length => pool.install(|| {
-                let second = second.par_chunks_mut(second_length);
-                let chunks = first.par_chunks_mut(first_length).zip(second);
-                chunks.enumerate().for_each(work);
-            }),
-            _ => {
-                let second = second.chunks_mut(second_length);
-                let chunks = first.chunks_mut(first_length).zip(second);
-                chunks.enumerate().for_each(work);
-            }
-        }
     }
 }

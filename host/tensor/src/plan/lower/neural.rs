@@ -27,7 +27,7 @@ impl Lowering<'_> {
         let values = operands.iter().map(|&node| self.widened_in_memory(node));
         let values: Vec<_> = values.collect();
         let types = self.graph.result_types(node);
-        let wide = |ty: &TensorType| ty.with_dtype(ty.dtype.wide());
+        let wide = TensorType::widened;
         let mut written: SmallVec<[TensorType; 4]> = types.iter().map(wide).collect();
         if scratch > 0 {
             written.push(self.scratch(wide(&types[0]), scratch)?);
