@@ -10,6 +10,8 @@ use crate::shed::root;
 const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("gemm", &["trainshed-tensor"]),
     ("libloading", &["trainshed-pjrt"]),
+    ("image", &["trainshed-tables"]),
+    ("parquet", &["trainshed-tables"]),
     ("sqlx", &["trainshed-store"]),
     ("object_store", &["trainshed-store"]),
     ("wasmtime", &["trainshed-runtime"]),
@@ -28,6 +30,10 @@ const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     (
         "trainshed-pjrt",
         &["tokio", "wasmtime", "trainshed-core", "trainshed-runtime"],
+    ),
+    (
+        "trainshed-tables",
+        &["tokio", "wasmtime", "trainshed-store"],
     ),
     (
         "trainshed-store",

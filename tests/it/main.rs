@@ -13,6 +13,7 @@ mod agents;
 mod architecture;
 mod cli;
 mod conformance;
+mod datasets;
 mod faults;
 mod hostile;
 mod preprocess;

@@ -18,6 +18,8 @@ use crate::{
 const CHUNK_BYTES: usize = 64 << 10;
 /// Most dimensions of a tensor, rows included.
 const MAX_RANK: usize = 8;
+/// More elements than any tensor has.
+const MAX_ELEMENTS: u64 = 1 << 48;
 /// Longest text of an array of texts.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
@@ -77,15 +79,17 @@ impl Entry {
     fn column(self, path: &str) -> Result<(Column, Array), TableError> {
         let rows = self.rows();
         let shape: Vec<u64> = self.shape.iter().skip(1).copied().collect();
-        let mut sizes = self.shape.iter();
-        let elements = sizes.try_fold(1_u64, |count, &size| count.checked_mul(size));
-        let bytes = elements.and_then(|elements| elements.checked_mul(8));
-        if bytes.is_none_or(|bytes| bytes > 1 << 50) {
+        let per_row = shape
+            .iter()
+            .try_fold(1_u64, |count, &size| count.checked_mul(size));
+        let elements = per_row.and_then(|per_row| per_row.checked_mul(rows.max(1)));
+        let Some(per_row) = per_row.filter(|_| elements.is_some_and(|count| count < MAX_ELEMENTS))
+        else {
             let name = shortened(&one_line(&self.name), 80);
             let shape = &self.shape;
             let message = format!("the array `{name}` of shape {shape:?} is too large");
             return Err(unreadable(path, &message));
-        }
+        };
         let kind = match self.items {
             _ if self.shape.len() > MAX_RANK => ColumnKind::Other,
             Items::Numbers(_) if !shape.is_empty() => ColumnKind::Array,
@@ -99,7 +103,7 @@ impl Entry {
             big_endian: self.big_endian,
             fortran: self.fortran && shape.iter().any(|&size| size != 1),
             rows,
-            per_row: shape.iter().product(),
+            per_row,
             place: self.place,
         };
         let column = Column {
@@ -323,6 +327,9 @@ impl Array {
         let mut position = vec![0; shape.len()];
         let mut bytes = [0; 8];
         let bytes = &mut bytes[..element.size()];
+        if self.rows == 0 {
+            return Ok(());
+        }
         for _ in 0..self.per_row {
             let places = position.iter().zip(&shape);
             let first = places.fold(0, |place, (index, size)| place * size + index);

@@ -211,6 +211,15 @@ fn headers_that_claim_too_much_are_refused_before_memory_is_taken() {
             Unreadable("`x.npy`: the array `x` of shape [4000000000, 4000000000] is too large")
         "#]],
     );
+    survive(
+        "x.npy",
+        &npy(
+            "'<f4'",
+            true,
+            "(0, 4000000000, 4000000000, 4000000000)",
+            &[],
+        ),
+    );
     let content = npz(&[("x", npy("'<f4'", false, "(1000000, 1000)", &[0; 4096]))]);
     let files = Files::new(&[("x.npz", &content)]);
     check_tensor(

@@ -74,7 +74,15 @@ impl Reader<'_> {
             return Err(no_number(table, column));
         }
         let shape: Vec<u64> = [&[table.rows], &column.shape[..]].concat();
-        let row = column.shape.iter().map(|&size| size as usize).product();
+        let mut sizes = column.shape.iter();
+        let row = sizes.try_fold(1_usize, |count, &size| {
+            count.checked_mul(usize::try_from(size).ok()?)
+        });
+        let row = row.ok_or_else(|| {
+            let shape = &column.shape;
+            let message = format!("a row of shape {shape:?} cannot be counted");
+            unreadable(&table.path, &message)
+        })?;
         self.filled(table, &[place], dtype, &shape, row)
     }
 

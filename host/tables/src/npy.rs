@@ -87,6 +87,10 @@ impl Header {
             Some(("S" | "a", size)) => size.parse().map(Items::Utf8),
             _ => Ok(Items::Opaque),
         };
+        let items = items.ok().filter(|items| {
+            // Texts without room for any would be rows without bytes.
+            !matches!(items, Items::Utf8(0) | Items::Utf32(0))
+        });
         (items.unwrap_or(Items::Opaque), big_endian)
     }
 }

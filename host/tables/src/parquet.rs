@@ -240,7 +240,7 @@ impl Chunk<'_> {
         sink: &mut Sink,
     ) -> Result<bool, TableError> {
         let descriptor = group.column(place).column_descr_ptr();
-        let listed = (descriptor.max_rep_level() > 0).then(|| pages.values_left);
+        let listed = (descriptor.max_rep_level() > 0).then_some(pages.values_left);
         let listed = u64::try_from(listed.unwrap_or(0)).unwrap_or(u64::MAX);
         let _levels = self
             .reader

@@ -141,6 +141,20 @@ impl Scalar {
                 place.copy_from_slice(&value.to_le_bytes());
                 !overflows
             }
+            DType::F64 => {
+                place.copy_from_slice(&self.to_f64().to_le_bytes());
+                true
+            }
+            DType::Bf16 => {
+                let value = bf16::from_f64(self.to_f64());
+                place.copy_from_slice(&value.to_le_bytes());
+                value.is_finite() || !self.to_f64().is_finite()
+            }
+            DType::F16 => {
+                let value = f16::from_f64(self.to_f64());
+                place.copy_from_slice(&value.to_le_bytes());
+                value.is_finite() || !self.to_f64().is_finite()
+            }
             DType::I64 => self.put(place, i64::to_le_bytes),
             DType::I32 => self.put(place, i32::to_le_bytes),
             DType::U32 => self.put(place, u32::to_le_bytes),
@@ -173,6 +187,15 @@ impl Scalar {
             Self::Integer(value) => value as f32,
             Self::Unsigned(value) => value as f32,
             Self::Number(value) => value as f32,
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "floating-point types round")]
+    fn to_f64(self) -> f64 {
+        match self {
+            Self::Integer(value) => value as f64,
+            Self::Unsigned(value) => value as f64,
+            Self::Number(value) => value,
         }
     }
 
@@ -286,6 +309,14 @@ mod tests {
             Scalar::Number(f64::INFINITY),
             DType::F32,
             Some(&f32::INFINITY.to_le_bytes()),
+        );
+        check(Scalar::Number(65_520.0), DType::F16, None);
+        check(Scalar::Number(1.5), DType::F16, Some(&[0, 0x3e]));
+        check(Scalar::Number(-2.0), DType::Bf16, Some(&[0, 0xc0]));
+        check(
+            Scalar::Number(0.1),
+            DType::F64,
+            Some(&0.1_f64.to_le_bytes()),
         );
         check(
             Scalar::Integer((1 << 24) + 1),

@@ -44,7 +44,12 @@ pub fn random_flip(images: &Var, key: &Var, stream: u32, probability: f64) -> Va
         return images.refused("random_flip", "images of [N, …, W]");
     }
     let last = shape.len() - 1;
-    let mirrored = emit("reverse", &[images], vec![("axes", integers(&[last]))], images);
+    let mirrored = emit(
+        "reverse",
+        &[images],
+        vec![("axes", integers(&[last]))],
+        images,
+    );
     let mut flags_shape = vec![1; shape.len()];
     flags_shape[0] = shape[0];
     let attributes = vec![
@@ -52,9 +57,13 @@ pub fn random_flip(images: &Var, key: &Var, stream: u32, probability: f64) -> Va
         ("shape", integers(&shape[..1])),
         ("stream", Attribute::Integer(stream.into())),
     ];
-    let flags = images
-        .graph()
-        .emit("random-bernoulli", &[key], attributes, DType::Bool, &shape[..1]);
+    let flags = images.graph().emit(
+        "random-bernoulli",
+        &[key],
+        attributes,
+        DType::Bool,
+        &shape[..1],
+    );
     let flags = flags.reshape(&flags_shape);
     flags.broadcast_to(shape).select(&mirrored, images)
 }
@@ -79,7 +88,13 @@ pub fn random_crop(images: &Var, key: &Var, stream: u32, padding: u32) -> Var {
     let zero = graph.full(images.dtype(), &[], 0.0);
     let (tall, wide) = (padded(height), padded(width));
     let outer = [count, channels, tall, wide];
-    let padded = graph.emit("pad", &[images, &zero], attributes(), images.dtype(), &outer);
+    let padded = graph.emit(
+        "pad",
+        &[images, &zero],
+        attributes(),
+        images.dtype(),
+        &outer,
+    );
 
     // Each image has its own offset, so each reads its own rows, then its own columns.
     let places = f64::from(padding) * 2.0 + 1.0;
@@ -93,7 +108,10 @@ pub fn random_crop(images: &Var, key: &Var, stream: u32, padding: u32) -> Var {
     };
     let taken = |data: &Var, axis: usize, shape: &[usize], offset: &Var| {
         let indices = graph.iota(DType::I32, shape, axis) + offset;
-        let attributes = vec![("axis", Attribute::Integer(i64::try_from(axis).unwrap_or(i64::MAX)))];
+        let attributes = vec![(
+            "axis",
+            Attribute::Integer(i64::try_from(axis).unwrap_or(i64::MAX)),
+        )];
         graph.emit(
             "take-along-axis",
             &[data, &indices],
@@ -175,11 +193,12 @@ impl Moments {
             while let Some(outputs) = session.run_batch(&batches, &[])? {
                 let (means, variances) = (outputs[0].to_vec::<f32>()?, outputs[1].to_vec::<f32>()?);
                 let sum = total + count;
-                for (place, (batch_mean, variance)) in means.into_iter().zip(variances).enumerate() {
+                for (place, (batch_mean, variance)) in means.into_iter().zip(variances).enumerate()
+                {
                     let distance = f64::from(batch_mean) - mean[place];
                     mean[place] += distance * count / sum;
-                    squares[place] += f64::from(variance) * count
-                        + distance * distance * total * count / sum;
+                    squares[place] +=
+                        f64::from(variance) * count + distance * distance * total * count / sum;
                 }
                 total = sum;
             }
@@ -196,7 +215,10 @@ impl Moments {
     /// [`image_input`] gives. What does not vary becomes 0.
     pub fn standardize(&self, x: &Var, axis: usize) -> Var {
         let size = x.shape().get(axis).copied();
-        if x.dtype() != DType::F32 || size != Some(self.mean.len()) || self.mean.len() != self.deviation.len() {
+        if x.dtype() != DType::F32
+            || size != Some(self.mean.len())
+            || self.mean.len() != self.deviation.len()
+        {
             let expected = format!("f32 with {} values along axis {axis}", self.mean.len());
             return x.refused("standardize", &expected);
         }
@@ -205,7 +227,13 @@ impl Moments {
         let inverse: Vec<f32> = self
             .deviation
             .iter()
-            .map(|deviation| if *deviation > 0.0 { deviation.recip() } else { 1.0 })
+            .map(|deviation| {
+                if *deviation > 0.0 {
+                    deviation.recip()
+                } else {
+                    1.0
+                }
+            })
             .collect();
         let mean = x.graph().constant(&shape, &self.mean);
         let inverse = x.graph().constant(&shape, &inverse);

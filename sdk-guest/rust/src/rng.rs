@@ -179,7 +179,10 @@ mod tests {
             all.sort_unstable();
             assert_eq!(all, (0..11).collect::<Vec<_>>());
         }
-        let mut judged: Vec<u32> = splits.into_iter().flat_map(|split| split.validation).collect();
+        let mut judged: Vec<u32> = splits
+            .into_iter()
+            .flat_map(|split| split.validation)
+            .collect();
         judged.sort_unstable();
         assert_eq!(judged, (0..11).collect::<Vec<_>>());
     }

@@ -7,6 +7,7 @@ mod compute;
 mod files;
 mod floods;
 mod settings;
+mod tables;
 
 use std::hint::black_box;
 use std::io::Write as _;
@@ -87,6 +88,7 @@ impl Train for Misbehave {
             Deed::Random => Ok(json!(random_numbers(run))),
             Deed::Clock => clock(),
             Deed::Describe => describe(run, dataset, checkpoint),
+            Deed::LoadTables => tables::load(dataset),
             Deed::LargeTensors => compute::large_tensors(),
             Deed::ManyTensors => compute::many_tensors(count),
             Deed::MalformedPrograms => Ok(compute::malformed_programs()),

@@ -77,6 +77,8 @@ pub(crate) enum Deed {
     Clock,
     /// Says what it was given.
     Describe,
+    /// Loads every column of every table.
+    LoadTables,
     /// Makes tensors of 64 MiB until there is no room.
     LargeTensors,
     /// Makes `count` small tensors and keeps them.
