@@ -96,10 +96,7 @@ fn attribute(value: &Json) -> Attribute {
 
 impl Case {
     fn all() -> Vec<Self> {
-        let path = format!(
-            "{}/tests/fixtures/neural.json",
-            env!("CARGO_MANIFEST_DIR")
-        );
+        let path = format!("{}/tests/fixtures/neural.json", env!("CARGO_MANIFEST_DIR"));
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
