@@ -6,12 +6,14 @@
 //! understood, and tests compare the two.
 
 mod neural;
+mod random;
+mod shape;
 
 use crate::ProgramError;
 use crate::check::Keep;
 use crate::emit::Emit;
 use crate::ir::{NodeId, Nodes, Real};
-use crate::shape::Dims;
+use crate::shape::{Dims, TensorType};
 use neural::{Over, Seeing};
 
 /// An operation with its attributes.
@@ -31,6 +33,36 @@ pub(crate) enum Composite {
     Softmax {
         axis: usize,
         log: bool,
+    },
+    /// Stays where derivatives are taken: that of all results together is one operation.
+    Split {
+        axis: usize,
+        sizes: Vec<usize>,
+    },
+    PadEdge {
+        low: Dims,
+        high: Dims,
+    },
+    RandomUniform {
+        stream: u32,
+        ty: TensorType,
+    },
+    RandomNormal {
+        stream: u32,
+        ty: TensorType,
+    },
+    RandomBernoulli {
+        probability: Real,
+        stream: u32,
+        shape: Dims,
+    },
+    RandomPermutation {
+        stream: u32,
+        size: usize,
+    },
+    Dropout {
+        rate: Real,
+        stream: u32,
     },
     /// Operands: x, scale, shift, mean, variance; the channels are axis 1 of x.
     BatchNormInference {
@@ -76,8 +108,15 @@ impl Composite {
             Self::NormGradient { .. }
             | Self::BatchNormGradient { .. }
             | Self::AttentionGradient { .. } => keep == Keep::Kernels,
+            Self::Split { .. } => keep == Keep::Derivatives,
             Self::Squeeze { .. }
             | Self::Clamp
+            | Self::PadEdge { .. }
+            | Self::RandomUniform { .. }
+            | Self::RandomNormal { .. }
+            | Self::RandomBernoulli { .. }
+            | Self::RandomPermutation { .. }
+            | Self::Dropout { .. }
             | Self::Variance { .. }
             | Self::LogSumExp { .. }
             | Self::BatchNormInference { .. } => false,
@@ -92,6 +131,19 @@ impl Composite {
     ) -> Result<Nodes, ProgramError> {
         let x = operands[0];
         let result = match self {
+            Self::Split { axis, sizes } => return shape::split(to, x, *axis, sizes),
+            Self::PadEdge { low, high } => shape::pad_edge(to, x, low, high),
+            Self::RandomUniform { stream, ty } => random::uniform(to, x, *stream, *ty),
+            Self::RandomNormal { stream, ty } => random::normal(to, x, *stream, *ty),
+            Self::RandomBernoulli {
+                probability,
+                stream,
+                shape,
+            } => random::bernoulli(to, x, probability.get(), *stream, *shape),
+            Self::RandomPermutation { stream, size } => random::permutation(to, x, *stream, *size),
+            Self::Dropout { rate, stream } => {
+                random::dropout(to, x, operands[1], rate.get(), *stream)
+            }
             Self::Squeeze { shape } => to.reshape(x, *shape),
             Self::Clamp => {
                 let raised = to.op("maximum", &[x, operands[1]])?;

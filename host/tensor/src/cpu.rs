@@ -3,9 +3,11 @@
 //! A [`Kernel`] is made by the planner from checked shapes. Kernels cannot fail; bounds
 //! are asserted all the same.
 
+mod assemble;
 mod attention;
 mod batch_norm;
 mod convolution;
+mod cumulative;
 mod dot;
 mod fused;
 mod halves;
@@ -14,6 +16,8 @@ mod math;
 mod memory;
 mod norm;
 mod number;
+mod order;
+mod philox;
 mod pool;
 mod reduce;
 mod repeat;
@@ -23,14 +27,17 @@ mod tile;
 mod vector;
 mod workers;
 
+pub(crate) use assemble::{Assemble, Part, Shift, Shifted};
 pub(crate) use attention::{Attention, AttentionGradient};
 pub(crate) use batch_norm::{BatchNorm, BatchNormGradient};
 pub(crate) use convolution::Convolve;
+pub(crate) use cumulative::Running;
 pub(crate) use dot::Dot;
 pub(crate) use fused::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, Store};
-pub(crate) use index::{ScatterAdd, Take};
+pub(crate) use index::{ScatterAdd, ScatterAddAlong, ScatterSet, Slices, Take, TakeAlong};
 pub(crate) use memory::{Memory, Region, ValueId};
 pub(crate) use norm::{Norm, NormGradient};
+pub(crate) use order::Order;
 pub(crate) use pool::{Average, MaxPool};
 pub(crate) use reduce::{ArgMax, Reduce};
 pub(crate) use repeat::{Repeat, Steps};
@@ -65,6 +72,7 @@ pub(crate) enum PlainOp {
     Dot(Dot),
     Softmax(Softmax),
     Take(Take),
+    TakeAlong(TakeAlong),
     ScatterAdd(ScatterAdd),
     Repeat(Box<Repeat>),
     Convolve(Convolve),
@@ -76,6 +84,14 @@ pub(crate) enum PlainOp {
     BatchNormGradient(BatchNormGradient),
     Attention(Attention),
     AttentionGradient(AttentionGradient),
+    ScatterSet(ScatterSet),
+    ScatterAddAlong(ScatterAddAlong),
+    Assemble(Assemble),
+    Running(Running),
+    /// The last result is a workspace.
+    Order(Order),
+    /// A key and a number to a new key.
+    RandomFold,
 }
 
 impl Kernel {
@@ -87,7 +103,7 @@ impl Kernel {
                     .scalars
                     .iter()
                     .filter_map(|scalar| match scalar.source {
-                        ScalarSource::Value(value, _) => Some(value),
+                        ScalarSource::Value { value, .. } => Some(value),
                         ScalarSource::Literal(_) => None,
                     });
                 fused
@@ -129,7 +145,14 @@ impl Kernel {
                 | PlainOp::Average(_)
                 | PlainOp::ArgMax(_)
                 | PlainOp::Take(_)
-                | PlainOp::ScatterAdd(_) => 0,
+                | PlainOp::TakeAlong(_)
+                | PlainOp::ScatterAdd(_)
+                | PlainOp::ScatterSet(_)
+                | PlainOp::ScatterAddAlong(_)
+                | PlainOp::Assemble(_)
+                | PlainOp::Running(_)
+                | PlainOp::Order(_)
+                | PlainOp::RandomFold => 0,
             },
         }
     }
@@ -171,8 +194,14 @@ impl PlainOp {
             (Self::Dot(dot), [lhs, rhs], [y]) => dot.run(lhs, rhs, y, workers),
             (Self::Softmax(softmax), [x], [y]) => softmax.run(x, y, workers),
             (Self::Take(take), [data, indices], [y]) => take.run(data, indices, y, workers),
-            (Self::ScatterAdd(scatter), &[data, indices, updates], [y]) => {
-                scatter.run([data, indices, updates], y, workers);
+            (Self::TakeAlong(take), [data, indices], [y]) => take.run(data, indices, y, workers),
+            (Self::ScatterAdd(scatter), inputs, [y]) => scatter.run(inputs, y, workers),
+            (Self::ScatterSet(scatter), inputs, [y]) => scatter.run(inputs, y, workers),
+            (Self::ScatterAddAlong(scatter), inputs, [y]) => scatter.run(inputs, y, workers),
+            (Self::Assemble(assemble), inputs, [y]) => assemble.run(inputs, y, workers),
+            (Self::Running(running), [x], [y]) => running.run(x, y, workers),
+            (Self::Order(order), [x], [values, positions, workspace]) => {
+                order.run(x, values, positions, workspace, workers);
             }
             (Self::Repeat(repeat), inputs, outputs) => repeat.run(inputs, outputs, workers),
             (Self::Convolve(convolve), &[first, second], [result, scratch @ ..]) => {
@@ -199,6 +228,7 @@ impl PlainOp {
             (Self::AttentionGradient(gradient), operands, [by_q, by_k, by_v]) => {
                 gradient.run(operands, [by_q, by_k, by_v], workers);
             }
+            (Self::RandomFold, [key, number], [y]) => philox::fold(key, number, y),
             _ => unreachable!("the planner gives each kernel its operands and results"),
         }
     }

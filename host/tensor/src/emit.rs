@@ -1,5 +1,7 @@
 //! Short ways to write operations, for derivatives and for definitions of composite ones.
 
+use std::ops::Range;
+
 use crate::ir::{NodeId, Nodes};
 use crate::shape::{Dims, TensorType};
 use crate::{Attribute, DType, ProgramError};
@@ -133,6 +135,29 @@ pub(crate) trait Emit {
     fn transpose(&mut self, x: NodeId, permutation: &[usize]) -> Emitted {
         let permutation = list(Dims::collect(permutation.iter().copied()));
         self.op_with("transpose", &[x], &[("permutation", permutation)])
+    }
+
+    /// Broadcasts axes of size 1 to those of a shape of the same rank.
+    fn broadcast_in_place(&mut self, x: NodeId, shape: Dims) -> Emitted {
+        let axes = list(Dims::collect(0..shape.len()));
+        self.op_with("broadcast", &[x], &[("shape", list(shape)), ("axes", axes)])
+    }
+
+    /// The steps `range` along an axis.
+    fn slice_along(&mut self, x: NodeId, axis: usize, range: Range<usize>) -> Emitted {
+        let shape = self.shape(x);
+        let along = |at: usize, other: fn(usize) -> usize| {
+            let sizes = shape.iter().enumerate();
+            list(Dims::collect(sizes.map(|(place, &size)| {
+                if place == axis { at } else { other(size) }
+            })))
+        };
+        let attributes = [
+            ("starts", along(range.start, |_| 0)),
+            ("limits", along(range.end, |size| size)),
+            ("strides", along(1, |_| 1)),
+        ];
+        self.op_with("slice", &[x], &attributes)
     }
 
     fn reshape(&mut self, x: NodeId, shape: Dims) -> Emitted {

@@ -4,8 +4,11 @@
 //! section 3.2 (incremental adjoint recursion). Every derivative is written with the
 //! operations of the program itself, so a gradient can be differentiated again.
 
+mod indexing;
 mod neural;
+mod order;
 mod scan;
+mod shape;
 mod window;
 
 use smallvec::SmallVec;
@@ -265,6 +268,11 @@ impl Backward {
         if let Op::Scan(scan) = &op {
             return self.scan(scan, node, &operands, ups);
         }
+        if let Op::Composite(composite) = &op
+            && let Composite::Split { axis, .. } = **composite
+        {
+            return self.split(axis, node, operands[0], ups);
+        }
         // The operations below have one result, or let a gradient through the first alone.
         let Some(up) = ups[0] else {
             return Ok(());
@@ -298,6 +306,25 @@ impl Backward {
             Op::Dot(axes) => self.dot(&axes, [operands[0], operands[1]], up),
             Op::Composite(composite) => self.composite(&composite, node, &operands, up),
             Op::Take { axis } => self.take(axis, [operands[0], operands[1]], up),
+            Op::Concatenate { axis } => self.concatenate(axis, &operands, up),
+            Op::Slice(slice) => self.slice(&slice, operands[0], up),
+            Op::Pad(padding) => self.pad(&padding, [operands[0], operands[1]], up),
+            Op::Reverse(axes) => self.add_to(operands[0], |this| this.reverse(up, &axes)),
+            Op::DynamicSlice => self.dynamic_slice([operands[0], operands[1]], up),
+            Op::DynamicUpdateSlice => {
+                self.dynamic_update_slice([operands[0], operands[1], operands[2]], up)
+            }
+            Op::Cumulative(cumulative) => self.cumulative(cumulative, node, operands[0], up),
+            Op::Sort { axis, .. } | Op::TopK { axis, .. } => {
+                self.order(axis, node, operands[0], up)
+            }
+            Op::TakeAlong { axis } => self.take_along(axis, [operands[0], operands[1]], up),
+            Op::ScatterAddAlong { axis } => {
+                self.scatter_add_along(axis, [operands[0], operands[1], operands[2]], up)
+            }
+            Op::ScatterSet { axis } => {
+                self.scatter_set(axis, [operands[0], operands[1], operands[2]], up)
+            }
             Op::ScatterAdd { axis } => {
                 self.scatter_add(axis, [operands[0], operands[1], operands[2]], up)
             }
@@ -320,6 +347,8 @@ impl Backward {
             | Op::OneHot
             | Op::Scan(_)
             | Op::While(_)
+            | Op::RandomBits { .. }
+            | Op::RandomFold
             | Op::Part(_) => Ok(()),
         }
     }

@@ -70,6 +70,15 @@ pub(crate) enum Op {
     Transpose(Dims),
     /// Dimension `i` of the operand is dimension `axes[i]` of the result.
     Broadcast(Dims),
+    Concatenate {
+        axis: usize,
+    },
+    Slice(Box<Slice>),
+    Pad(Box<Padding>),
+    /// The axes along which the order of the elements is turned round.
+    Reverse(Dims),
+    DynamicSlice,
+    DynamicUpdateSlice,
     Reduce {
         kind: Reduction,
         axes: Dims,
@@ -86,11 +95,33 @@ pub(crate) enum Op {
     ScatterAdd {
         axis: usize,
     },
+    ScatterSet {
+        axis: usize,
+    },
+    TakeAlong {
+        axis: usize,
+    },
+    ScatterAddAlong {
+        axis: usize,
+    },
     OneHot,
     Convolution(Box<Convolution>),
     /// Values and positions.
     MaxPool(Box<Window>),
     AveragePool(Box<AveragePool>),
+    Cumulative(Cumulative),
+    Sort {
+        axis: usize,
+        descending: bool,
+    },
+    TopK {
+        axis: usize,
+        k: usize,
+    },
+    RandomBits {
+        stream: u32,
+    },
+    RandomFold,
     /// An operation that is defined by others, but has a kernel of its own.
     Composite(Box<Composite>),
     /// Operands: carries, sequences, invariants. Results: carries, stacked values.
@@ -275,6 +306,31 @@ named!(Reduction {
     Any = "reduce-any",
     All = "reduce-all",
 });
+
+/// Per dimension, the first element of a slice and the step to the next.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Slice {
+    pub(crate) starts: Dims,
+    pub(crate) strides: Dims,
+}
+
+/// Per dimension, what is put before, behind and between the elements.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Padding {
+    /// Negative when elements are removed; above `-2^32` and below `2^32`.
+    pub(crate) low: SmallVec<[i64; 4]>,
+    /// As `low`.
+    pub(crate) high: SmallVec<[i64; 4]>,
+    pub(crate) interior: Dims,
+}
+
+/// Running sums or products along an axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Cumulative {
+    pub(crate) product: bool,
+    pub(crate) axis: usize,
+    pub(crate) reverse: bool,
+}
 
 /// The axes of a `dot-general`. The lists of one operand are disjoint.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

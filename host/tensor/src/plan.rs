@@ -203,7 +203,7 @@ fn reads_in_order(fused: &Fused, state: usize, lowered: &Lowered) -> bool {
     let is_state = |value: ValueId| lowered.values[value].origin == Origin::State(state);
     let loads = fused.loads.iter().filter(|load| is_state(load.value));
     let mut scalars = fused.scalars.iter().filter(|scalar| match scalar.source {
-        ScalarSource::Value(value, _) => is_state(value),
+        ScalarSource::Value { value, .. } => is_state(value),
         ScalarSource::Literal(_) => false,
     });
     // A scalar is read before anything is written, but by each thread.
@@ -332,9 +332,8 @@ fn can_take_over(kernel: &Kernel, operand: ValueId) -> bool {
         return false;
     };
     let mut loads = fused.loads.iter().filter(|load| load.value == operand);
-    let is_scalar = fused
-        .scalars
-        .iter()
-        .any(|scalar| matches!(scalar.source, ScalarSource::Value(value, _) if value == operand));
+    let is_scalar = fused.scalars.iter().any(
+        |scalar| matches!(scalar.source, ScalarSource::Value { value, .. } if value == operand),
+    );
     loads.all(|load| load.strides.is_none()) && !is_scalar
 }

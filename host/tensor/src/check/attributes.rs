@@ -76,7 +76,7 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn integers(&mut self, name: &str) -> Result<&'a [i64], String> {
+    pub(super) fn integers(&mut self, name: &str) -> Result<&'a [i64], String> {
         match self.required(name)? {
             Attribute::Integers(values) => Ok(values),
             other => Err(wrong_kind(name, "a list of integers", other)),
@@ -97,6 +97,24 @@ impl<'a> Attributes<'a> {
             dims.push(natural(name, value)?);
         }
         Ok(dims)
+    }
+
+    /// One integer from 0 per dimension.
+    pub(super) fn per_dimension(&mut self, name: &str, rank: usize) -> Result<Dims, String> {
+        let dims = self.dims(name)?;
+        need_entries(name, dims.len(), rank)?;
+        Ok(dims)
+    }
+
+    /// One integer per dimension, which may be negative.
+    pub(super) fn signed_per_dimension(
+        &mut self,
+        name: &str,
+        rank: usize,
+    ) -> Result<&'a [i64], String> {
+        let values = self.integers(name)?;
+        need_entries(name, values.len(), rank)?;
+        Ok(values)
     }
 
     /// One axis below `rank`.
@@ -160,6 +178,15 @@ pub(super) fn wrong_kind(name: &str, expected: &str, found: &Attribute) -> Strin
 fn natural(name: &str, value: i64) -> Result<usize, String> {
     usize::try_from(value)
         .map_err(|_| format!("attribute `{name}` holds {value}, but it may not be negative"))
+}
+
+fn need_entries(name: &str, found: usize, rank: usize) -> Result<(), String> {
+    if found == rank {
+        return Ok(());
+    }
+    Err(format!(
+        "attribute `{name}` has {found} entries, but it must have one per dimension, {rank}"
+    ))
 }
 
 fn in_rank(name: &str, axis: usize, rank: usize) -> Result<(), String> {

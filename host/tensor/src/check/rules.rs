@@ -1,7 +1,11 @@
 //! The shape and type rule of each operation.
 
 mod control;
+mod indexing;
 mod neural;
+mod order;
+mod random;
+mod shape;
 mod window;
 
 use std::sync::Arc;
@@ -29,6 +33,9 @@ pub(super) fn check(
 ) -> Result<Checked, String> {
     let given = Operands(operands);
     let (op, types) = match name {
+        "split" => return shape::split(given.one()?, attributes),
+        "sort" => return order::sort(given.one()?, attributes),
+        "top-k" => return order::top_k(given.one()?, attributes),
         "scan" => return control::scan(operands, attributes, scope),
         "while" => return control::while_loop(operands, attributes, scope),
         "max-pool" => {
@@ -138,6 +145,25 @@ fn one_result(
         "take" => take(operands.two()?, attributes),
         "scatter-add" => scatter_add(operands.three()?, attributes),
         "one-hot" => one_hot(operands.one()?, attributes),
+        "concatenate" => shape::concatenate(operands, attributes),
+        "slice" => shape::slice(operands.one()?, attributes),
+        "pad" => shape::pad(operands.two()?, attributes),
+        "pad-edge" => shape::pad_edge(operands.one()?, attributes),
+        "reverse" => shape::reverse(operands.one()?, attributes),
+        "dynamic-slice" => shape::dynamic_slice(operands.two()?, attributes),
+        "dynamic-update-slice" => shape::dynamic_update_slice(operands.three()?),
+        "cumulative-sum" => order::cumulative(operands.one()?, attributes, false),
+        "cumulative-product" => order::cumulative(operands.one()?, attributes, true),
+        "take-along-axis" => indexing::take_along(operands.two()?, attributes),
+        "scatter-set" => indexing::scatter_set(operands.three()?, attributes),
+        "scatter-add-along-axis" => indexing::scatter_add_along(operands.three()?, attributes),
+        "random-bits" => random::bits(operands.one()?, attributes),
+        "random-fold" => random::fold(operands.two()?),
+        "random-uniform" => random::uniform(operands.one()?, attributes),
+        "random-normal" => random::normal(operands.one()?, attributes),
+        "random-bernoulli" => random::bernoulli(operands.one()?, attributes),
+        "random-permutation" => random::permutation(operands.one()?, attributes),
+        "dropout" => random::dropout(operands.two()?, attributes),
         _ => Err("there is no such operation".to_owned()),
     }
 }
@@ -552,8 +578,17 @@ fn take([data, indices]: [TensorType; 2], attributes: &mut Attributes<'_>) -> On
     Ok((Op::Take { axis }, ty))
 }
 
-fn scatter_add([data, indices, updates]: [TensorType; 3], attributes: &mut Attributes<'_>) -> One {
-    need_number(data)?;
+fn scatter_add(operands: [TensorType; 3], attributes: &mut Attributes<'_>) -> One {
+    need_number(operands[0])?;
+    let axis = scattered_axis(operands, attributes)?;
+    Ok((Op::ScatterAdd { axis }, operands[0]))
+}
+
+/// The axis along which slices of the updates are put into the data.
+fn scattered_axis(
+    [data, indices, updates]: [TensorType; 3],
+    attributes: &mut Attributes<'_>,
+) -> Result<usize, String> {
     need_indices(indices)?;
     let axis = attributes.axis("axis", data.shape.len())?;
     need_rows(data, axis, indices)?;
@@ -562,15 +597,24 @@ fn scatter_add([data, indices, updates]: [TensorType; 3], attributes: &mut Attri
             "the indices are {indices}, but their rank must be 1"
         ));
     };
-    let mut shape = data.shape.to_vec();
-    shape[axis] = count;
+    need_updates(updates, data, along(data.shape, axis, count))?;
+    Ok(axis)
+}
+
+fn need_updates(updates: TensorType, data: TensorType, shape: Dims) -> Result<(), String> {
     let expected = TensorType::new(data.dtype, &shape)?;
-    if updates != expected {
-        return Err(format!(
-            "the updates are {updates}, but they must be {expected}"
-        ));
+    if updates == expected {
+        return Ok(());
     }
-    Ok((Op::ScatterAdd { axis }, data))
+    Err(format!(
+        "the updates are {updates}, but they must be {expected}"
+    ))
+}
+
+/// A shape with another size along an axis.
+fn along(shape: Dims, axis: usize, size: usize) -> Dims {
+    let sizes = shape.iter().enumerate();
+    Dims::collect(sizes.map(|(place, &old)| if place == axis { size } else { old }))
 }
 
 fn one_hot(indices: TensorType, attributes: &mut Attributes<'_>) -> One {

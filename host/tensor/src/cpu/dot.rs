@@ -19,6 +19,8 @@ pub(crate) struct Dot {
     lhs_k: usize,
     rhs_k: usize,
     rhs_n: usize,
+    /// The first elements of the operands' matrices.
+    firsts: [usize; 2],
     /// The batch dimensions, and the operands' steps along them.
     batch: Dims,
     lhs_batch: Dims,
@@ -78,6 +80,7 @@ impl Dot {
             lhs_k,
             rhs_k,
             rhs_n,
+            firsts: [0; 2],
             batch: pick(&lhs.shape, &axes.lhs_batch),
             lhs_batch: pick(lhs_strides, &axes.lhs_batch),
             rhs_batch: pick(rhs_strides, &axes.rhs_batch),
@@ -85,6 +88,11 @@ impl Dot {
             block_n,
         };
         (Some(dot), true, true)
+    }
+
+    /// The product of operands whose first elements are these of their values.
+    pub(crate) fn with_firsts(self, firsts: [usize; 2]) -> Self {
+        Self { firsts, ..self }
     }
 
     /// Floating-point operations of one run.
@@ -126,7 +134,9 @@ impl Dot {
     /// Computes the block of one matrix whose first element is at `row` and `column`.
     #[inline]
     fn block<T: Real>(&self, matrices: &Matrices<'_, T>, matrix: usize, row: usize, column: usize) {
-        let (mut lhs, mut rhs) = (row * self.lhs_m, column * self.rhs_n);
+        let [mut lhs, mut rhs] = self.firsts;
+        lhs += row * self.lhs_m;
+        rhs += column * self.rhs_n;
         let mut index = matrix;
         for axis in (0..self.batch.len()).rev() {
             let step = index % self.batch[axis];

@@ -11,6 +11,7 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::memory::{Memory, ValueId};
+use super::philox;
 use super::tile::{self, Tile, TileOp};
 use super::workers::Workers;
 use crate::DType;
@@ -46,8 +47,10 @@ pub(crate) struct Fused {
 pub(crate) struct Load {
     pub(crate) value: ValueId,
     pub(crate) dtype: DType,
-    /// Steps in elements per dimension of `extent`; none when elements follow each other
-    /// as in the result.
+    /// The first element, when there are strides.
+    pub(crate) offset: usize,
+    /// Steps in elements per dimension of `extent`, in two's complement when backwards;
+    /// none when the value's elements are those of the result in the same order.
     pub(crate) strides: Option<Dims>,
 }
 
@@ -61,8 +64,12 @@ pub(crate) struct Scalar {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScalarSource {
     Literal(Literal),
-    /// The first element of a value.
-    Value(ValueId, DType),
+    /// One element of a value.
+    Value {
+        value: ValueId,
+        dtype: DType,
+        place: usize,
+    },
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -74,6 +81,12 @@ pub(crate) enum Instruction {
         dtype: DType,
         inner: usize,
         size: usize,
+        slot: usize,
+    },
+    /// Random bits that follow from the two words of a key, each a scalar.
+    Random {
+        key: [Operand; 2],
+        stream: u32,
         slot: usize,
     },
     Apply {
@@ -198,9 +211,14 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
         for scalar in &kernel.scalars {
             let literal = match scalar.source {
                 ScalarSource::Literal(literal) => literal,
-                ScalarSource::Value(value, dtype) => {
+                ScalarSource::Value {
+                    value,
+                    dtype,
+                    place,
+                } => {
+                    let bytes = place * dtype.size()..(place + 1) * dtype.size();
                     // SAFETY: the caller's promise; the copy ends the borrow.
-                    let element = unsafe { memory.read(value, 0..dtype.size()) };
+                    let element = unsafe { memory.read(value, bytes) };
                     Literal::new(dtype, element)
                 }
             };
@@ -242,7 +260,7 @@ fn step(
             let source = unsafe { memory.read_all(load.value) };
             let out = slots[slot].bytes_mut();
             let strides = load.strides.unwrap_or_default();
-            let walk = Walk::new(&kernel.extent, &strides, start, count);
+            let walk = Walk::new(&kernel.extent, &strides, load.offset, start..start + count);
             match load.dtype.size() {
                 1 => gather::<u8>(source, walk, out),
                 2 => gather::<u16>(source, walk, out),
@@ -258,6 +276,15 @@ fn step(
         } => {
             let out = &mut slots[slot].bytes_mut()[..count * dtype.size()];
             tile::iota(dtype, start, inner, size, out);
+        }
+        Instruction::Random { key, stream, slot } => {
+            let mut words = [0; 2];
+            for (word, operand) in words.iter_mut().zip(key) {
+                let tile = tile_of(kernel, operand, memory, slots, start, count);
+                *word = bytemuck::pod_read_unaligned(&tile.bytes[..size_of::<u32>()]);
+            }
+            let out = &mut slots[slot].bytes_mut()[..count * size_of::<u32>()];
+            philox::words(words, stream, start, bytemuck::cast_slice_mut(out));
         }
         Instruction::Apply {
             op,
@@ -343,7 +370,8 @@ struct Walk {
 
 impl Walk {
     #[inline(always)]
-    fn new(extent: &Dims, strides: &Dims, start: usize, count: usize) -> Self {
+    fn new(extent: &Dims, strides: &Dims, offset: usize, range: Range<usize>) -> Self {
+        let start = range.start;
         let outer = extent.len().saturating_sub(1);
         let columns = extent.last().copied().unwrap_or(1);
         let mut walk = Self {
@@ -354,15 +382,16 @@ impl Walk {
             column: start % columns,
             columns,
             column_stride: strides.last().copied().unwrap_or(0),
-            offset: 0,
-            count,
+            offset,
+            count: range.len(),
         };
         let mut row = start / columns;
         for axis in (0..outer).rev() {
             walk.extent[axis] = extent[axis];
             walk.strides[axis] = strides[axis];
             walk.index[axis] = row % extent[axis];
-            walk.offset += walk.index[axis] * strides[axis];
+            let steps = walk.index[axis].wrapping_mul(strides[axis]);
+            walk.offset = walk.offset.wrapping_add(steps);
             row /= extent[axis];
         }
         walk
@@ -374,11 +403,12 @@ impl Walk {
         self.column = 0;
         for axis in (0..self.outer).rev() {
             self.index[axis] += 1;
-            self.offset += self.strides[axis];
+            self.offset = self.offset.wrapping_add(self.strides[axis]);
             if self.index[axis] < self.extent[axis] {
                 return;
             }
-            self.offset -= self.index[axis] * self.strides[axis];
+            let steps = self.index[axis].wrapping_mul(self.strides[axis]);
+            self.offset = self.offset.wrapping_sub(steps);
             self.index[axis] = 0;
         }
     }
@@ -391,12 +421,26 @@ fn gather<T: Pod>(source: &[u8], mut walk: Walk, out: &mut [u8]) {
     while !out.is_empty() {
         let length = (walk.columns - walk.column).min(out.len());
         let (row, rest) = out.split_at_mut(length);
-        let first = walk.offset + walk.column * walk.column_stride;
-        match walk.column_stride {
+        let steps = walk.column.wrapping_mul(walk.column_stride);
+        let first = walk.offset.wrapping_add(steps);
+        match walk.column_stride.cast_signed() {
             0 => row.fill(source[first]),
             1 => row.copy_from_slice(&source[first..first + length]),
+            -1 => {
+                let from = source[first + 1 - length..=first].iter().rev();
+                for (element, from) in row.iter_mut().zip(from) {
+                    *element = *from;
+                }
+            }
+            stride if stride < 0 => {
+                let from = source[..=first].iter().rev().step_by(stride.unsigned_abs());
+                for (element, from) in row.iter_mut().zip(from) {
+                    *element = *from;
+                }
+            }
             stride => {
-                for (element, from) in row.iter_mut().zip(source[first..].iter().step_by(stride)) {
+                let from = source[first..].iter().step_by(stride.unsigned_abs());
+                for (element, from) in row.iter_mut().zip(from) {
                     *element = *from;
                 }
             }

@@ -5,6 +5,7 @@ use bytemuck::Pod;
 use super::number::{Number, with_wide};
 use super::workers::Workers;
 use crate::DType;
+use crate::ir::Literal;
 
 /// Bytes of results that make a piece worth handing to a thread.
 const BYTES_PER_PIECE: usize = 64 * 1024;
@@ -44,49 +45,218 @@ impl Take {
     }
 }
 
-/// `data` with slices added along an axis, in the order of the indices.
+/// Data with slices added along an axis, in the order of the indices.
 #[derive(Debug)]
 pub(crate) struct ScatterAdd {
     pub(crate) dtype: DType,
+    pub(crate) slices: Slices,
+}
+
+/// Data with slices written over it along an axis, in the order of the indices.
+#[derive(Debug)]
+pub(crate) struct ScatterSet {
+    /// Bytes of an element.
+    pub(crate) size: usize,
+    pub(crate) slices: Slices,
+}
+
+/// Data with each element of the updates added in its own line along an axis, in order.
+#[derive(Debug)]
+pub(crate) struct ScatterAddAlong {
+    pub(crate) dtype: DType,
+    pub(crate) slices: Slices,
+}
+
+/// Where a scatter puts what. Its operands are the data, the indices and the updates; the
+/// data is left out where it is a constant.
+#[derive(Debug)]
+pub(crate) struct Slices {
+    /// What the data is everywhere, when it is no operand.
+    pub(crate) fill: Option<Literal>,
     pub(crate) index_dtype: DType,
-    /// Slices in the data.
+    /// Steps of the data along the axis.
     pub(crate) rows: usize,
-    /// Slices to add.
-    pub(crate) added: usize,
-    /// Elements of one slice.
+    /// Steps of the updates along the axis.
+    pub(crate) updates: usize,
+    /// Elements of one step.
     pub(crate) row: usize,
 }
 
-impl ScatterAdd {
-    pub(super) fn run(
-        &self,
-        [data, indices, updates]: [&[u8]; 3],
-        output: &mut [u8],
-        workers: &Workers<'_>,
-    ) {
-        output.copy_from_slice(data);
-        with_wide!(self.dtype, T => self.add::<T>(indices, updates, output, workers));
-    }
+/// Bytes of data and updates that make a piece of a scatter.
+const SCATTERED_BYTES_PER_PIECE: usize = 1 << 20;
 
-    fn add<T: Number>(
-        &self,
-        indices: &[u8],
-        updates: &[u8],
-        output: &mut [u8],
-        workers: &Workers<'_>,
-    ) {
-        let updates: &[T] = bytemuck::cast_slice(updates);
-        let output: &mut [T] = bytemuck::cast_slice_mut(output);
-        if self.row == 0 || self.rows == 0 {
-            return;
-        }
-        workers.each_chunk(output, self.rows * self.row, |slab, output| {
-            for place in 0..self.added {
-                let row = clamped(self.index_dtype, indices, place, self.rows);
-                let target = &mut output[row * self.row..][..self.row];
-                let update = &updates[(slab * self.added + place) * self.row..][..self.row];
+/// Every piece looks at all indices.
+const MOST_SCATTER_PIECES: usize = 8;
+
+impl ScatterAdd {
+    pub(super) fn run(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
+        with_wide!(self.dtype, T => {
+            self.slices.scatter::<T>(inputs, output, workers, |target, update| {
                 for (total, &element) in target.iter_mut().zip(update) {
                     *total = total.add(element);
+                }
+            });
+        });
+    }
+}
+
+impl ScatterSet {
+    pub(super) fn run(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
+        match self.size {
+            1 => self.set::<u8>(inputs, output, workers),
+            2 => self.set::<u16>(inputs, output, workers),
+            4 => self.set::<u32>(inputs, output, workers),
+            _ => self.set::<u64>(inputs, output, workers),
+        }
+    }
+
+    fn set<T: Pod + Send + Sync>(
+        &self,
+        inputs: &[&[u8]],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        let copy = |target: &mut [T], update: &[T]| target.copy_from_slice(update);
+        self.slices.scatter::<T>(inputs, output, workers, copy);
+    }
+}
+
+impl Slices {
+    /// Puts each slice of the updates into its row of the result. A piece of work is some
+    /// rows; in each row the order is that of the indices, wherever pieces are cut.
+    fn scatter<T: Pod + Send + Sync>(
+        &self,
+        inputs: &[&[u8]],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+        put: impl Fn(&mut [T], &[T]) + Sync,
+    ) {
+        let (data, indices, updates) = self.operands::<T>(inputs);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
+        let slab = self.rows * self.row;
+        let length = if output.len() == slab {
+            let bytes = size_of::<T>() * (slab + updates.len());
+            let pieces = bytes.div_ceil(SCATTERED_BYTES_PER_PIECE);
+            let pieces = pieces.clamp(1, MOST_SCATTER_PIECES);
+            self.rows.div_ceil(pieces) * self.row
+        } else {
+            slab
+        };
+        workers.each_chunk(output, length, |piece, chunk| {
+            let first = piece * length;
+            self.begin(data, first, chunk);
+            let (slab, first) = (first / slab, first % slab / self.row);
+            let rows = chunk.len() / self.row;
+            for place in 0..self.updates {
+                let row = clamped(self.index_dtype, indices, place, self.rows);
+                if let Some(row) = row.checked_sub(first)
+                    && row < rows
+                {
+                    let target = &mut chunk[row * self.row..][..self.row];
+                    let update = (slab * self.updates + place) * self.row;
+                    put(target, &updates[update..update + self.row]);
+                }
+            }
+        });
+    }
+
+    /// The data, if it is an operand, the indices and the updates.
+    fn operands<'a, T: Pod>(&self, inputs: &[&'a [u8]]) -> (Option<&'a [T]>, &'a [u8], &'a [T]) {
+        match (inputs, self.fill) {
+            (&[data, indices, updates], None) => (
+                Some(bytemuck::cast_slice(data)),
+                indices,
+                bytemuck::cast_slice(updates),
+            ),
+            (&[indices, updates], Some(_)) => (None, indices, bytemuck::cast_slice(updates)),
+            _ => unreachable!("the planner leaves the data out when there is a fill"),
+        }
+    }
+
+    /// Writes the data from its element `first` on.
+    fn begin<T: Pod>(&self, data: Option<&[T]>, first: usize, chunk: &mut [T]) {
+        match (data, &self.fill) {
+            (Some(data), _) => chunk.copy_from_slice(&data[first..first + chunk.len()]),
+            (None, Some(fill)) => chunk.fill(bytemuck::pod_read_unaligned(fill.element())),
+            (None, None) => {}
+        }
+    }
+}
+
+impl ScatterAddAlong {
+    pub(super) fn run(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
+        with_wide!(self.dtype, T => self.add::<T>(inputs, output, workers));
+    }
+
+    fn add<T: Number>(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
+        let slices = &self.slices;
+        let (data, indices, updates) = slices.operands::<T>(inputs);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
+        let (slab, added) = (slices.rows * slices.row, slices.updates * slices.row);
+        let slabs_per_piece = (BYTES_PER_PIECE / size_of::<T>()).div_ceil(slab + added);
+        workers.each_chunk(output, slabs_per_piece * slab, |piece, chunk| {
+            let first = piece * slabs_per_piece;
+            slices.begin(data, first * slab, chunk);
+            for (place, output) in chunk.chunks_mut(slab).enumerate() {
+                let first = (first + place) * added;
+                for (place, &update) in updates[first..first + added].iter().enumerate() {
+                    let row = clamped(slices.index_dtype, indices, first + place, slices.rows);
+                    let total = &mut output[row * slices.row + place % slices.row];
+                    *total = total.add(update);
+                }
+            }
+        });
+    }
+}
+
+/// For each index, the element of its own line of the data along an axis.
+#[derive(Debug)]
+pub(crate) struct TakeAlong {
+    /// Bytes of an element.
+    pub(crate) size: usize,
+    pub(crate) index_dtype: DType,
+    /// Steps of the data along the axis.
+    pub(crate) rows: usize,
+    /// Steps of the indices along the axis.
+    pub(crate) taken: usize,
+    /// Elements of one step.
+    pub(crate) row: usize,
+}
+
+impl TakeAlong {
+    pub(super) fn run(
+        &self,
+        data: &[u8],
+        indices: &[u8],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        match self.size {
+            1 => self.take::<u8>(data, indices, output, workers),
+            2 => self.take::<u16>(data, indices, output, workers),
+            4 => self.take::<u32>(data, indices, output, workers),
+            _ => self.take::<u64>(data, indices, output, workers),
+        }
+    }
+
+    fn take<T: Pod + Send + Sync>(
+        &self,
+        data: &[u8],
+        indices: &[u8],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        let data: &[T] = bytemuck::cast_slice(data);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
+        let per_piece = (BYTES_PER_PIECE / size_of::<T>()).div_ceil(self.row);
+        workers.each_chunk(output, per_piece * self.row, |piece, chunk| {
+            for (place, slice) in chunk.chunks_mut(self.row).enumerate() {
+                let slot = piece * per_piece + place;
+                let line = slot / self.taken * self.rows;
+                for (column, element) in slice.iter_mut().enumerate() {
+                    let place = slot * self.row + column;
+                    let row = clamped(self.index_dtype, indices, place, self.rows);
+                    *element = data[(line + row) * self.row + column];
                 }
             }
         });
@@ -95,7 +265,7 @@ impl ScatterAdd {
 
 /// The index at `place`, clamped to `0..rows`.
 #[inline(always)]
-fn clamped(dtype: DType, indices: &[u8], place: usize, rows: usize) -> usize {
+pub(super) fn clamped(dtype: DType, indices: &[u8], place: usize, rows: usize) -> usize {
     fn at<T: Pod>(indices: &[u8], place: usize) -> T {
         bytemuck::cast_slice::<u8, T>(indices)[place]
     }

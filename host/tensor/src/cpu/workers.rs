@@ -78,6 +78,27 @@ impl<'a> Workers<'a> {
         });
     }
 
+    /// As [`Workers::each_chunk`], with chunks of three outputs side by side; there are as
+    /// many as the third has.
+    pub(crate) fn each_chunk_of_three<T: Send, U: Send, V: Send>(
+        &self,
+        (first, first_length): (&mut [T], usize),
+        (second, second_length): (&mut [U], usize),
+        (third, third_length): (&mut [V], usize),
+        work: impl Fn(usize, &mut [T], &mut [U], &mut [V]) + Sync,
+    ) {
+        let first = Chunks::new(first, first_length);
+        let second = Chunks::new(second, second_length);
+        let third = Chunks::new(third, third_length);
+        self.each(third.elements.div_ceil(third_length), |piece| {
+            #[expect(unsafe_code, reason = "each thread writes to other chunks")]
+            // SAFETY: each piece is handed to `work` once.
+            let (first, second, third) =
+                unsafe { (first.get(piece), second.get(piece), third.get(piece)) };
+            work(piece, first, second, third);
+        });
+    }
+
     /// One function for all kernels: what rayon makes of it is compiled once.
     fn share(&self, pool: &ThreadPool, count: usize, work: &(dyn Fn(usize) + Sync)) {
         pool.install(|| {

@@ -30,6 +30,11 @@ enum MemberKind {
         inner: usize,
         size: usize,
     },
+    /// Random bits that follow from the two words of a key.
+    Random {
+        key: [Source; 2],
+        stream: u32,
+    },
     Operation {
         op: TileOp,
         from: DType,
@@ -88,6 +93,21 @@ impl Group {
             value,
             dtype,
             kind: MemberKind::Iota { inner, size },
+        });
+    }
+
+    pub(super) fn push_random(
+        &mut self,
+        time: usize,
+        value: ValueId,
+        key: [Source; 2],
+        stream: u32,
+    ) {
+        self.members.push(Member {
+            time,
+            value,
+            dtype: DType::U32,
+            kind: MemberKind::Random { key, stream },
         });
     }
 
@@ -224,6 +244,17 @@ impl Builder {
                 });
                 slot
             }
+            MemberKind::Random { key, stream } => {
+                let scalar = Dims::default();
+                let key = [0, 1].map(|word| self.operand(&key[word], DType::U32, &scalar));
+                let slot = self.new_slot();
+                self.code.push(Instruction::Random {
+                    key,
+                    stream: *stream,
+                    slot,
+                });
+                slot
+            }
             MemberKind::Operation { op, from, operands } => {
                 let mut found = [Operand::None; 3];
                 for (place, source) in operands.iter().enumerate() {
@@ -309,7 +340,11 @@ impl Builder {
             return Operand::Slot(result.from);
         }
         if (0..shape.len()).all(|axis| shape[axis] <= 1 || view.strides[axis] == 0) {
-            return self.scalar(ScalarSource::Value(view.value, dtype));
+            return self.scalar(ScalarSource::Value {
+                value: view.value,
+                dtype,
+                place: view.offset,
+            });
         }
         self.load(view, dtype, shape)
     }
@@ -324,15 +359,15 @@ impl Builder {
     }
 
     fn load(&mut self, view: &View, dtype: DType, shape: &Dims) -> Operand {
-        let strides = (!view.is_row_major(shape)).then_some(view.strides);
-        let known = self
-            .loads
-            .iter()
-            .position(|load| load.value == view.value && load.strides == strides);
+        let strides = (!view.is_whole(shape)).then_some(view.strides);
+        let known = self.loads.iter().position(|load| {
+            load.value == view.value && load.offset == view.offset && load.strides == strides
+        });
         let load = known.unwrap_or_else(|| {
             self.loads.push(Load {
                 value: view.value,
                 dtype,
+                offset: view.offset,
                 strides,
             });
             self.gathered.push(None);
@@ -375,7 +410,7 @@ impl Builder {
             let continues = last.last().is_some_and(|&previous| {
                 strided
                     .iter()
-                    .all(|strides| strides[previous] == strides[axis].saturating_mul(shape[axis]))
+                    .all(|strides| strides[previous] == strides[axis].wrapping_mul(shape[axis]))
             });
             if let (true, Some(size), Some(place)) = (continues, extent.last_mut(), last.last_mut())
             {
@@ -421,6 +456,7 @@ impl Builder {
         for (time, instruction) in self.code.iter_mut().enumerate() {
             let (operands, slot) = match instruction {
                 Instruction::Apply { operands, slot, .. } => (&mut operands[..], slot),
+                Instruction::Random { key, slot, .. } => (&mut key[..], slot),
                 Instruction::Gather { slot, .. } | Instruction::Iota { slot, .. } => {
                     (&mut [][..], slot)
                 }

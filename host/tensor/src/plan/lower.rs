@@ -7,13 +7,17 @@
 //! wait for each other in a circle.
 
 mod control;
+mod indexing;
 mod neural;
+mod order;
+mod random;
+mod shape;
 
 use super::Bodies;
 use super::group::Group;
 use crate::composite::Composite;
 use crate::cpu::{
-    self, ArgMax, Dot, Kernel, Plain, PlainOp, Reduce, ScatterAdd, Softmax, Take, TileOp, ValueId,
+    self, ArgMax, Dot, Kernel, Plain, PlainOp, Reduce, Softmax, Take, TileOp, ValueId,
 };
 use crate::ir::{Binary, DotAxes, Element, Graph, Literal, NodeId, Op};
 use crate::shape::{Dims, TensorType};
@@ -55,15 +59,38 @@ pub(super) enum Source {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct View {
     pub(super) value: ValueId,
+    /// The element of the value that is the view's first.
+    pub(super) offset: usize,
+    /// Steps backwards are the two's complement of their length, so sums that wrap around
+    /// are right.
     pub(super) strides: Dims,
+    /// How many elements the value has.
+    elements: usize,
 }
 
 impl View {
-    fn whole(value: ValueId, shape: &Dims) -> Self {
+    pub(super) fn whole(value: ValueId, shape: &Dims) -> Self {
         Self {
             value,
+            offset: 0,
             strides: shape.row_major_strides(),
+            elements: shape.product(),
         }
+    }
+
+    /// The view through other strides.
+    pub(super) fn with_strides(self, strides: Dims) -> Self {
+        Self { strides, ..self }
+    }
+
+    /// Whether no step goes backwards.
+    fn goes_forward(&self) -> bool {
+        self.strides.iter().all(|stride| stride.cast_signed() >= 0)
+    }
+
+    /// Whether the view is the value: all of its elements in order.
+    pub(super) fn is_whole(&self, shape: &Dims) -> bool {
+        shape.product() == self.elements && self.is_row_major(shape)
     }
 
     /// Whether the elements follow each other in memory as in the shape.
@@ -179,7 +206,7 @@ impl<'a> Lowering<'a> {
             Op::StopGradient => self.source(operands[0]),
             Op::Reshape => match self.source(operands[0]) {
                 Source::View(view) if view.is_row_major(&graph.nodes[operands[0]].ty.shape) => {
-                    Source::View(View::whole(view.value, &node.ty.shape))
+                    Source::View(view.with_strides(node.ty.shape.row_major_strides()))
                 }
                 Source::View(_) => {
                     let value = self.in_memory(operands[0]);
@@ -235,23 +262,25 @@ impl<'a> Lowering<'a> {
                 };
                 self.plain(PlainOp::Take(take), operands, node.ty)
             }
-            Op::ScatterAdd { axis } => {
-                let indices = &graph.nodes[operands[1]].ty;
-                let wide = node.ty.widened();
-                let scatter = ScatterAdd {
-                    dtype: wide.dtype,
-                    index_dtype: indices.dtype,
-                    rows: node.ty.shape[*axis],
-                    added: indices.elements(),
-                    row: after(&node.ty.shape, *axis),
-                };
-                // The sums of half types are kept in single precision and rounded once.
-                let data = self.widened_in_memory(operands[0]);
-                let updates = self.widened_in_memory(operands[2]);
-                let values = vec![data, self.in_memory(operands[1]), updates];
-                let sums = self.plain_on(PlainOp::ScatterAdd(scatter), values, wide);
-                self.rounded(sums, node.ty)
+            Op::TakeAlong { axis } => self.take_along(*axis, operands, node.ty),
+            Op::ScatterAdd { axis } => self.scatter_add(*axis, operands, node.ty),
+            Op::ScatterSet { axis } => self.scatter_set(*axis, operands, node.ty),
+            Op::ScatterAddAlong { axis } => self.scatter_add_along(*axis, operands, node.ty),
+            Op::Concatenate { axis } => self.concatenate(*axis, operands, node.ty),
+            Op::Slice(slice) => self.slice(slice, operands[0]),
+            Op::Pad(padding) => self.pad(padding, [operands[0], operands[1]], node.ty),
+            Op::Reverse(axes) => self.reverse(axes, operands[0]),
+            Op::DynamicSlice => self.dynamic_slice([operands[0], operands[1]], node.ty),
+            Op::DynamicUpdateSlice => {
+                self.dynamic_update_slice([operands[0], operands[1], operands[2]], node.ty)
             }
+            Op::Cumulative(cumulative) => self.cumulative(*cumulative, operands[0], node.ty),
+            Op::Sort { axis, descending } => {
+                self.order((*axis, node.ty.shape[*axis], *descending), operands[0], id)
+            }
+            Op::TopK { axis, k } => self.order((*axis, *k, true), operands[0], id),
+            Op::RandomBits { stream } => self.random_bits(*stream, operands[0], node.ty),
+            Op::RandomFold => self.plain(PlainOp::RandomFold, operands, node.ty),
             Op::OneHot => self.one_hot(operands[0], node.ty),
             Op::Convolution(convolution) => self.convolution(convolution, operands, id)?,
             Op::MaxPool(window) => self.max_pool(window, operands, id)?,
@@ -296,10 +325,7 @@ impl<'a> Lowering<'a> {
 
     fn view(&self, operand: NodeId, strides: impl FnOnce(&View) -> Dims) -> Source {
         match self.source(operand) {
-            Source::View(view) => Source::View(View {
-                value: view.value,
-                strides: strides(&view),
-            }),
+            Source::View(view) => Source::View(view.with_strides(strides(&view))),
             literal @ Source::Literal(_) => literal,
         }
     }
@@ -326,8 +352,7 @@ impl<'a> Lowering<'a> {
         let source = self.source(node);
         // A view without elements may be one of a value that has some.
         if let Source::View(view) = source
-            && view.is_row_major(&ty.shape)
-            && self.values[view.value].ty.elements() == ty.elements()
+            && view.is_whole(&ty.shape)
         {
             self.read(view.value);
             return view.value;
@@ -430,7 +455,7 @@ impl<'a> Lowering<'a> {
         !self.groups[root].sealed
             && self.groups[root].shape == *shape
             && self.values[view.value].ty.shape == *shape
-            && view.is_row_major(shape)
+            && view.is_whole(shape)
     }
 
     /// The one group that several are merged into; a new one when they would be too large.
@@ -552,8 +577,8 @@ impl<'a> Lowering<'a> {
         let wide = ty.widened();
         let types = operands.map(|node| self.graph.nodes[node].ty.widened());
         let mut views = operands.map(|node| match self.source(node) {
-            Source::View(view) => self.widened(view),
-            Source::Literal(_) => {
+            Source::View(view) if view.goes_forward() => self.widened(view),
+            _ => {
                 let value = self.widened_in_memory(node);
                 View::whole(value, &self.graph.nodes[node].ty.shape)
             }
@@ -583,6 +608,7 @@ impl<'a> Lowering<'a> {
             dot = Dot::new(axes, (left.0, &left.1), (right.0, &right.1)).0;
         }
         let dot = dot.expect("axes of a copy are one step apart");
+        let dot = dot.with_firsts(views.map(|view| view.offset));
         let values = views.map(|view| {
             self.read(view.value);
             view.value
@@ -607,7 +633,7 @@ impl<'a> Lowering<'a> {
         match self.element(Element::Convert, root.dtype, wide, &[whole]) {
             Source::View(converted) => View {
                 value: converted.value,
-                strides: view.strides,
+                ..view
             },
             Source::Literal(_) => unreachable!("a value in memory is not a literal"),
         }
@@ -624,7 +650,7 @@ impl<'a> Lowering<'a> {
         let source = self.source(node);
         let source = self.element(Element::Convert, ty.dtype, wide, &[source]);
         match source {
-            Source::View(view) if view.is_row_major(&ty.shape) => {
+            Source::View(view) if view.is_whole(&ty.shape) => {
                 self.read(view.value);
                 view.value
             }
@@ -642,10 +668,7 @@ impl<'a> Lowering<'a> {
     fn copy_in_order(&mut self, view: View, ty: &TensorType, order: &[usize]) -> View {
         let shape = Dims::collect(order.iter().map(|&axis| ty.shape[axis]));
         let strides = Dims::collect(order.iter().map(|&axis| view.strides[axis]));
-        let source = Source::View(View {
-            value: view.value,
-            strides,
-        });
+        let source = Source::View(view.with_strides(strides));
         let dtype = ty.dtype;
         let value = self.copy(source, TensorType { dtype, shape });
         let packed = shape.row_major_strides();
@@ -653,10 +676,8 @@ impl<'a> Lowering<'a> {
         for (place, &axis) in order.iter().enumerate() {
             strides[axis] = packed[place];
         }
-        View {
-            value,
-            strides: Dims::collect(strides[..order.len()].iter().copied()),
-        }
+        let strides = Dims::collect(strides[..order.len()].iter().copied());
+        View::whole(value, &shape).with_strides(strides)
     }
 
     fn finish(mut self, outputs: Vec<ValueId>, updates: Vec<(usize, ValueId)>) -> Lowered {
