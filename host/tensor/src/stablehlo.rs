@@ -13,6 +13,7 @@ mod index;
     reason = "operations that are on their way need what is not used yet"
 )]
 mod text;
+mod window;
 
 use crate::check::Keep;
 use crate::ir::{Graph, NodeId, Op, Reduction};
@@ -102,6 +103,7 @@ impl Text {
         match &node.op {
             Op::Scan(scan) => self.scan(scan, &operands, &types),
             Op::While(looped) => self.repeat_while(looped, &operands),
+            Op::MaxPool(window) => Ok(self.max_pool(operands[0], window, &node.ty.shape).into()),
             op => Ok(vec![self.operation(op, &operands, node.ty)]),
         }
     }
@@ -128,6 +130,8 @@ impl Text {
             (Op::ScatterAdd { axis }, [data, indices, updates]) => {
                 self.scatter_slices("add", data, indices, updates, *axis)
             }
+            (Op::Convolution(convolution), [a, b]) => self.convolve(convolution, [a, b], shape),
+            (Op::AveragePool(pool), [x]) => self.average(pool, x, shape),
             (Op::OneHot, [indices]) => self.one_hot(indices, element, shape),
             (op, _) => unreachable!("{op:?} is not primitive, or has other operands"),
         }
