@@ -23,7 +23,7 @@
 //! assert!(graph.finish().is_ok());
 //! ```
 
-use crate::compute::{Attribute, Batches, Executable};
+use crate::compute::Batches;
 use crate::graph::{Graph, Var};
 use crate::{DType, ProgramError, Tensor};
 
@@ -43,27 +43,10 @@ pub fn random_flip(images: &Var, key: &Var, stream: u32, probability: f64) -> Va
     if shape.len() < 2 {
         return images.refused("random_flip", "images of [N, …, W]");
     }
-    let last = shape.len() - 1;
-    let mirrored = emit(
-        "reverse",
-        &[images],
-        vec![("axes", integers(&[last]))],
-        images,
-    );
+    let mirrored = images.reverse(&[shape.len() - 1]);
     let mut flags_shape = vec![1; shape.len()];
     flags_shape[0] = shape[0];
-    let attributes = vec![
-        ("probability", Attribute::Number(probability)),
-        ("shape", integers(&shape[..1])),
-        ("stream", Attribute::Integer(stream.into())),
-    ];
-    let flags = images.graph().emit(
-        "random-bernoulli",
-        &[key],
-        attributes,
-        DType::Bool,
-        &shape[..1],
-    );
+    let flags = key.random_bernoulli(probability, &shape[..1], stream);
     let flags = flags.reshape(&flags_shape);
     flags.broadcast_to(shape).select(&mirrored, images)
 }
@@ -76,58 +59,26 @@ pub fn random_crop(images: &Var, key: &Var, stream: u32, padding: u32) -> Var {
     };
     let graph = images.graph();
     let around = i64::from(padding);
-    let padded = |size: usize| size + 2 * padding as usize;
-    let attributes = || {
-        let sides = || Attribute::Integers(vec![0, 0, around, around]);
-        vec![
-            ("low", sides()),
-            ("high", sides()),
-            ("interior", Attribute::Integers(vec![0; 4])),
-        ]
-    };
-    let zero = graph.full(images.dtype(), &[], 0.0);
-    let (tall, wide) = (padded(height), padded(width));
-    let outer = [count, channels, tall, wide];
-    let padded = graph.emit(
-        "pad",
-        &[images, &zero],
-        attributes(),
-        images.dtype(),
-        &outer,
-    );
+    let sides = [0, 0, around, around];
+    let padded = images.pad(0.0, &sides, &sides, &[0; 4]);
+    let wide = padded.shape().get(3).copied().unwrap_or(width);
 
     // Each image has its own offset, so each reads its own rows, then its own columns.
     let places = f64::from(padding) * 2.0 + 1.0;
     let offsets = |stream: u32| {
-        let uniform = random(graph, "random-uniform", key, stream, &[count]);
+        let uniform = key.random_uniform(DType::F32, &[count], stream);
         // Rounding may reach the end of the range, which is one too far.
         let last = graph.full(DType::F32, &[], places - 1.0);
         // Not negative, so that the conversion rounds down.
         let whole = (uniform * places).minimum(&last).convert(DType::I32);
         whole.reshape(&[count, 1, 1, 1])
     };
-    let taken = |data: &Var, axis: usize, shape: &[usize], offset: &Var| {
-        let indices = graph.iota(DType::I32, shape, axis) + offset;
-        let attributes = vec![(
-            "axis",
-            Attribute::Integer(i64::try_from(axis).unwrap_or(i64::MAX)),
-        )];
-        graph.emit(
-            "take-along-axis",
-            &[data, &indices],
-            attributes,
-            data.dtype(),
-            shape,
-        )
+    let taken = |data: &Var, axis: usize, shape: &[usize], stream: u32| {
+        let indices = graph.iota(DType::I32, shape, axis) + offsets(stream);
+        data.take_along_axis(&indices, axis)
     };
-    let rows = taken(
-        &padded,
-        2,
-        &[count, channels, height, wide],
-        &offsets(stream),
-    );
-    let columns = stream.wrapping_add(1);
-    taken(&rows, 3, images.shape(), &offsets(columns))
+    let rows = taken(&padded, 2, &[count, channels, height, wide], stream);
+    taken(&rows, 3, images.shape(), stream.wrapping_add(1))
 }
 
 /// Adds normal noise of this standard deviation to every element. Uses one stream.
@@ -135,7 +86,7 @@ pub fn noise(x: &Var, key: &Var, stream: u32, deviation: f64) -> Var {
     if x.dtype() != DType::F32 {
         return x.refused("noise", "f32");
     }
-    x + random(x.graph(), "random-normal", key, stream, x.shape()) * deviation
+    x + key.random_normal(DType::F32, x.shape(), stream) * deviation
 }
 
 /// Mean and standard deviation of each column, or of each channel.
@@ -253,31 +204,6 @@ fn record(dtype: DType, shape: &[usize]) -> Graph {
     graph
 }
 
-/// Random numbers of `f32`.
-fn random(graph: &Graph, op: &str, key: &Var, stream: u32, shape: &[usize]) -> Var {
-    let attributes = vec![
-        ("dtype", Attribute::Text(DType::F32.name().to_owned())),
-        ("shape", integers(shape)),
-        ("stream", Attribute::Integer(stream.into())),
-    ];
-    graph.emit(op, &[key], attributes, DType::F32, shape)
-}
-
-/// Records an operation whose result has the type and shape of `like`.
-fn emit(op: &str, operands: &[&Var], attributes: Vec<(&str, Attribute)>, like: &Var) -> Var {
-    like.graph()
-        .emit(op, operands, attributes, like.dtype(), like.shape())
-}
-
-fn integers(numbers: &[usize]) -> Attribute {
-    let numbers = numbers.iter();
-    Attribute::Integers(
-        numbers
-            .map(|&number| i64::try_from(number).unwrap_or(i64::MAX))
-            .collect(),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -308,17 +234,17 @@ mod tests {
         check(
             &[2, 1, 4, 4],
             |images, key| random_flip(images, key, 0, 0.5),
-            expect![[""]],
+            expect!["[2, 1, 4, 4] reverse random-bernoulli reshape broadcast select"],
         );
         check(
             &[2, 1, 4, 4],
             |images, key| random_crop(images, key, 0, 1),
-            expect![[""]],
+            expect!["[2, 1, 4, 4] constant pad iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis"],
         );
         check(
             &[2, 3],
             |images, key| noise(images, key, 0, 0.1),
-            expect![[""]],
+            expect!["[2, 3] random-normal constant multiply add"],
         );
     }
 
@@ -327,9 +253,9 @@ mod tests {
         check(
             &[2, 3],
             |images, key| random_crop(images, key, 0, 1),
-            expect![[""]],
+            expect!["instruction 2: `random_crop` takes images of [N, C, H, W], but got f32 [2, 3]"],
         );
-        check(&[2, 3], |images, _| image_input(images), expect![[""]]);
+        check(&[2, 3], |images, _| image_input(images), expect!["instruction 2: `image_input` takes images of u8 [N, H, W, C], but got f32 [2, 3]"]);
         let moments = Moments {
             mean: vec![0.0; 2],
             deviation: vec![1.0; 2],
@@ -337,7 +263,7 @@ mod tests {
         check(
             &[2, 3],
             |images, _| moments.standardize(images, 1),
-            expect![[""]],
+            expect!["instruction 2: `standardize` takes f32 with 2 values along axis 1, but got f32 [2, 3]"],
         );
     }
 }

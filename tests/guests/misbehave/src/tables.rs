@@ -21,9 +21,7 @@ pub(crate) fn load(dataset: &Dataset) -> Result<Value, Failure> {
 fn load_column(table: &Table, column: &Column) -> Result<Value, Failure> {
     let name = column.name.as_str();
     Ok(match column.kind {
-        ColumnKind::Integer | ColumnKind::Number => {
-            sum_of(&table.load_array(name, DType::F32)?)?
-        }
+        ColumnKind::Integer | ColumnKind::Number => sum_of(&table.load_array(name, DType::F32)?)?,
         ColumnKind::Array => {
             let array = table.load_array(name, DType::F32)?;
             let rows: Vec<u32> = (0..).take(table.rows).collect();
