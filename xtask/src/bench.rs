@@ -3,6 +3,7 @@
 //! Everything runs on the release build and in a data folder of its own. The times of a
 //! training step are taken in turns, so that a change of the machine's load meets all alike.
 
+pub mod compute;
 mod server;
 mod table;
 
@@ -40,6 +41,15 @@ pub enum BenchError {
         /// The beginning of what it printed.
         found: String,
     },
+    /// There is no such task.
+    #[error("there is no task `{0}`: the tasks are the letters a to h")]
+    Task(String),
+    /// What is compared with is missing.
+    #[error(
+        "the tasks are compared with PyTorch, which `python3` does not have: name a Python \
+         that has it by TRAINSHED_PYTHON"
+    )]
+    PyTorch,
     /// The server that is measured went away or did not answer.
     #[error("the server {0}")]
     Server(String),
@@ -60,23 +70,11 @@ const WARM_STARTS: usize = 20;
 /// # Errors
 /// The first step that fails.
 pub fn run(root: &Path) -> Result<(), BenchError> {
-    let plugins = plugins::build(root)?;
-    build(root, &["--package", "trainshed-cli"])?;
-    let example = ["--package", "trainshed-tensor", "--example", "digits_step"];
-    build(root, &example)?;
-
     let folder = tempfile::tempdir();
     let folder = folder.map_err(|error| FileError::new(Path::new("."), "made", error))?;
-    let shed = Shed {
-        program: root.join("target/release/trainshed"),
-        folder: folder.path().to_owned(),
-    };
-    let plugin = plugins.path("measure").ok_or_else(|| BenchError::Output {
-        program: "cargo xtask plugins".to_owned(),
-        expected: "the guest `measure`".to_owned(),
-        found: "others".to_owned(),
-    })?;
-    shed.json(&["plugin", "push", &plugin.to_string_lossy()])?;
+    let shed = prepare(root, folder.path())?;
+    let example = ["--package", "trainshed-tensor", "--example", "digits_step"];
+    build(root, &example)?;
     let digits = root.join("plugins/digits-mlp/data/digits.csv");
     let made = shed.json(&["dataset", "create", "digits", &digits.to_string_lossy()])?;
     let dataset = made.number("/id")?;
@@ -88,6 +86,23 @@ pub fn run(root: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// The release binary on an empty data folder in `folder`, with the guest `measure` pushed.
+fn prepare(root: &Path, folder: &Path) -> Result<Shed, BenchError> {
+    let plugins = plugins::build(root)?;
+    build(root, &["--package", "trainshed-cli"])?;
+    let shed = Shed {
+        program: root.join("target/release/trainshed"),
+        folder: folder.to_owned(),
+    };
+    let plugin = plugins.path("measure").ok_or_else(|| BenchError::Output {
+        program: "cargo xtask plugins".to_owned(),
+        expected: "the guest `measure`".to_owned(),
+        found: "others".to_owned(),
+    })?;
+    shed.json(&["plugin", "push", &plugin.to_string_lossy()])?;
+    Ok(shed)
+}
+
 /// Times of a training step: from a plugin, without one, and of PyTorch.
 fn steps(
     root: &Path,
@@ -96,7 +111,7 @@ fn steps(
     digits: &Path,
     python: Option<&str>,
 ) -> Result<Vec<Row>, BenchError> {
-    let action = shed.action("training steps", dataset, STEPS)?;
+    let action = shed.action("training steps", dataset, &json!({ "steps": STEPS }), 1)?;
     let from_plugin = || shed.json(&["run", &action]);
     let result = shed.folder.join("result.json");
     let first = from_plugin()?;
@@ -145,7 +160,7 @@ fn idle_and_warm(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
     let server = Server::start(shed)?;
     let idle = server.memory_when_idle()?;
     say("Warm starts");
-    let action = shed.action("warm start", dataset, 0)?;
+    let action = shed.action("warm start", dataset, &json!({ "steps": 0 }), 1)?;
     let mut waits = Vec::new();
     for _ in 0..=WARM_STARTS {
         let task = shed.json(&["submit", &action, "--follow"])?;
@@ -202,8 +217,14 @@ impl Shed {
             .collect()
     }
 
-    /// Writes the action that lets `measure` do `steps` steps; the path of its file.
-    fn action(&self, name: &str, dataset: f64, steps: u32) -> Result<String, BenchError> {
+    /// Writes the action that runs `measure` with these settings; the path of its file.
+    fn action(
+        &self,
+        name: &str,
+        dataset: f64,
+        settings: &Value,
+        threads: usize,
+    ) -> Result<String, BenchError> {
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -218,8 +239,8 @@ impl Shed {
                 "dataset": dataset,
                 "checkpoint": null,
                 "is_tune": false,
-                "hyperparameter": { "steps": steps },
-                "limits": { "threads": 1 },
+                "hyperparameter": settings,
+                "limits": { "threads": threads },
             },
         });
         let path = self.folder.join(format!("{name}.json"));
@@ -256,6 +277,13 @@ impl Printed {
     fn number(&self, pointer: &str) -> Result<f64, BenchError> {
         let number = self.value.pointer(pointer).and_then(Value::as_f64);
         number.ok_or_else(|| self.without(&format!("a number at `{pointer}`")))
+    }
+
+    /// The last of the numbers at a JSON pointer.
+    fn last(&self, pointer: &str) -> Result<f64, BenchError> {
+        let numbers = self.value.pointer(pointer).and_then(Value::as_array);
+        let last = numbers.and_then(|numbers| numbers.last()?.as_f64());
+        last.ok_or_else(|| self.without(&format!("numbers at `{pointer}`")))
     }
 
     /// The error that `expected` is not there.

@@ -38,7 +38,19 @@ enum Task {
     /// Measure speed and memory on a release build, and print a table
     ///
     /// Compares with PyTorch where the Python that TRAINSHED_PYTHON names, or python3, has it.
-    Bench,
+    Bench {
+        #[command(subcommand)]
+        what: Option<Bench>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Bench {
+    /// Measure training steps of eight kinds of models beside PyTorch's, which must be there
+    Compute {
+        /// Letters of the tasks, a to h; without them all
+        tasks: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -62,7 +74,10 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Test => commands::test(root)?,
         Task::Demo => commands::demo(root)?,
         Task::Ci => commands::ci(root)?,
-        Task::Bench => bench::run(root)?,
+        Task::Bench { what: None } => bench::run(root)?,
+        Task::Bench {
+            what: Some(Bench::Compute { tasks }),
+        } => bench::compute::run(root, tasks)?,
     }
     Ok(())
 }

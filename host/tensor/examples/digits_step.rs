@@ -12,17 +12,16 @@
     reason = "prints its result, and the numbers are small"
 )]
 
-use std::collections::BTreeMap;
+mod guest;
+
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use guest::{ProgramJson, declared};
 use serde::Deserialize;
-use trainshed_tensor::{
-    Attribute, Batches, Budget, Context, DType, Executable, Instruction, Program, Session, Tensor,
-    Update, Value,
-};
+use trainshed_tensor::{Batches, Budget, Context, DType, Executable, Session, Tensor};
 
 /// As many as the guest does before it measures.
 const WARM_UP_STEPS: u64 = 200;
@@ -40,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut noise = Noise(1);
     let state = declared(&program, "state")?.into_iter().enumerate();
     let state: Result<Vec<Tensor>, _> = state
-        .map(|(index, shape)| {
+        .map(|(index, (_, shape))| {
             let count = shape.iter().product::<u64>();
             // Biases may start at random too; what the optimizer keeps may not.
             let scale = if index < measured.parameters {
@@ -53,7 +52,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .collect();
     let inputs = declared(&program, "input")?;
-    let batch = inputs.first().ok_or("the program has no inputs")?[0];
+    let batch = inputs.first().ok_or("the program has no inputs")?.1[0];
     let mut training = Training {
         session: Executable::compile(&program, &budget)?.bind(state?, &context)?,
         columns: columns(&std::fs::read_to_string(digits)?, &budget)?,
@@ -115,96 +114,6 @@ struct Measured {
     rows: usize,
     parameters: usize,
     program: ProgramJson,
-}
-
-#[derive(Deserialize)]
-struct ProgramJson {
-    instructions: Vec<InstructionJson>,
-    outputs: Vec<(u32, u32)>,
-    updates: Vec<(u32, (u32, u32))>,
-}
-
-#[derive(Deserialize)]
-struct InstructionJson {
-    op: String,
-    operands: Vec<(u32, u32)>,
-    attributes: BTreeMap<String, AttributeJson>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum AttributeJson {
-    Integer(i64),
-    Integers(Vec<i64>),
-    Number(f64),
-    Text(String),
-    Flag(bool),
-    Bytes(Vec<u8>),
-}
-
-impl ProgramJson {
-    fn into_program(self) -> Program {
-        let value = |(instruction, output)| Value {
-            instruction,
-            output,
-        };
-        let instructions = self.instructions.into_iter();
-        let updates = self.updates.into_iter();
-        Program {
-            bodies: Vec::new(),
-            instructions: instructions
-                .map(|instruction| Instruction {
-                    op: instruction.op,
-                    operands: instruction.operands.into_iter().map(value).collect(),
-                    attributes: instruction
-                        .attributes
-                        .into_iter()
-                        .map(|(name, attribute)| (name, attribute.into()))
-                        .collect(),
-                    label: None,
-                })
-                .collect(),
-            outputs: self.outputs.into_iter().map(value).collect(),
-            updates: updates
-                .map(|(state, new)| Update {
-                    state,
-                    value: value(new),
-                })
-                .collect(),
-        }
-    }
-}
-
-impl From<AttributeJson> for Attribute {
-    fn from(attribute: AttributeJson) -> Self {
-        match attribute {
-            AttributeJson::Integer(number) => Self::Integer(number),
-            AttributeJson::Integers(numbers) => Self::Integers(numbers),
-            AttributeJson::Number(number) => Self::Number(number),
-            AttributeJson::Text(text) => Self::Text(text),
-            AttributeJson::Flag(flag) => Self::Flag(flag),
-            AttributeJson::Bytes(bytes) => Self::Bytes(bytes.into()),
-        }
-    }
-}
-
-/// The shapes of a program's inputs or states, in the order of their index.
-fn declared(program: &Program, op: &str) -> Result<Vec<Vec<u64>>, Box<dyn Error>> {
-    let mut found = BTreeMap::new();
-    for instruction in program.instructions.iter().filter(|found| found.op == op) {
-        let attribute = |wanted: &str| {
-            let mut attributes = instruction.attributes.iter();
-            let found = attributes.find(|(name, _)| name == wanted);
-            found.map(|(_, attribute)| attribute)
-        };
-        let (Some(Attribute::Integer(index)), Some(Attribute::Integers(shape))) =
-            (attribute("index"), attribute("shape"))
-        else {
-            return Err(format!("an `{op}` must have an index and a shape").into());
-        };
-        found.insert(*index, shape.iter().map(|&size| size as u64).collect());
-    }
-    Ok(found.into_values().collect())
 }
 
 /// The pixels and the labels of a CSV file whose last column is the label.

@@ -72,7 +72,8 @@ pub(super) fn print(rows: &[Row]) {
     }
 }
 
-fn machine() -> String {
+/// The processor and the compiler.
+pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let rustc = process::output(Command::new("rustc").arg("--version"));
     let rustc = rustc.unwrap_or_else(|_| "unknown rustc".to_owned());

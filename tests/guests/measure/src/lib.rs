@@ -5,17 +5,23 @@
 //! program can be timed without a plugin around it.
 
 mod program;
+mod tasks;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tasks::{Task, task};
+use trainshed_sdk::compute::Executable;
 use trainshed_sdk::graph::{Graph, Var};
-use trainshed_sdk::nn::{Activation, Adam, Measured, Mlp, Role, Scope, classification};
+use trainshed_sdk::nn::{
+    Activation, Adam, Initial, Measured, Mlp, Role, Scope, StateSpec, classification,
+};
 use trainshed_sdk::rng::Rng;
-use trainshed_sdk::trainer::{Column, Start, Trainer, TrainingStep};
-use trainshed_sdk::{About, Category, Checkpoint, DType, Dataset, Failure, Run, Train};
+use trainshed_sdk::trainer::{Column, SavedState, Start, Trainer, TrainingStep};
+use trainshed_sdk::{About, Category, Checkpoint, DType, Dataset, Failure, Run, Tensor, Train};
 
 struct Measure;
 
@@ -35,11 +41,17 @@ struct Settings {
     /// started and returns.
     #[schemars(range(max = 10_000_000))]
     steps: u32,
+    /// One of the tasks a to h of `cargo xtask bench compute`, in place of the digits. The
+    /// data set then holds `batch.safetensors` and `parameters.safetensors`.
+    task: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { steps: 20_000 }
+        Self {
+            steps: 20_000,
+            task: None,
+        }
     }
 }
 
@@ -57,6 +69,9 @@ impl Train for Measure {
         println!("started");
         if settings.steps == 0 {
             return Ok(Value::Null);
+        }
+        if let Some(letter) = &settings.task {
+            return measure(&task(letter)?, dataset, settings.steps);
         }
         let table = dataset.table(None)?;
         let pixels = table.columns_with_prefix("pixel_")?;
@@ -110,5 +125,94 @@ impl Train for Measure {
                 .count(),
             "program": program::to_json(&step.program),
         }))
+    }
+}
+
+/// Steps whose losses are told.
+const LOSSES: usize = 20;
+
+/// How often `steps` steps are timed; the fastest time counts.
+const ROUNDS: usize = 10;
+
+/// Trains a task from the given parameters on one batch, as PyTorch does beside it.
+fn measure(task: &Task, dataset: &Dataset, steps: u32) -> Result<Value, Failure> {
+    let mut tensors = BTreeMap::new();
+    for table in dataset.tables()? {
+        for column in &table.columns {
+            let dtype = DType::parse(&column.element);
+            if let Some(dtype @ (DType::F32 | DType::I32)) = dtype {
+                let tensor = table.load_array(&column.name, dtype)?;
+                tensors.insert(column.name.clone(), tensor);
+            }
+        }
+    }
+    let mut take = |name: &str| {
+        let tensor = tensors.remove(name);
+        tensor.ok_or_else(|| Failure::failed(format!("the data set has no tensor `{name}`")))
+    };
+    let names = task.columns.iter();
+    let batch: Vec<Tensor> = names.map(|name| take(name)).collect::<Result<_, _>>()?;
+    let columns: Vec<Column> = batch.iter().map(Column::of).collect();
+    let rows = batch[0].shape()[0];
+    let rows = u32::try_from(rows).map_err(|_| Failure::failed("too many rows"))?;
+    let step = task.record(&columns, rows)?;
+
+    let mut state = Vec::new();
+    for SavedState { spec, .. } in &step.saved {
+        state.push(match spec.role {
+            Role::Parameter => take(&spec.name)?,
+            _ => initial(spec)?,
+        });
+    }
+    for _ in 0..TrainingStep::SUMS {
+        state.push(Tensor::scalar(0.0_f32)?);
+    }
+    let executable = Executable::compile(&step.program)?;
+    let session = executable.bind(&state.iter().collect::<Vec<_>>())?;
+    drop(state);
+
+    let rate = Tensor::scalar(task.learning_rate)?;
+    let fresh = Tensor::scalar(true)?;
+    let mut inputs: Vec<&Tensor> = batch.iter().collect();
+    inputs.extend([&rate, &fresh]);
+    let mut losses = Vec::new();
+    for _ in 0..LOSSES {
+        session.run(&inputs)?;
+        losses.push(session.state(step.loss_sum())?.item());
+    }
+    let mut fastest = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        for _ in 0..steps {
+            session.run(&inputs)?;
+        }
+        fastest = fastest.min(started.elapsed().as_secs_f64());
+    }
+    let states = step
+        .saved
+        .iter()
+        .map(|SavedState { spec, .. }| match spec.initial {
+            Initial::Constant(number) if spec.role != Role::Parameter => json!(number),
+            _ => json!(spec.name),
+        });
+    Ok(json!({
+        "us_per_step": fastest * 1e6 / f64::from(steps),
+        "losses": losses,
+        "columns": task.columns,
+        "states": states.collect::<Vec<_>>(),
+        "learning_rate": task.learning_rate,
+        "program": program::to_json(&step.program),
+    }))
+}
+
+/// What a state that is no parameter begins as.
+fn initial(spec: &StateSpec) -> Result<Tensor, Failure> {
+    let elements = spec.shape.iter().product();
+    match spec.initial {
+        Initial::Constant(0.0) => Ok(Tensor::zeros(spec.dtype, &spec.shape)?),
+        Initial::Constant(number) if spec.dtype == DType::F32 => {
+            Ok(Tensor::from_slice(&spec.shape, &vec![number; elements])?)
+        }
+        other => Err(Failure::failed(format!("`{}` begins as {other:?}", spec.name))),
     }
 }

@@ -1,18 +1,30 @@
-//! Programs as JSON, for `host/tensor/examples/digits_step.rs` to read.
+//! Programs as JSON, for `host/tensor/examples/guest` to read.
 
 use serde_json::{Map, Value as Json, json};
-use trainshed_sdk::compute::{Attribute, Instruction, Program, Value};
+use trainshed_sdk::compute::{Attribute, Body, Instruction, Program, Value};
 
-/// `{"instructions": […], "outputs": [value…], "updates": [[state, value]…]}`, where a value
-/// is `[instruction, output]`.
+/// `{"bodies": […], "instructions": […], "outputs": [value…], "updates": [[state, value]…]}`,
+/// where a value is `[instruction, output]`.
 pub(crate) fn to_json(program: &Program) -> Json {
+    let bodies: Vec<Json> = program.bodies.iter().map(body).collect();
     let instructions: Vec<Json> = program.instructions.iter().map(instruction).collect();
     let outputs: Vec<Json> = program.outputs.iter().map(value).collect();
     let updates = program.updates.iter();
     let updates: Vec<Json> = updates
         .map(|update| json!([update.state, value(&update.value)]))
         .collect();
-    json!({ "instructions": instructions, "outputs": outputs, "updates": updates })
+    json!({
+        "bodies": bodies,
+        "instructions": instructions,
+        "outputs": outputs,
+        "updates": updates,
+    })
+}
+
+fn body(body: &Body) -> Json {
+    let instructions: Vec<Json> = body.instructions.iter().map(instruction).collect();
+    let outputs: Vec<Json> = body.outputs.iter().map(value).collect();
+    json!({ "instructions": instructions, "outputs": outputs })
 }
 
 /// `{"op": …, "operands": [value…], "attributes": {name: {kind: content}…}}`.
@@ -66,6 +78,7 @@ mod tests {
             updates: vec![],
         };
         let expected = json!({
+            "bodies": [],
             "instructions": [{
                 "op": "constant",
                 "operands": [],

@@ -1,0 +1,298 @@
+//! Training steps of the eight tasks beside PyTorch's.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use super::{BenchError, Printed, Shed, build, fastest, prepare, python_with_torch, table};
+use crate::files::{self, FileError};
+use crate::say;
+
+/// How often everything is measured, in turns. The fastest counts.
+const ROUNDS: usize = 3;
+/// Numbers of threads.
+const THREADS: [usize; 2] = [1, 2];
+
+/// A kind of training, and what is wanted of it.
+struct Task {
+    letter: &'static str,
+    /// Of which a time is taken ten times a round; about a third of a second.
+    steps: u32,
+    /// How many times as fast as PyTorch, with one thread and with two.
+    speed: [f64; 2],
+    /// How many times as long from a plugin as without.
+    crossing: f64,
+    /// Whether memory is compared.
+    memory: bool,
+    /// Whether losses are compared.
+    parity: bool,
+}
+
+/// `xtask/bench/pytorch_compute.py` says what each is.
+const TASKS: [Task; 8] = [
+    Task::new("a", 8000, [10.0, 10.0]).crossing(1.05).parity(),
+    Task::new("b", 250, [3.5, 3.0]).memory().parity(),
+    Task::new("c", 12, [1.8, 1.5]).memory().parity(),
+    Task::new("d", 40, [1.3, 1.0]).memory().parity(),
+    Task::new("e", 35, [1.0, 1.0]).memory(),
+    Task::new("f", 20, [1.0, 1.0]).memory(),
+    Task::new("g", 30, [1.0, 1.0]).memory(),
+    Task::new("h", 30, [1.0, 1.0]),
+];
+
+impl Task {
+    const fn new(letter: &'static str, steps: u32, speed: [f64; 2]) -> Self {
+        Self {
+            letter,
+            steps,
+            speed,
+            crossing: 1.01,
+            memory: false,
+            parity: false,
+        }
+    }
+
+    const fn crossing(self, crossing: f64) -> Self {
+        Self { crossing, ..self }
+    }
+
+    const fn memory(self) -> Self {
+        Self {
+            memory: true,
+            ..self
+        }
+    }
+
+    const fn parity(self) -> Self {
+        Self {
+            parity: true,
+            ..self
+        }
+    }
+}
+
+/// Measures the tasks whose letters are given, or all, and prints a table.
+///
+/// # Errors
+/// A letter that there is not, no PyTorch, and the first step that fails.
+pub fn run(root: &Path, letters: &[String]) -> Result<(), BenchError> {
+    let known = |letter: &&String| !TASKS.iter().any(|task| task.letter == **letter);
+    if let Some(letter) = letters.iter().find(known) {
+        return Err(BenchError::Task(letter.clone()));
+    }
+    let python = python_with_torch().ok_or(BenchError::PyTorch)?;
+    let folder = tempfile::tempdir();
+    let folder = folder.map_err(|error| FileError::new(Path::new("."), "made", error))?;
+    let shed = prepare(root, folder.path())?;
+    let example = ["--package", "trainshed-tensor", "--example", "compute_step"];
+    build(root, &example)?;
+
+    let bench = Bench { root, shed, python };
+    let mut lines = Vec::new();
+    for task in &TASKS {
+        if letters.is_empty() || letters.iter().any(|letter| letter == task.letter) {
+            lines.extend(bench.task(task)?);
+        }
+    }
+    print(&lines);
+    Ok(())
+}
+
+struct Bench<'a> {
+    root: &'a Path,
+    shed: Shed,
+    python: String,
+}
+
+/// The fastest times of a step in µs, the last loss that each way came to, and peaks in
+/// bytes.
+struct Measured {
+    plugin: f64,
+    native: f64,
+    eager: f64,
+    /// Absent where PyTorch could not compile the model.
+    compiled: Option<f64>,
+    loss: f64,
+    pytorch_loss: f64,
+    peak: f64,
+    pytorch_peak: f64,
+}
+
+impl Bench<'_> {
+    /// One line of the table for each number of threads.
+    fn task(&self, task: &Task) -> Result<Vec<String>, BenchError> {
+        let letter = task.letter;
+        say(&format!("Task {letter}"));
+        let folder = self.shed.folder.join(letter);
+        self.pytorch(task, 1, "eager", Some(&folder))?;
+        let folder_text = folder.to_string_lossy();
+        let made = self
+            .shed
+            .json(&["dataset", "create", letter, &folder_text])?;
+        let dataset = made.number("/id")?;
+        let mut lines = Vec::new();
+        for (threads, speed) in THREADS.into_iter().zip(task.speed) {
+            let measured = self.measure(task, threads, &folder, dataset)?;
+            lines.push(line(task, threads, speed, &measured));
+        }
+        // Some are 100 MB, and the next task has its own.
+        fs::remove_dir_all(&folder).map_err(|error| FileError::new(&folder, "removed", error))?;
+        Ok(lines)
+    }
+
+    fn measure(
+        &self,
+        task: &Task,
+        threads: usize,
+        folder: &Path,
+        dataset: f64,
+    ) -> Result<Measured, BenchError> {
+        let letter = task.letter;
+        let settings = json!({ "task": letter, "steps": task.steps });
+        let name = format!("task {letter}, threads {threads}");
+        let action = self.shed.action(&name, dataset, &settings, threads)?;
+        let result = self.shed.folder.join("result.json");
+
+        let (mut plugin, mut native, mut eager) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut peaks, mut pytorch_peaks) = (Vec::new(), Vec::new());
+        let (mut loss, mut pytorch_loss) = (f64::NAN, f64::NAN);
+        for round in 1..=ROUNDS {
+            say(&format!(
+                "Task {letter}, threads {threads}: round {round} of {ROUNDS}"
+            ));
+            let printed = self.shed.json(&["run", &action])?;
+            plugin.push(printed.number("/result/us_per_step")?);
+            files::write(&result, printed.value["result"].to_string().as_bytes())?;
+
+            let example = self.root.join("target/release/examples/compute_step");
+            let mut example = Command::new(example);
+            example.arg(&result).arg(folder);
+            example.args([threads.to_string(), task.steps.to_string()]);
+            let without = Printed::by(&mut example)?;
+            native.push(without.number("/us_per_step")?);
+            peaks.push(without.number("/peak_bytes")?);
+            loss = printed.last("/result/losses")?;
+
+            let pytorch = self.pytorch(task, threads, "eager", None)?;
+            eager.push(pytorch.number("/fastest_us")?);
+            pytorch_peaks.push(pytorch.number("/peak_bytes")?);
+            pytorch_loss = pytorch.last("/losses")?;
+        }
+        let compiled = self.pytorch(task, threads, "compile", None);
+        if let Err(error) = &compiled {
+            say(&format!("torch.compile: {error}"));
+        }
+        Ok(Measured {
+            plugin: fastest(&plugin),
+            native: fastest(&native),
+            eager: fastest(&eager),
+            compiled: compiled.and_then(|it| it.number("/fastest_us")).ok(),
+            loss,
+            pytorch_loss,
+            peak: fastest(&peaks),
+            pytorch_peak: fastest(&pytorch_peaks),
+        })
+    }
+
+    fn pytorch(
+        &self,
+        task: &Task,
+        threads: usize,
+        mode: &str,
+        folder: Option<&Path>,
+    ) -> Result<Printed, BenchError> {
+        let script = self.root.join("xtask/bench/pytorch_compute.py");
+        let mut command = Command::new(&self.python);
+        command.arg(script).arg(task.letter);
+        command.args([&threads.to_string(), mode]).args(folder);
+        Printed::by(&mut command)
+    }
+}
+
+const MIB: f64 = 1_048_576.0;
+
+fn line(task: &Task, threads: usize, speed: f64, measured: &Measured) -> String {
+    let Measured {
+        plugin,
+        native,
+        eager,
+        ..
+    } = *measured;
+    let crossing = plugin / native;
+    let crossing = judged(
+        format!("{crossing:.3}"),
+        crossing <= task.crossing,
+        format!("at most {}", task.crossing),
+    );
+    let faster = eager / plugin;
+    let faster = judged(
+        format!("{faster:.2}"),
+        faster >= speed,
+        format!("at least {speed}"),
+    );
+    let (peak, pytorch_peak) = (measured.peak / MIB, measured.pytorch_peak / MIB);
+    let mut memory = format!("{peak:.1}");
+    if task.memory {
+        memory = judged(memory, peak <= pytorch_peak, "at most PyTorch's");
+    }
+    let difference = (measured.loss / measured.pytorch_loss - 1.0).abs();
+    let mut loss = format!("{difference:.0e}");
+    if task.parity {
+        loss = judged(loss, difference <= 1e-4, "at most 1e-4");
+    }
+    let compiled = measured.compiled;
+    let compiled = compiled.map_or_else(|| "fails".to_owned(), |time| format!("{time:.1}"));
+    format!(
+        "| {} | {threads} | {plugin:.1} | {native:.1} | {crossing} | {eager:.1} | {compiled} \
+         | {faster} | {memory} | {pytorch_peak:.1} | {loss} |",
+        task.letter
+    )
+}
+
+/// The value, whether it is as it should be, and how that is.
+fn judged(value: String, met: bool, target: impl Display) -> String {
+    let verdict = if met { "met" } else { "missed" };
+    format!("{value} ({target}: {verdict})")
+}
+
+#[expect(clippy::print_stdout, reason = "the table is the benchmark's result")]
+fn print(lines: &[String]) {
+    println!("{}\n", table::machine());
+    println!(
+        "| task | threads | plugin, µs | native, µs | plugin / native | PyTorch eager, µs \
+         | torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |"
+    );
+    println!("|---|---:|---:|---:|---|---:|---:|---|---|---:|---|");
+    for line in lines {
+        println!("{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_which_targets_are_met() {
+        let measured = Measured {
+            plugin: 30.0,
+            native: 29.0,
+            eager: 315.0,
+            compiled: None,
+            loss: 1.0,
+            pytorch_loss: 1.001,
+            peak: 2.0 * MIB,
+            pytorch_peak: MIB,
+        };
+        let task = Task::new("a", 1, [10.0, 10.0]).memory().parity();
+        assert_eq!(
+            line(&task, 2, 10.0, &measured),
+            "| a | 2 | 30.0 | 29.0 | 1.034 (at most 1.01: missed) | 315.0 | fails \
+             | 10.50 (at least 10: met) | 2.0 (at most PyTorch's: missed) | 1.0 \
+             | 1e-3 (at most 1e-4: missed) |"
+        );
+    }
+}
