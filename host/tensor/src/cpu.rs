@@ -53,7 +53,7 @@ use crate::DType;
 #[derive(Debug)]
 pub(crate) enum Kernel {
     Fused(Fused),
-    Plain(Plain),
+    Plain(Box<Plain>),
 }
 
 /// A kernel that reads whole operands and writes results that share no bytes with them or

@@ -169,12 +169,15 @@ fn declared_memory(graph: &Graph) -> DeviceMemory {
     }
 }
 
+/// The memory of a tensor, and its copy on the device.
+type Uploaded = (Weak<Storage>, Box<dyn DeviceBuffer>);
+
 /// A program on a device together with its state there.
 pub(crate) struct Session {
     state: Vec<Box<dyn DeviceBuffer>>,
-    /// What was uploaded for each input last, and of which memory: batches change from run
-    /// to run, but a whole data set that a program picks from does not.
-    uploaded: Vec<Option<(Weak<Storage>, Box<dyn DeviceBuffer>)>>,
+    /// What was uploaded for each input last: batches change from run to run, but a whole
+    /// data set that a program picks from does not.
+    uploaded: Vec<Option<Uploaded>>,
     /// Why the state is lost, if it is.
     lost: Option<DeviceError>,
     context: Context,

@@ -12,14 +12,11 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use expect_test::expect;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use support::random::Random;
 use support::{Build, budget, list, run, run_with, threads};
-use trainshed_tensor::{
-    Attribute, DType, Executable, Program, ProgramError, Tensor, Value, gradient,
-};
+use trainshed_tensor::{Attribute, DType, Executable, Program, Tensor, Value, gradient};
 
 #[derive(Deserialize)]
 struct Array {

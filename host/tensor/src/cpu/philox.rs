@@ -33,13 +33,9 @@ pub(super) fn words(key: [u32; 2], stream: u32, start: usize, out: &mut [u32]) {
     let mut first = (start / WORDS) as u64;
     for out in out.chunks_mut(LANES * WORDS) {
         let mut counter = [[0; LANES], [0; LANES], [stream; LANES], [0; LANES]];
-        for lane in 0..LANES {
-            let block = first + lane as u64;
-            #[expect(clippy::cast_possible_truncation, reason = "the low word")]
-            {
-                counter[0][lane] = block as u32;
-            }
-            counter[1][lane] = (block >> 32) as u32;
+        let [low, high, ..] = &mut counter;
+        for ((low, high), block) in low.iter_mut().zip(high).zip(first..) {
+            [*low, *high] = split(block);
         }
         let found = blocks(counter, key);
         let mut words = [[0; WORDS]; LANES];
@@ -73,15 +69,21 @@ fn blocks<const N: usize>(mut counter: [[u32; N]; WORDS], mut key: [u32; 2]) -> 
 
 /// The high and the low word of a product.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "the low word")]
 fn product(a: u32, b: u32) -> (u32, u32) {
-    let product = u64::from(a) * u64::from(b);
-    ((product >> 32) as u32, product as u32)
+    let [low, high] = split(u64::from(a) * u64::from(b));
+    (high, low)
+}
+
+/// The low and the high word.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "the low word")]
+fn split(number: u64) -> [u32; 2] {
+    [number as u32, (number >> 32) as u32]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{block, words};
+    use super::{block, split, words};
 
     /// The known answers that come with the paper's own library, Random123.
     #[test]
@@ -111,8 +113,8 @@ mod tests {
         words(key, 9, start, &mut found);
         for (place, &word) in found.iter().enumerate() {
             let number = ((start + place) / 4) as u64;
-            let counter = [number as u32, (number >> 32) as u32, 9, 0];
-            assert_eq!(word, block(counter, key)[place % 4]);
+            let [low, high] = split(number);
+            assert_eq!(word, block([low, high, 9, 0], key)[place % 4]);
         }
     }
 }

@@ -151,7 +151,7 @@ impl Run<'_> {
         for step in 0..length {
             let at = if reverse { length - 1 - step } else { step };
             // The last step writes to the results.
-            let into_results = (length - 1 - step) % 2 == 0;
+            let into_results = (length - 1 - step).is_multiple_of(2);
             let from = (step > 0).then_some(!into_results);
             if !self.step(&mut body, at, from, into_results) {
                 return;

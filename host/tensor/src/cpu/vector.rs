@@ -12,7 +12,6 @@ pub(super) trait Vector: Real {
     /// Elements of a vector.
     fn lanes<S: Simd>() -> usize;
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S>;
-    fn add<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
     /// `a * b + c`, rounded once where the machine can.
     fn mul_add<S: Simd>(
         simd: S,
@@ -33,7 +32,7 @@ pub(super) trait Vector: Real {
 
 macro_rules! vector {
     ($float:ident, $lanes:ident, $mask:ident, $count:ident:
-     $splat:ident $add:ident $mul_add:ident $sum:ident $load:ident $store:ident
+     $splat:ident $mul_add:ident $sum:ident $load:ident $store:ident
      $above:ident $select:ident) => {
         impl Vector for $float {
             type Lanes<S: Simd> = S::$lanes;
@@ -47,11 +46,6 @@ macro_rules! vector {
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> S::$lanes {
                 simd.$splat(value)
-            }
-
-            #[inline(always)]
-            fn add<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes) -> S::$lanes {
-                simd.$add(a, b)
             }
 
             #[inline(always)]
@@ -88,8 +82,8 @@ macro_rules! vector {
 }
 
 vector!(f32, f32s, m32s, F32_LANES:
-    splat_f32s add_f32s mul_add_e_f32s reduce_sum_f32s partial_load_f32s partial_store_f32s
+    splat_f32s mul_add_e_f32s reduce_sum_f32s partial_load_f32s partial_store_f32s
     greater_than_f32s select_f32s);
 vector!(f64, f64s, m64s, F64_LANES:
-    splat_f64s add_f64s mul_add_e_f64s reduce_sum_f64s partial_load_f64s partial_store_f64s
+    splat_f64s mul_add_e_f64s reduce_sum_f64s partial_load_f64s partial_store_f64s
     greater_than_f64s select_f64s);

@@ -64,7 +64,7 @@ enum Part<T> {
     /// A `dot-general`, and the order of its axes in the invariant.
     Product {
         sides: [T; 2],
-        axes: DotAxes,
+        axes: Box<DotAxes>,
         order: Vec<usize>,
     },
     /// A sum over these axes, in the invariant's shape.
@@ -254,12 +254,11 @@ fn active_inputs(graph: &Graph, carries: usize, mut active: Vec<bool>) -> Vec<bo
             .collect();
         let on_path = nodes_on_path(graph, graph.nodes.len(), &targets);
         let mut changed = false;
-        for carry in 0..carries {
-            let output = graph.outputs[carry];
+        for (active, &output) in active[..carries].iter_mut().zip(&graph.outputs) {
             let flows = on_path[output]
                 || (round == MOST_ROUNDS && graph.nodes[output].ty.dtype.is_float());
-            changed |= flows && !active[carry];
-            active[carry] |= flows;
+            changed |= flows && !*active;
+            *active |= flows;
         }
         if !changed {
             break;
@@ -593,9 +592,10 @@ impl Joint {
             }
         };
         // Values inside of definitions, written out on the way.
-        for position in self.forward_instructions..instructions.len() {
+        let later = instructions.iter().enumerate();
+        for (position, instruction) in later.skip(self.forward_instructions) {
             if !self.is_backward(position) {
-                let mut instruction = instructions[position].clone();
+                let mut instruction = instruction.clone();
                 for operand in &mut instruction.operands {
                     *operand = moved(*operand, &places);
                 }
@@ -801,6 +801,7 @@ impl Backward {
             && let Some(&invariant) = deferral.invariants.get(&target)
             && sides.iter().all(|&side| deferral.differs(side))
         {
+            let axes = Box::new(axes);
             let part = Part::Product { sides, axes, order };
             deferral.found.push(Deferred { invariant, part });
             return Ok(());

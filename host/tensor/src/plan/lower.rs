@@ -521,18 +521,6 @@ impl<'a> Lowering<'a> {
         Source::View(View::whole(results[0], &ty.shape))
     }
 
-    /// A kernel for the operation whose first result is `node`; sets the source of each of
-    /// its results.
-    fn plain_with_parts(&mut self, op: PlainOp, operands: &[NodeId], node: NodeId) -> Source {
-        let operands = operands.iter().map(|&node| self.in_memory(node)).collect();
-        let types = self.graph.result_types(node);
-        let results = self.kernel(op, operands, &types);
-        for (place, (&result, ty)) in results.iter().zip(&types).enumerate() {
-            self.sources[node + place] = Some(Source::View(View::whole(result, &ty.shape)));
-        }
-        self.source(node)
-    }
-
     /// Appends a kernel that writes values of these types.
     fn kernel(
         &mut self,
@@ -549,7 +537,8 @@ impl<'a> Lowering<'a> {
                 operands,
                 results: results.clone(),
             };
-            self.kernels.push((self.clock, Kernel::Plain(plain)));
+            self.kernels
+                .push((self.clock, Kernel::Plain(Box::new(plain))));
         }
         results
     }

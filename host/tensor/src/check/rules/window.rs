@@ -102,7 +102,7 @@ pub(super) fn convolution(
         TensorType::new(first.dtype, &[&leading[..], rest].concat())
     };
     let divided = |what: &str, channels: usize| {
-        if groups == 0 || channels % groups != 0 {
+        if !channels.is_multiple_of(groups) || groups == 0 {
             return Err(format!(
                 "attribute `groups` is {groups}, but it must divide the {channels} {what}"
             ));

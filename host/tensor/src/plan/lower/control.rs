@@ -91,7 +91,8 @@ impl Lowering<'_> {
                 operands,
                 results: results.clone(),
             };
-            self.kernels.push((self.clock, Kernel::Plain(plain)));
+            self.kernels
+                .push((self.clock, Kernel::Plain(Box::new(plain))));
         }
         types.pop();
         for (place, (&result, ty)) in results.iter().zip(&types).enumerate() {
