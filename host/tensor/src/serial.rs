@@ -4,7 +4,7 @@
 //! only. Bytes may come from anyone: no length in them is believed before as many bytes
 //! have been seen, and nothing in the form nests further than its fixed levels.
 
-use cbor4ii::core::dec::{Decode, Read};
+use cbor4ii::core::dec::{self, Decode, Read};
 use cbor4ii::core::enc::{Encode, Write};
 use cbor4ii::core::types::{Array, Bytes, Null};
 use cbor4ii::core::utils::{BufWriter, SliceReader};
@@ -264,12 +264,12 @@ impl<'a> Source<'a> {
     }
 
     fn item<T: Decode<'a>>(&mut self) -> Result<T, String> {
-        T::decode(&mut self.reader).map_err(|error| error.to_string())
+        T::decode(&mut self.reader).map_err(|error| sentence(&error))
     }
 
     /// The length of an array. Each of its items has at least a byte.
     fn count(&mut self, what: &str) -> Result<usize, String> {
-        let length = Array::len(&mut self.reader).map_err(|error| error.to_string())?;
+        let length = Array::len(&mut self.reader).map_err(|error| sentence(&error))?;
         match length {
             Some(count) if count <= self.length => Ok(count),
             Some(count) => Err(format!("there are not enough of them for {count} {what}")),
@@ -292,5 +292,16 @@ impl<'a> Source<'a> {
         self.instructions_left = left
             .ok_or_else(|| format!("a program may have at most {MAX_INSTRUCTIONS} instructions"))?;
         Ok(())
+    }
+}
+
+fn sentence<E>(error: &dec::Error<E>) -> String {
+    match error {
+        dec::Error::Eof { .. } => "they end too early".to_owned(),
+        dec::Error::RequireUtf8 { .. } => "a text is not UTF-8".to_owned(),
+        dec::Error::Mismatch { name, found } => {
+            format!("an item of type {name} is expected, but one begins with {found:#04x}")
+        }
+        _ => "an item is malformed".to_owned(),
     }
 }

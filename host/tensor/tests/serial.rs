@@ -152,13 +152,13 @@ fn what_is_wrong_is_said() {
         the bytes are not a serialised program: there are 5 bytes, but the header has 12
         the bytes are not a serialised program: they do not begin with `TSHEDPRG`
         the bytes are not a serialised program: their version is 2, but this host reads version 1
-        the bytes are not a serialised program: Eof { name: "array", expect: Small(1) }
+        the bytes are not a serialised program: they end too early
         the bytes are not a serialised program: the program is an array of 4 items, but has 3
         the bytes are not a serialised program: the items are an array of no stated length
         the bytes are not a serialised program: there are not enough of them for 18446744073709551615 bodies
         the bytes are not a serialised program: they say the same in another way than the deterministic encoding, or go on behind the program
         the bytes are not a serialised program: they say the same in another way than the deterministic encoding, or go on behind the program
-        the bytes are not a serialised program: RequireUtf8 { name: "str" }"#]].assert_eq(&found.join("\n"));
+        the bytes are not a serialised program: a text is not UTF-8"#]].assert_eq(&found.join("\n"));
 }
 
 #[test]
