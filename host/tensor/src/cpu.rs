@@ -7,6 +7,7 @@ mod assemble;
 mod attention;
 mod batch_norm;
 mod convolution;
+mod cost;
 mod cumulative;
 mod dot;
 mod fused;
@@ -122,38 +123,6 @@ impl Kernel {
         match self {
             Self::Fused(fused) => fused.stores.iter().map(|store| store.value).collect(),
             Self::Plain(plain) => plain.results.clone(),
-        }
-    }
-
-    /// Estimated floating-point operations of one run.
-    pub(crate) fn flops(&self) -> u64 {
-        match self {
-            Self::Fused(fused) => (fused.elements as u64).saturating_mul(fused.code.len() as u64),
-            Self::Plain(plain) => match &plain.op {
-                PlainOp::Dot(dot) => dot.flops(),
-                PlainOp::Reduce(reduce) => reduce.flops(),
-                PlainOp::Repeat(repeat) => repeat.flops(),
-                PlainOp::Convolve(convolve) => convolve.flops(),
-                PlainOp::Attention(attention) => attention.flops(),
-                PlainOp::AttentionGradient(attention) => attention.flops(),
-                PlainOp::Softmax(_)
-                | PlainOp::Norm(_)
-                | PlainOp::NormGradient(_)
-                | PlainOp::BatchNorm(_)
-                | PlainOp::BatchNormGradient(_)
-                | PlainOp::MaxPool(_)
-                | PlainOp::Average(_)
-                | PlainOp::ArgMax(_)
-                | PlainOp::Take(_)
-                | PlainOp::TakeAlong(_)
-                | PlainOp::ScatterAdd(_)
-                | PlainOp::ScatterSet(_)
-                | PlainOp::ScatterAddAlong(_)
-                | PlainOp::Assemble(_)
-                | PlainOp::Running(_)
-                | PlainOp::Order(_)
-                | PlainOp::RandomFold => 0,
-            },
         }
     }
 

@@ -39,14 +39,8 @@ pub(crate) struct Compiled {
     pub(crate) copies: Vec<(ValueId, ValueId)>,
     pub(crate) constants: Vec<Tensor>,
     pub(crate) arena_bytes: usize,
-}
-
-impl Compiled {
     /// Estimated floating-point operations of one run.
-    pub(crate) fn flops(&self) -> u64 {
-        let flops = self.kernels.iter().map(Kernel::flops);
-        flops.fold(0, u64::saturating_add)
-    }
+    pub(crate) flops: u64,
 }
 
 /// Where a value lies during a run.
@@ -121,7 +115,10 @@ fn compile_graph(
             values.push((Place::NextState(state), values[value].1));
         }
     }
+    let flops = lowered.kernels.iter();
+    let flops = flops.map(|kernel| kernel.flops(|value| values[value].1));
     Ok(Compiled {
+        flops: flops.fold(0, u64::saturating_add),
         commit_from,
         copies,
         values,

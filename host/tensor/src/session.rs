@@ -39,7 +39,8 @@ impl Executable {
     /// a logarithm). Constants are charged to `budget` while the executable lives.
     ///
     /// # Errors
-    /// [`ProgramError::Invalid`], [`ProgramError::OutOfMemory`].
+    /// [`ProgramError::Invalid`]; [`ProgramError::OutOfMemory`] when a run would need more
+    /// than the whole budget.
     pub fn compile(program: &Program, budget: &Budget) -> Result<Arc<Self>, ProgramError> {
         Self::compile_for(&Device::Cpu, program, budget)
     }
@@ -72,8 +73,24 @@ impl Executable {
             workspace_bytes: compiled.arena_bytes as u64,
             state_bytes: total(&compiled.states),
             output_bytes: total(&fresh),
-            flops: compiled.flops(),
+            flops: compiled.flops,
         };
+        // What is held at the same time during a run, whatever else the task holds.
+        let replaced = compiled.updated.iter();
+        let replaced = replaced.map(|&state| compiled.states[state].bytes() as u64);
+        let constants = compiled.constants.iter();
+        let constants = constants.map(|constant| constant.bytes().len() as u64);
+        let needed = [plan.workspace_bytes, plan.output_bytes].into_iter();
+        let needed = needed
+            .chain(replaced)
+            .chain(constants)
+            .fold(0, u64::saturating_add);
+        if needed > budget.limit() {
+            return Err(ProgramError::OutOfMemory {
+                needed,
+                allowed: budget.limit(),
+            });
+        }
         let target = Target::Cpu(compiled);
         Ok(Arc::new(Self { target, plan }))
     }

@@ -596,3 +596,18 @@ fn the_workspace_of_a_loop_is_part_of_the_plan() {
     session.run(&inputs).unwrap();
     assert_eq!(budget.peak(), plan.workspace_bytes + plan.output_bytes);
 }
+
+#[test]
+fn a_program_that_can_never_run_is_refused_when_it_is_compiled() {
+    let (mut program, sources, loss) = recurrent(7, 5, 6);
+    program.outputs.clear();
+    let derived = gradient(&program, loss, &sources).unwrap();
+    let plan = Executable::compile(&derived, &budget()).unwrap().plan();
+    let needed = plan.workspace_bytes + plan.output_bytes;
+    let enough = Executable::compile(&derived, &Budget::new(needed));
+    assert!(enough.is_ok());
+    let refused = Executable::compile(&derived, &Budget::new(needed - 1));
+    let allowed = needed - 1;
+    let expected = ProgramError::OutOfMemory { needed, allowed };
+    assert_eq!(refused.unwrap_err(), expected);
+}

@@ -39,9 +39,10 @@ impl Running {
             let input = &input[piece * length..][..chunk.len()];
             for (input, output) in input.chunks(slab).zip(chunk.chunks_mut(slab)) {
                 if self.product {
-                    self.slab(input, output, T::from_i64(1), T::multiply, usize::MAX);
+                    let one = T::from_i64(1);
+                    self.slab(input, output, one, T::multiply, usize::MAX, workers);
                 } else {
-                    self.slab(input, output, T::ZERO, T::add, BLOCK);
+                    self.slab(input, output, T::ZERO, T::add, BLOCK, workers);
                 }
             }
         });
@@ -56,6 +57,7 @@ impl Running {
         identity: T,
         combine: impl Fn(T, T) -> T,
         block: usize,
+        workers: &Workers<'_>,
     ) {
         for start in (0..self.inner).step_by(COLUMNS) {
             let width = COLUMNS.min(self.inner - start);
@@ -63,6 +65,9 @@ impl Running {
             let (before, within) = (&mut before[..width], &mut within[..width]);
             let mut left = block;
             for step in 0..self.size {
+                if step % BLOCK == 0 && workers.stopped() {
+                    return;
+                }
                 let step = if self.reverse {
                     self.size - 1 - step
                 } else {

@@ -37,8 +37,14 @@ const WORK_PER_BLOCK: usize = 1 << 21;
 /// Rows and columns of a block are multiples of it: a few registers of any machine.
 const GRAIN: usize = 96;
 
-/// Multiplications after which the stop flag is looked at.
+/// The most multiplications of a block, where blocks can be smaller.
 const MOST_WORK_PER_BLOCK: usize = 1 << 31;
+
+/// Multiplications after which the stop flag is looked at.
+const WORK_PER_LOOK: usize = 1 << 29;
+
+/// A block that has fewer elements takes as long as if it had so many: it waits for memory.
+const LEAST_AREA: usize = 64;
 
 impl Dot {
     /// Plans a product of operands with these strides; `None` when axes of an operand
@@ -127,13 +133,20 @@ impl Dot {
         workers.each(self.batch.product() * rows * columns, |piece| {
             let (matrix, block) = (piece / (rows * columns), piece % (rows * columns));
             let (row, column) = (block / columns, block % columns);
-            self.block(&matrices, matrix, row * self.block_m, column * self.block_n);
+            let first = [row * self.block_m, column * self.block_n];
+            self.block(&matrices, matrix, first, workers);
         });
     }
 
     /// Computes the block of one matrix whose first element is at `row` and `column`.
     #[inline]
-    fn block<T: Real>(&self, matrices: &Matrices<'_, T>, matrix: usize, row: usize, column: usize) {
+    fn block<T: Real>(
+        &self,
+        matrices: &Matrices<'_, T>,
+        matrix: usize,
+        [row, column]: [usize; 2],
+        workers: &Workers<'_>,
+    ) {
         let [mut lhs, mut rhs] = self.firsts;
         lhs += row * self.lhs_m;
         rhs += column * self.rhs_n;
@@ -146,12 +159,21 @@ impl Dot {
         }
         let m = self.block_m.min(self.m - row);
         let n = self.block_n.min(self.n - column);
-        matrices.multiply(
-            [m, n, self.k],
-            (lhs, [self.lhs_m, self.lhs_k]),
-            (rhs, [self.rhs_k, self.rhs_n]),
-            ((matrix * self.m + row) * self.n + column, [self.n, 1]),
-        );
+        // Sums may be long even where blocks are as small as they get.
+        let depth = WORK_PER_LOOK / (m * n).max(LEAST_AREA);
+        let depth = depth.max(1);
+        for first in (0..self.k).step_by(depth) {
+            if first > 0 && workers.stopped() {
+                return;
+            }
+            matrices.multiply(
+                [m, n, depth.min(self.k - first)],
+                (lhs + first * self.lhs_k, [self.lhs_m, self.lhs_k]),
+                (rhs + first * self.rhs_k, [self.rhs_k, self.rhs_n]),
+                ((matrix * self.m + row) * self.n + column, [self.n, 1]),
+                first > 0,
+            );
+        }
     }
 }
 
@@ -223,7 +245,8 @@ impl<'a, T: Real> Matrices<'a, T> {
         }
     }
 
-    /// Multiplies the matrices at these offsets, with these strides of rows and columns.
+    /// Multiplies the matrices at these offsets, with these strides of rows and columns;
+    /// `adds` the product to the output.
     ///
     /// # Panics
     /// When a matrix reaches beyond its operand.
@@ -235,6 +258,7 @@ impl<'a, T: Real> Matrices<'a, T> {
         (lhs, lhs_strides): (usize, [usize; 2]),
         (rhs, rhs_strides): (usize, [usize; 2]),
         (output, output_strides): (usize, [usize; 2]),
+        adds: bool,
     ) {
         let reach = |first: usize, [rows, columns]: [usize; 2], strides: [usize; 2]| {
             first + (rows - 1) * strides[0] + (columns - 1) * strides[1]
@@ -252,14 +276,14 @@ impl<'a, T: Real> Matrices<'a, T> {
                 self.output.add(output),
                 output_strides[1].cast_signed(),
                 output_strides[0].cast_signed(),
-                false,
+                adds,
                 self.lhs.as_ptr().add(lhs),
                 lhs_strides[1].cast_signed(),
                 lhs_strides[0].cast_signed(),
                 self.rhs.as_ptr().add(rhs),
                 rhs_strides[1].cast_signed(),
                 rhs_strides[0].cast_signed(),
-                T::ZERO,
+                if adds { T::ONE } else { T::ZERO },
                 T::ONE,
                 false,
                 false,

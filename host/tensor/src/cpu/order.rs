@@ -11,6 +11,12 @@ const ELEMENTS_PER_PIECE: usize = 16 * 1024;
 /// The least elements that are collected before the best of them are chosen.
 const LEAST_COLLECTED: usize = 64;
 
+/// Entries that are sorted without a look at the stop flag.
+const LARGE: usize = 1 << 16;
+
+/// Entries of which the middle one cuts a large sort in two.
+const SAMPLES: usize = 127;
+
 /// The first elements of each row in their order, and their positions.
 ///
 /// An element becomes a key of as many bits that compares as the element does, NaN as the
@@ -27,6 +33,11 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// Comparisons per element.
+    pub(super) fn depth(&self) -> u64 {
+        u64::from(usize::BITS - self.size.leading_zeros())
+    }
+
     /// Bytes of the workspace for one row.
     pub(crate) fn workspace(&self) -> usize {
         let entry = if self.dtype.size() == 8 {
@@ -91,9 +102,9 @@ impl Order {
                 for (row, ((values, positions), entries)) in results.enumerate() {
                     let row = &input[(first + row) * self.size..][..self.size];
                     let best = if self.descending {
-                        self.best(row, entries, |bits| key(bits).inverted())
+                        self.best(row, entries, |bits| key(bits).inverted(), workers)
                     } else {
-                        self.best(row, entries, &key)
+                        self.best(row, entries, &key, workers)
                     };
                     for ((value, position), entry) in values.iter_mut().zip(positions).zip(best) {
                         *position = entry.position().cast_signed();
@@ -104,12 +115,14 @@ impl Order {
         );
     }
 
-    /// The entries of the first elements of a row, in order.
+    /// The entries of the first elements of a row, in order; in any order when the run is
+    /// to end.
     fn best<'a, K: Key, E: Entry<K>>(
         &self,
         row: &[K],
         entries: &'a mut [E],
         key: impl Fn(K) -> K,
+        workers: &Workers<'_>,
     ) -> &'a [E] {
         let made = |(position, &bits): (u32, &K)| E::new(key(bits), position);
         let mut elements = (0..).zip(row).map(made);
@@ -119,23 +132,91 @@ impl Order {
         let kept = self.kept;
         if kept < entries.len() {
             // What is behind the worst of the best needs no second look.
-            entries.select_nth_unstable(kept - 1);
+            select(entries, kept - 1, workers);
             let mut count = kept;
             for element in elements {
                 if element < entries[kept - 1] {
                     entries[count] = element;
                     count += 1;
                     if count == entries.len() {
-                        entries.select_nth_unstable(kept - 1);
+                        if workers.stopped() {
+                            break;
+                        }
+                        select(entries, kept - 1, workers);
                         count = kept;
                     }
                 }
             }
-            entries[..count].select_nth_unstable(kept - 1);
+            select(&mut entries[..count], kept - 1, workers);
         }
-        entries[..kept].sort_unstable();
+        sort(&mut entries[..kept], workers);
         &entries[..kept]
     }
+}
+
+/// Sorts different entries, unless the run is to end.
+fn sort<E: Ord + Copy>(mut entries: &mut [E], workers: &Workers<'_>) {
+    while entries.len() > LARGE {
+        let Some(middle) = partition(entries, workers) else {
+            return;
+        };
+        let (low, high) = entries.split_at_mut(middle);
+        let (short, long) = if low.len() < high.len() {
+            (low, high)
+        } else {
+            (high, low)
+        };
+        sort(short, workers);
+        entries = long;
+    }
+    entries.sort_unstable();
+}
+
+/// Moves the `nth` of different entries to its place and smaller ones before it, unless the
+/// run is to end.
+fn select<E: Ord + Copy>(mut entries: &mut [E], mut nth: usize, workers: &Workers<'_>) {
+    while entries.len() > LARGE {
+        let Some(middle) = partition(entries, workers) else {
+            return;
+        };
+        entries = if nth < middle {
+            &mut entries[..middle]
+        } else {
+            nth -= middle;
+            &mut entries[middle..]
+        };
+    }
+    entries.select_nth_unstable(nth);
+}
+
+/// Moves the smaller ones of many different entries before the others; returns how many
+/// they are. `None` when the run is to end.
+fn partition<E: Ord + Copy>(entries: &mut [E], workers: &Workers<'_>) -> Option<usize> {
+    let count = entries.len();
+    let mut samples = [entries[0]; SAMPLES];
+    for (place, sample) in samples.iter_mut().enumerate() {
+        *sample = entries[place * (count / SAMPLES)];
+    }
+    samples.sort_unstable();
+    let pivot = samples[SAMPLES / 2];
+    let mut smaller = 0;
+    for start in (0..count).step_by(LARGE) {
+        if workers.stopped() {
+            return None;
+        }
+        for place in start..(start + LARGE).min(count) {
+            let entry = entries[place];
+            entries[place] = entries[smaller];
+            entries[smaller] = entry;
+            smaller += usize::from(entry < pivot);
+        }
+    }
+    if smaller.min(count - smaller) < count / 16 {
+        // Somebody knows where the samples are taken.
+        entries.select_nth_unstable(count / 2);
+        smaller = count / 2;
+    }
+    Some(smaller)
 }
 
 /// An element's bits.

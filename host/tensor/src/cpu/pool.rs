@@ -50,6 +50,12 @@ fn axes(window: &Window, spatial: &[usize]) -> [Axis; 2] {
     }
 }
 
+/// Elements under a window.
+fn taps(axes: &[Axis; 2]) -> u64 {
+    let taps = axes.iter().map(|axis| axis.window as u64);
+    taps.fold(1, u64::saturating_mul)
+}
+
 impl Axis {
     /// The element under a tap at a place; none when that is padding.
     #[inline(always)]
@@ -97,6 +103,11 @@ pub(crate) struct MaxPool {
 }
 
 impl MaxPool {
+    /// Elements under a window.
+    pub(super) fn taps(&self) -> u64 {
+        taps(&self.axes)
+    }
+
     pub(crate) fn new(window: &Window, dtype: DType, spatial: &[usize]) -> Self {
         Self {
             dtype,
@@ -142,7 +153,7 @@ impl MaxPool {
                     #[inline(always)]
                     || {
                         for (x, (values, positions)) in planes.zip(results) {
-                            self.plane(x, values, positions);
+                            self.plane(x, values, positions, workers);
                         }
                     },
                 );
@@ -151,7 +162,13 @@ impl MaxPool {
     }
 
     #[inline(always)]
-    fn plane<T: Real>(&self, x: &[T], values: &mut [T], positions: &mut [i32]) {
+    fn plane<T: Real>(
+        &self,
+        x: &[T],
+        values: &mut [T],
+        positions: &mut [i32],
+        workers: &Workers<'_>,
+    ) {
         let [rows, columns] = &self.axes;
         let lines = values
             .chunks_mut(columns.places)
@@ -161,6 +178,9 @@ impl MaxPool {
             // A window whose elements are all the lowest takes its first.
             positions.fill(-1);
             for row_tap in rows.taps(row) {
+                if workers.stopped() {
+                    return;
+                }
                 let Some(line) = rows.element(row, row_tap) else {
                     continue;
                 };
@@ -238,6 +258,11 @@ pub(crate) struct Average {
 }
 
 impl Average {
+    /// Elements under a window.
+    pub(super) fn taps(&self) -> u64 {
+        taps(&self.axes)
+    }
+
     /// Plans a pool of elements with these spatial axes.
     pub(crate) fn new(pool: &AveragePool, dtype: DType, spatial: &[usize]) -> Self {
         Self {
@@ -280,9 +305,9 @@ impl Average {
                         let from = &from[first..first + source];
                         to.fill(T::ZERO);
                         if self.transposed {
-                            self.spread(from, to);
+                            self.spread(from, to, workers);
                         } else {
-                            self.mean(from, to);
+                            self.mean(from, to, workers);
                         }
                     }
                 },
@@ -302,13 +327,16 @@ impl Average {
     }
 
     #[inline(always)]
-    fn mean<T: Real>(&self, x: &[T], y: &mut [T]) {
+    fn mean<T: Real>(&self, x: &[T], y: &mut [T], workers: &Workers<'_>) {
         let [rows, columns] = &self.axes;
         let mut shares = [T::ZERO; BLOCK];
         for (row, y) in y.chunks_mut(columns.places).enumerate() {
             for (block, y) in y.chunks_mut(BLOCK).enumerate() {
                 let first = block * BLOCK;
                 for row_tap in rows.taps(row) {
+                    if workers.stopped() {
+                        return;
+                    }
                     let Some(line) = rows.element(row, row_tap) else {
                         continue;
                     };
@@ -334,7 +362,7 @@ impl Average {
     }
 
     #[inline(always)]
-    fn spread<T: Real>(&self, y: &[T], x: &mut [T]) {
+    fn spread<T: Real>(&self, y: &[T], x: &mut [T], workers: &Workers<'_>) {
         let [rows, columns] = &self.axes;
         let mut shares = [T::ZERO; BLOCK];
         if columns.places == 0 {
@@ -349,6 +377,9 @@ impl Average {
                     *flow = flow.multiply(y);
                 }
                 for row_tap in rows.taps(row) {
+                    if workers.stopped() {
+                        return;
+                    }
                     let Some(line) = rows.element(row, row_tap) else {
                         continue;
                     };

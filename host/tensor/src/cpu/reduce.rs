@@ -479,6 +479,9 @@ impl ArgMax {
                 let mut best = input[first];
                 let mut best_step = 0;
                 for step in 1..self.size {
+                    if step % ELEMENTS_PER_PIECE == 0 && workers.stopped() {
+                        return;
+                    }
                     let element = input[first + step * self.inner];
                     let wins = if self.least {
                         element < best

@@ -107,10 +107,10 @@ impl Repeat {
     /// Estimated floating-point operations of one run: of as many steps as there may be.
     pub(crate) fn flops(&self) -> u64 {
         let condition = match &self.steps {
-            Steps::While { condition } => condition.flops(),
+            Steps::While { condition } => condition.flops,
             Steps::Scan { .. } => 0,
         };
-        let step = self.body.flops().saturating_add(condition).max(1);
+        let step = self.body.flops.saturating_add(condition).max(1);
         step.saturating_mul(self.limit as u64)
     }
 

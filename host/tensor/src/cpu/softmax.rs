@@ -46,23 +46,23 @@ impl Softmax {
             let input = &input[first..first + chunk.len()];
             pulp::Arch::new().dispatch(
                 #[inline(always)]
-                || self.slabs(input, chunk),
+                || self.slabs(input, chunk, workers),
             );
         });
     }
 
     #[inline(always)]
-    fn slabs<T: Real>(&self, input: &[T], output: &mut [T]) {
+    fn slabs<T: Real>(&self, input: &[T], output: &mut [T], workers: &Workers<'_>) {
         if self.inner > 1 {
             let slab = self.size * self.inner;
             for (input, output) in input.chunks(slab).zip(output.chunks_mut(slab)) {
                 for column in (0..self.inner).step_by(BUFFER) {
-                    self.columns(column, input, output);
+                    self.columns(column, input, output, workers);
                 }
             }
         } else if self.size > BUFFER {
             for (input, output) in input.chunks(self.size).zip(output.chunks_mut(self.size)) {
-                self.long_row(input, output);
+                self.long_row(input, output, workers);
             }
         } else {
             let together = BUFFER / self.size * self.size;
@@ -106,11 +106,14 @@ impl Softmax {
     }
 
     #[inline(always)]
-    fn long_row<T: Real>(&self, input: &[T], output: &mut [T]) {
+    fn long_row<T: Real>(&self, input: &[T], output: &mut [T], workers: &Workers<'_>) {
         let greatest = combine_block::<T, Max>(input);
         let mut sum = T::ZERO;
         let mut powers = [T::ZERO; BUFFER];
         for input in input.chunks(BUFFER) {
+            if workers.stopped() {
+                return;
+            }
             let powers = &mut powers[..input.len()];
             for (power, &x) in powers.iter_mut().zip(input) {
                 *power = x.subtract(greatest).exp();
@@ -118,19 +121,24 @@ impl Softmax {
             sum = sum.add(combine_block::<T, Sum>(powers));
         }
         let (log, share) = (sum.log(), T::ONE.divide(sum));
-        for (output, &x) in output.iter_mut().zip(input) {
-            let x = x.subtract(greatest);
-            *output = if self.log {
-                x.subtract(log)
-            } else {
-                x.exp().multiply(share)
-            };
+        for (output, input) in output.chunks_mut(BUFFER).zip(input.chunks(BUFFER)) {
+            if workers.stopped() {
+                return;
+            }
+            for (output, &x) in output.iter_mut().zip(input) {
+                let x = x.subtract(greatest);
+                *output = if self.log {
+                    x.subtract(log)
+                } else {
+                    x.exp().multiply(share)
+                };
+            }
         }
     }
 
     /// Neighbouring columns of one slab from `first` on, as many as fit the buffers.
     #[inline(always)]
-    fn columns<T: Real>(&self, first: usize, input: &[T], output: &mut [T]) {
+    fn columns<T: Real>(&self, first: usize, input: &[T], output: &mut [T], workers: &Workers<'_>) {
         let count = (self.inner - first).min(BUFFER);
         let mut greatest = [T::LOWEST; BUFFER];
         let mut sums = [T::ZERO; BUFFER];
@@ -141,6 +149,9 @@ impl Softmax {
             }
         }
         for row in input.chunks(self.inner) {
+            if workers.stopped() {
+                return;
+            }
             for ((sum, &greatest), &x) in sums.iter_mut().zip(&*greatest).zip(&row[first..]) {
                 *sum = sum.add(x.subtract(greatest).exp());
             }
@@ -154,6 +165,9 @@ impl Softmax {
         }
         let rows = input.chunks(self.inner).zip(output.chunks_mut(self.inner));
         for (input, output) in rows {
+            if workers.stopped() {
+                return;
+            }
             let sums = greatest.iter().zip(&*sums);
             let row = output[first..].iter_mut().zip(&input[first..]);
             for ((output, &x), (&greatest, &sum)) in row.zip(sums) {
