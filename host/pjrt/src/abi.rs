@@ -37,6 +37,10 @@ opaque!(
 /// Positions in the table of functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "one function gives a name, and is called after it"
+)]
 pub(crate) enum Name {
     ErrorDestroy = 0,
     ErrorMessage = 1,

@@ -8,10 +8,9 @@
 mod control;
 mod element;
 mod index;
-#[expect(
-    dead_code,
-    reason = "operations that are on their way need what is not used yet"
-)]
+mod order;
+mod random;
+mod shape;
 mod text;
 mod window;
 
@@ -104,6 +103,10 @@ impl Text {
             Op::Scan(scan) => self.scan(scan, &operands, &types),
             Op::While(looped) => self.repeat_while(looped, &operands),
             Op::MaxPool(window) => Ok(self.max_pool(operands[0], window, &node.ty.shape).into()),
+            Op::Sort { axis, descending } => {
+                Ok(self.sorted(operands[0], *axis, *descending).into())
+            }
+            Op::TopK { axis, k } => Ok(self.top_k(operands[0], *axis, *k).into()),
             op => Ok(vec![self.operation(op, &operands, node.ty)]),
         }
     }
@@ -120,6 +123,14 @@ impl Text {
             (Op::Reshape, [x]) => self.reshape(x, shape),
             (Op::Transpose(permutation), [x]) => self.transpose(x, permutation),
             (Op::Broadcast(axes), [x]) => self.broadcast(x, shape, axes),
+            (Op::Concatenate { axis }, parts) => self.concatenated(parts, *axis),
+            (Op::Slice(slice), [x]) => self.strided(x, slice, shape),
+            (Op::Pad(padding), [x, value]) => self.padded(x, value, padding, shape),
+            (Op::Reverse(axes), [x]) => self.reverse(x, axes),
+            (Op::DynamicSlice, [x, starts]) => self.dynamic_slice_at(x, starts, shape),
+            (Op::DynamicUpdateSlice, [x, update, starts]) => {
+                self.dynamic_update_at(x, update, starts)
+            }
             (Op::Reduce { kind, axes }, [x]) => self.reduction(*kind, x, axes),
             (Op::ArgMax { axis, least }, [x]) => {
                 let name = if *least { "minimum" } else { "maximum" };
@@ -127,12 +138,22 @@ impl Text {
             }
             (Op::Dot(axes), [a, b]) => self.product(a, b, axes, shape),
             (Op::Take { axis }, [data, indices]) => self.take(data, indices, *axis, shape),
-            (Op::ScatterAdd { axis }, [data, indices, updates]) => {
-                self.scatter_slices("add", data, indices, updates, *axis)
+            (Op::TakeAlong { axis }, [data, indices]) => self.take_along(data, indices, *axis),
+            (Op::ScatterAdd { axis }, &[data, indices, updates]) => {
+                self.scatter_add([data, indices, updates], *axis)
+            }
+            (Op::ScatterSet { axis }, &[data, indices, updates]) => {
+                self.scatter_set([data, indices, updates], *axis)
+            }
+            (Op::ScatterAddAlong { axis }, &[data, indices, updates]) => {
+                self.scatter_add_along([data, indices, updates], *axis)
             }
             (Op::Convolution(convolution), [a, b]) => self.convolve(convolution, [a, b], shape),
             (Op::AveragePool(pool), [x]) => self.average(pool, x, shape),
             (Op::OneHot, [indices]) => self.one_hot(indices, element, shape),
+            (Op::Cumulative(cumulative), [x]) => self.running(x, *cumulative),
+            (Op::RandomBits { stream }, [key]) => self.random_bits(key, *stream, shape),
+            (Op::RandomFold, [key, number]) => self.random_fold(key, number),
             (op, _) => unreachable!("{op:?} is not primitive, or has other operands"),
         }
     }

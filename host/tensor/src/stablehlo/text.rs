@@ -20,7 +20,6 @@ pub(super) enum Element {
 
 impl Element {
     pub(super) const BOOL: Self = Self::Program(DType::Bool);
-    pub(super) const F32: Self = Self::Program(DType::F32);
     pub(super) const I32: Self = Self::Program(DType::I32);
     pub(super) const I64: Self = Self::Program(DType::I64);
     pub(super) const U8: Self = Self::Program(DType::U8);
@@ -521,10 +520,11 @@ impl Text {
         self.line(x.element, shape, right)
     }
 
-    /// Combines `updates` into `x` by `stablehlo.name`. Indices must be in range.
+    /// Combines `updates` into `x` by `stablehlo.name`, or writes them over it when there
+    /// is no name. An index out of range changes nothing.
     pub(super) fn scatter(
         &mut self,
-        name: &str,
+        name: Option<&str>,
         x: &Val,
         indices: &Val,
         updates: &Val,
@@ -549,7 +549,14 @@ impl Text {
             names(operands)
         );
         let result = self.line(x.element, &x.shape, right);
-        self.combiner(name, x.element);
+        match name {
+            Some(name) => self.combiner(name, x.element),
+            None => {
+                let [old, new] = [(); 2].map(|()| self.block_argument(x.element, &[]));
+                self.block(&[&old, &new]);
+                self.end_block(&[new]);
+            }
+        }
         self.push(format_args!("}}) : ({}) -> {}", types(operands), x.ty()));
         result
     }
