@@ -34,6 +34,8 @@ pub(super) fn check(lowered: &Lowered, places: &[Place], commit_from: usize) {
         }
         for value in kernel.writes() {
             match places[value] {
+                // Nothing has no place that another could take.
+                Place::Arena(_) if lowered.values[value].ty.bytes() == 0 => {}
                 Place::Arena(offset) => {
                     let bytes = lowered.values[value].ty.bytes();
                     let may_replace = |other: ValueId, start: usize, length: usize| {
@@ -80,7 +82,7 @@ impl Live {
         bytes: usize,
         may_replace: impl Fn(ValueId, usize, usize) -> bool,
     ) {
-        let before = self.parts.range(..offset + bytes.max(1)).next_back();
+        let before = self.parts.range(..offset + bytes).next_back();
         if let Some((&start, &(other, length))) = before
             && start + length > offset
         {
