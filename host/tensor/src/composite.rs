@@ -123,12 +123,57 @@ impl Composite {
         }
     }
 
-    /// Writes the definition; returns the results.
+    /// Whether the definition computes numbers of its own on the way to the result, rather
+    /// than only choosing and moving elements: half types must not round those.
+    fn widens(&self) -> bool {
+        match self {
+            Self::Variance { .. }
+            | Self::LogSumExp { .. }
+            | Self::Softmax { .. }
+            | Self::Dropout { .. }
+            | Self::BatchNormInference { .. }
+            | Self::Norm { .. }
+            | Self::NormGradient { .. }
+            | Self::BatchNorm { .. }
+            | Self::BatchNormGradient { .. }
+            | Self::Attention { .. }
+            | Self::AttentionGradient { .. } => true,
+            // Random numbers are made in single precision to begin with.
+            Self::RandomUniform { .. }
+            | Self::RandomNormal { .. }
+            | Self::RandomBernoulli { .. }
+            | Self::RandomPermutation { .. }
+            | Self::Squeeze { .. }
+            | Self::Clamp
+            | Self::Split { .. }
+            | Self::PadEdge { .. } => false,
+        }
+    }
+
+    /// Writes the definition; returns the results. Half types are computed in single
+    /// precision, and the results rounded once.
     pub(crate) fn expand(
         &self,
         to: &mut impl Emit,
         operands: &[NodeId],
     ) -> Result<Nodes, ProgramError> {
+        let dtype = to.ty(operands[0]).dtype;
+        if dtype == dtype.wide() || !self.widens() {
+            return self.define(to, operands);
+        }
+        let mut wide = Nodes::new();
+        for &operand in operands {
+            let dtype = to.ty(operand).dtype.wide();
+            wide.push(to.convert(operand, dtype)?);
+        }
+        let results = self.define(to, &wide)?;
+        results
+            .iter()
+            .map(|&result| to.convert(result, dtype))
+            .collect()
+    }
+
+    fn define(&self, to: &mut impl Emit, operands: &[NodeId]) -> Result<Nodes, ProgramError> {
         let x = operands[0];
         let result = match self {
             Self::Split { axis, sizes } => return shape::split(to, x, *axis, sizes),
@@ -155,12 +200,12 @@ impl Composite {
             Self::BatchNormInference { epsilon } => {
                 batch_norm_inference(to, operands, epsilon.get())
             }
-            _ => return self.expand_neural(to, operands),
+            _ => return self.define_neural(to, operands),
         };
         Ok(Nodes::from_slice(&[result?]))
     }
 
-    fn expand_neural(
+    fn define_neural(
         &self,
         to: &mut impl Emit,
         operands: &[NodeId],

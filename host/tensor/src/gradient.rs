@@ -18,7 +18,7 @@ use crate::composite::Composite;
 use crate::emit::{Emit, Emitted, integer, list};
 use crate::ir::{Binary, DotAxes, Element, Graph, NodeId, Nodes, Op, Reduction, Unary};
 use crate::shape::{Dims, TensorType};
-use crate::{Attribute, DType, Instruction, Program, ProgramError, Value};
+use crate::{Attribute, Instruction, Program, ProgramError, Value};
 
 /// Extends a program by the derivative of a scalar of any float type.
 ///
@@ -302,7 +302,7 @@ impl Backward {
                 this.transpose(up, &inverse)
             }),
             Op::Broadcast(axes) => self.broadcast(operands[0], &axes, up),
-            Op::Reduce { kind, axes } => self.reduce(kind, &axes, node, operands[0], up),
+            Op::Reduce { kind, axes } => self.reduction(kind, &axes, node, operands[0], up),
             Op::Dot(axes) => self.dot(&axes, [operands[0], operands[1]], up),
             Op::Composite(composite) => self.composite(&composite, node, &operands, up),
             Op::Take { axis } => self.take(axis, [operands[0], operands[1]], up),
@@ -552,7 +552,7 @@ impl Backward {
         self.sum_to(x, up, summed)
     }
 
-    fn reduce(
+    fn reduction(
         &mut self,
         kind: Reduction,
         axes: &Dims,
@@ -588,25 +588,6 @@ impl Backward {
                 }
             }
         })
-    }
-
-    /// The product of the other elements: the whole one divided by the element, where
-    /// none is 0; where one is, that of the rest flows to it; where more are, nothing.
-    fn product(&mut self, x: NodeId, axes: &Dims, up: NodeId) -> Emitted {
-        let ty = self.ty(x);
-        let (zero, one) = (self.fill(0.0, ty)?, self.fill(1.0, ty)?);
-        let is_zero = self.op("equal", &[x, zero])?;
-        let others = self.op("select", &[is_zero, one, x])?;
-        let rest = self.op_with("reduce-product", &[others], &[("axes", list(*axes))])?;
-        let zeros = self.convert(is_zero, DType::I64)?;
-        let zeros = self.op_with("reduce-sum", &[zeros], &[("axes", list(*axes))])?;
-        let flow = self.multiply(up, rest)?;
-        let flow = self.spread(flow, ty.shape, axes)?;
-        let zeros = self.spread(zeros, ty.shape, axes)?;
-        let own = self.convert(is_zero, DType::I64)?;
-        let elsewhere = self.op("not-equal", &[zeros, own])?;
-        let slope = self.op("divide", &[flow, others])?;
-        self.op("select", &[elsewhere, zero, slope])
     }
 
     fn dot(
@@ -662,20 +643,24 @@ impl Backward {
     }
 
     fn softmax(&mut self, axis: usize, log: bool, y: NodeId, up: NodeId) -> Emitted {
-        let shape = self.shape(y);
-        let axes = Dims::collect([axis]);
-        if log {
-            let sum = self.op_with("reduce-sum", &[up], &[("axes", list(axes))])?;
-            let sum = self.spread(sum, shape, &axes)?;
+        let TensorType { dtype, shape } = self.ty(y);
+        // Half types would lose the difference to the mean.
+        let y = self.convert(y, dtype.wide())?;
+        let up = self.convert(up, dtype.wide())?;
+        let flow = if log {
+            let sum = self.reduce("reduce-sum", up, &[axis])?;
+            let sum = self.spread(sum, shape, &[axis])?;
             let probability = self.op("exp", &[y])?;
             let share = self.multiply(probability, sum)?;
-            return self.op("subtract", &[up, share]);
-        }
-        let flow = self.multiply(up, y)?;
-        let sum = self.op_with("reduce-sum", &[flow], &[("axes", list(axes))])?;
-        let sum = self.spread(sum, shape, &axes)?;
-        let rest = self.op("subtract", &[up, sum])?;
-        self.multiply(y, rest)
+            self.subtract(up, share)?
+        } else {
+            let flow = self.multiply(up, y)?;
+            let sum = self.reduce("reduce-sum", flow, &[axis])?;
+            let sum = self.spread(sum, shape, &[axis])?;
+            let rest = self.subtract(up, sum)?;
+            self.multiply(y, rest)?
+        };
+        self.convert(flow, dtype)
     }
 
     fn take(

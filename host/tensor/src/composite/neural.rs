@@ -1,5 +1,4 @@
-//! Definitions of norms and of attention. Half types are computed in single precision, and
-//! the results rounded once.
+//! Definitions of norms and of attention.
 
 use crate::ProgramError;
 use crate::emit::{Emit, Emitted, integer, list};
@@ -79,8 +78,6 @@ pub(super) fn norm(
     over: &Over,
     with_statistics: bool,
 ) -> Results {
-    let dtype = to.ty(operands[0]).dtype;
-    let operands = widened(to, operands)?;
     let shape = to.shape(operands[0]);
     let found = statistics(to, operands[0], over)?;
     let scale = to.spread(operands[1], shape, &over.others)?;
@@ -94,14 +91,12 @@ pub(super) fn norm(
         results.extend(found.mean);
         results.push(found.variance);
     }
-    narrowed(to, &results, dtype)
+    Ok(results)
 }
 
 /// The derivatives by x, scale and, of a centred norm, shift.
 pub(super) fn norm_gradient(to: &mut impl Emit, operands: &[NodeId], over: &Over) -> Results {
-    let dtype = to.ty(operands[0]).dtype;
-    let operands = widened(to, operands)?;
-    let &[x, scale, up] = &*operands else {
+    let &[x, scale, up] = operands else {
         unreachable!("the rule asks for three operands");
     };
     let shape = to.shape(x);
@@ -125,7 +120,7 @@ pub(super) fn norm_gradient(to: &mut impl Emit, operands: &[NodeId], over: &Over
     if over.centred {
         results.push(to.reduce("reduce-sum", up, &over.others)?);
     }
-    narrowed(to, &results, dtype)
+    Ok(results)
 }
 
 /// The attributes of attention.
@@ -137,13 +132,12 @@ pub(super) struct Seeing {
 
 /// The result, and the logarithm of each row's sum of exponentials.
 pub(super) fn attention(to: &mut impl Emit, operands: &[NodeId], seeing: Seeing) -> Results {
-    let dtype = to.ty(operands[0]).dtype;
-    let wide = widened(to, &operands[..3])?;
-    let (q, k, v) = (wide[0], wide[1], wide[2]);
+    let (q, k, v) = (operands[0], operands[1], operands[2]);
     let rank = to.shape(q).len();
     if to.shape(k)[rank - 2] == 0 {
         let mut shape = to.shape(q).to_vec();
         shape[rank - 1] = to.shape(v)[rank - 1];
+        let dtype = to.ty(q).dtype;
         let empty = |shape: &[usize]| TensorType {
             dtype,
             shape: Dims::collect(shape.iter().copied()),
@@ -157,7 +151,7 @@ pub(super) fn attention(to: &mut impl Emit, operands: &[NodeId], seeing: Seeing)
     let log = to.add(base, log)?;
     let shares = shares(to, powers, sum)?;
     let y = product(to, [shares, v], [rank - 1, rank - 2])?;
-    narrowed(to, &[y, log], dtype)
+    Ok(Nodes::from_slice(&[y, log]))
 }
 
 /// The derivatives by q, k and v, from the operands of `attention` and the adjoint alone:
@@ -167,14 +161,12 @@ pub(super) fn attention_gradient(
     operands: &[NodeId],
     seeing: Seeing,
 ) -> Results {
-    let dtype = to.ty(operands[0]).dtype;
-    let wide = widened(to, &operands[..3])?;
-    let (q, k, v) = (wide[0], wide[1], wide[2]);
-    let up = to.convert(operands[operands.len() - 1], dtype.wide())?;
+    let (q, k, v) = (operands[0], operands[1], operands[2]);
+    let up = operands[operands.len() - 1];
     let rank = to.shape(q).len();
     if to.shape(k)[rank - 2] == 0 {
         let by_q = to.zeros_like(q)?;
-        return narrowed(to, &[by_q, k, v], dtype);
+        return Ok(Nodes::from_slice(&[by_q, k, v]));
     }
     let mask = (operands.len() == 7).then(|| operands[3]);
     let (powers, sum, _) = powers(to, [q, k], mask, seeing)?;
@@ -190,7 +182,7 @@ pub(super) fn attention_gradient(
     let by_q = product(to, [by_scores, k], [rank - 1, rank - 2])?;
     let by_k = product(to, [by_scores, q], [rank - 2, rank - 2])?;
     let by_v = product(to, [shares, up], [rank - 2, rank - 2])?;
-    narrowed(to, &[by_q, by_k, by_v], dtype)
+    Ok(Nodes::from_slice(&[by_q, by_k, by_v]))
 }
 
 /// `exp(score - base)` where a key may be seen and 0 elsewhere, the sum of each row, and
@@ -280,20 +272,4 @@ fn product(to: &mut impl Emit, operands: [NodeId; 2], contracted: [usize; 2]) ->
         ("rhs-contract", rhs),
     ];
     to.op_with("dot-general", &operands, &attributes)
-}
-
-/// The operands in the type that is computed in.
-fn widened(to: &mut impl Emit, operands: &[NodeId]) -> Results {
-    let operands = operands.iter();
-    operands
-        .map(|&operand| {
-            let dtype = to.ty(operand).dtype.wide();
-            to.convert(operand, dtype)
-        })
-        .collect()
-}
-
-fn narrowed(to: &mut impl Emit, results: &[NodeId], dtype: DType) -> Results {
-    let results = results.iter();
-    results.map(|&result| to.convert(result, dtype)).collect()
 }

@@ -76,6 +76,38 @@ impl Backward {
         self.multiply(before, sum)
     }
 
+    /// The derivative of a `reduce-product`.
+    pub(super) fn product(&mut self, x: NodeId, axes: &[usize], up: NodeId) -> Emitted {
+        let dtype = self.ty(x).dtype;
+        let x = self.convert(x, dtype.wide())?;
+        let up = self.convert(up, dtype.wide())?;
+        let flow = self.products_of_others(x, axes, up)?;
+        self.convert(flow, dtype)
+    }
+
+    /// Axis by axis, from the last: the product of the elements before each one, times that
+    /// of those behind it. No element is divided by, so this is exact where elements are 0,
+    /// and so are its own derivatives.
+    fn products_of_others(&mut self, x: NodeId, axes: &[usize], up: NodeId) -> Emitted {
+        let Some((&axis, rest)) = axes.split_last() else {
+            return Ok(up);
+        };
+        let mut up = up;
+        if !rest.is_empty() {
+            let products = self.reduce("reduce-product", x, &[axis])?;
+            up = self.products_of_others(products, rest, up)?;
+        }
+        let shape = self.shape(x);
+        let mut flow = self.spread(up, shape, &[axis])?;
+        for (reverse, steps) in [(false, 1), (true, -1)] {
+            let attributes = [("axis", integer(axis)), ("reverse", reverse.into())];
+            let products = self.op_with("cumulative-product", &[x], &attributes)?;
+            let beside = self.moved(products, axis, steps, 1.0)?;
+            flow = self.multiply(flow, beside)?;
+        }
+        Ok(flow)
+    }
+
     /// The elements moved along an axis, with `number` where none comes to.
     fn moved(&mut self, x: NodeId, axis: usize, steps: i64, number: f64) -> Emitted {
         let shape = self.shape(x);
