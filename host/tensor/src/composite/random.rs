@@ -115,7 +115,7 @@ pub(super) fn permutation(to: &mut impl Emit, key: NodeId, stream: u32, size: us
         let bits = bits(to, *word, stream, shape)?;
         *word = to.op_with("convert", &[bits], &[("dtype", DType::I64.name().into())])?;
     }
-    let upper = to.scale(words[0], f64::from(1 << 31))?;
+    let upper = to.scale(words[0], 2f64.powi(31))?;
     let two = to.fill_like(2.0, words[1])?;
     let lower = to.divide(words[1], two)?;
     let number = to.add(upper, lower)?;
