@@ -1,5 +1,5 @@
-//! Values and gradients against those of PyTorch in double precision; `fixtures/make.py`
-//! makes the files.
+//! Elementwise operations and reductions of every type, and a training run, against PyTorch
+//! in double precision; `fixtures/elementwise.py` and `fixtures/make.py` make the files.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,7 +13,7 @@ mod support;
 use serde::Deserialize;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
-use support::{Build, budget, context, list, run};
+use support::{Build, budget, context, list, read_fixture, run};
 use trainshed_tensor::{Attribute, DType, Executable, Program, Tensor, Value, gradient};
 
 #[derive(Deserialize)]
@@ -93,24 +93,10 @@ fn attribute(value: &Json) -> Attribute {
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(name: &str) -> T {
-    let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-}
-
-#[test]
-fn operations_and_their_gradients_have_the_values_of_pytorch() {
-    check_cases("operations");
-}
-
 #[test]
 fn elementwise_operations_and_reductions_of_every_type_have_the_values_of_pytorch() {
-    check_cases("elementwise");
-}
-
-fn check_cases(name: &str) {
-    for (number, case) in read::<Vec<Case>>(name).iter().enumerate() {
-        let what = format!("{name}, case {number}, `{}`", case.op);
+    for (number, case) in read_fixture::<Vec<Case>>("elementwise").iter().enumerate() {
+        let what = format!("case {number}, `{}`", case.op);
         let mut inputs: Vec<Tensor> = case.operands.iter().map(Array::tensor).collect();
         let mut program = Program::default();
         let operands: Vec<Value> = inputs
@@ -161,7 +147,7 @@ struct Training {
 
 #[test]
 fn ten_steps_of_adam_follow_pytorch() {
-    let training: Training = read("training");
+    let training: Training = read_fixture("training");
     let inputs = [training.pixels.tensor(), training.labels.tensor()];
     let start: Vec<Tensor> = training.start.iter().map(Array::tensor).collect();
     let mut program = Program::default();

@@ -12,92 +12,12 @@
 mod support;
 
 use proptest::prelude::*;
-use serde::Deserialize;
-use serde_json::Value as Json;
-use std::collections::BTreeMap;
+use support::cases::Case;
 use support::random::{Growing, Random};
 use support::{
     Build, apply, budget, context, f32s, floats, i32s, ints, list, run, run_with, threads,
 };
 use trainshed_tensor::{Attribute, DType, Executable, Program, Tensor, Value, gradient};
-
-#[derive(Deserialize)]
-struct Array {
-    dtype: String,
-    shape: Vec<u64>,
-    values: Vec<Json>,
-}
-
-#[derive(Deserialize)]
-struct Case {
-    op: String,
-    attributes: BTreeMap<String, Json>,
-    operands: Vec<Array>,
-    results: Vec<Array>,
-    /// One per result that is a float.
-    weights: Vec<Option<Array>>,
-    gradients: Vec<Array>,
-}
-
-impl Array {
-    fn tensor(&self, float: DType) -> Tensor {
-        let dtype = DType::parse(&self.dtype).unwrap_or(float);
-        let mut bytes = vec![0; self.values.len() * dtype.size()];
-        for (value, element) in self.values.iter().zip(bytes.chunks_mut(dtype.size())) {
-            dtype.write(value.as_f64().unwrap(), element);
-        }
-        Tensor::from_bytes(dtype, &self.shape, &bytes, &budget()).unwrap()
-    }
-
-    #[track_caller]
-    fn check(&self, found: &Tensor, what: &str, tolerance: f64) {
-        let shape: Vec<u64> = found.shape().iter().map(|&size| size as u64).collect();
-        assert_eq!(shape, self.shape, "{what}");
-        let expected: Vec<f64> = self.values.iter().map(|x| x.as_f64().unwrap()).collect();
-        let scale = expected
-            .iter()
-            .fold(1.0, |scale: f64, x| scale.max(x.abs()));
-        for (place, (expected, found)) in expected.iter().zip(numbers(found)).enumerate() {
-            assert!(
-                (expected - found).abs() <= tolerance * scale,
-                "{what}: element {place} is {found}, but should be {expected}"
-            );
-        }
-    }
-}
-
-fn numbers(tensor: &Tensor) -> Vec<f64> {
-    let elements = tensor.bytes().chunks(tensor.dtype().size());
-    match tensor.dtype() {
-        DType::F32 => elements
-            .map(|bytes| f64::from(f32::from_le_bytes(bytes.try_into().unwrap())))
-            .collect(),
-        DType::F64 => elements
-            .map(|bytes| f64::from_le_bytes(bytes.try_into().unwrap()))
-            .collect(),
-        _ => ints(tensor).into_iter().map(f64::from).collect(),
-    }
-}
-
-fn attribute(value: &Json) -> Attribute {
-    match value {
-        Json::Array(values) => {
-            Attribute::Integers(values.iter().map(|value| value.as_i64().unwrap()).collect())
-        }
-        Json::Bool(flag) => (*flag).into(),
-        value => value.as_i64().unwrap().into(),
-    }
-}
-
-fn constant(value: f64, dtype: DType, shape: &[usize], program: &mut Program) -> Value {
-    let shape: Vec<i64> = shape.iter().map(|&size| size as i64).collect();
-    let attributes = [
-        ("dtype", dtype.name().into()),
-        ("shape", list(&shape)),
-        ("value", value.into()),
-    ];
-    program.push("constant", &[], &attributes)
-}
 
 /// Adds the sum of `x` times `weights` to `loss`.
 fn add_weighted(program: &mut Program, loss: Value, x: Value, weights: (Value, usize)) -> Value {
@@ -109,65 +29,10 @@ fn add_weighted(program: &mut Program, loss: Value, x: Value, weights: (Value, u
 
 #[test]
 fn values_and_gradients_are_those_of_jax_and_pytorch() {
-    let path = format!("{}/tests/fixtures/places.json", env!("CARGO_MANIFEST_DIR"));
-    let cases: Vec<Case> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-    for (number, case) in cases.iter().enumerate() {
-        for (float, tolerance) in [(DType::F32, 3e-6), (DType::F64, 1e-12)] {
-            check_case(
-                case,
-                &format!("case {number}, `{}`, {float}", case.op),
-                float,
-                tolerance,
-            );
+    for (number, case) in Case::all("places").iter().enumerate() {
+        for float in [DType::F32, DType::F64] {
+            case.check(&format!("case {number}, `{}`, {float}", case.op), float);
         }
-    }
-}
-
-#[track_caller]
-fn check_case(case: &Case, what: &str, float: DType, tolerance: f64) {
-    let mut inputs: Vec<Tensor> = case
-        .operands
-        .iter()
-        .map(|array| array.tensor(float))
-        .collect();
-    let mut program = Program::default();
-    let operands: Vec<Value> = (0..)
-        .zip(&inputs)
-        .map(|(index, tensor)| program.input_like(index, tensor))
-        .collect();
-    let attributes: Vec<(&str, Attribute)> = case
-        .attributes
-        .iter()
-        .map(|(name, value)| (name.as_str(), attribute(value)))
-        .collect();
-    let result = program.push(&case.op, &operands, &attributes);
-    let mut loss = constant(0.0, float, &[], &mut program);
-    for (output, weights) in (0..).zip(&case.weights) {
-        program.output(result.result(output));
-        if let Some(weights) = weights {
-            let weights = weights.tensor(float);
-            let value = program.input_like(inputs.len(), &weights);
-            let rank = weights.shape().len();
-            loss = add_weighted(&mut program, loss, result.result(output), (value, rank));
-            inputs.push(weights);
-        }
-    }
-    let floats: Vec<Value> = operands
-        .iter()
-        .zip(&inputs)
-        .filter(|(_, tensor)| tensor.dtype() == float)
-        .map(|(value, _)| *value)
-        .collect();
-    let program = gradient(&program, loss, &floats).unwrap();
-    let outputs = run(&program, &inputs).unwrap();
-    assert_eq!(
-        outputs.len(),
-        case.results.len() + case.gradients.len(),
-        "{what}"
-    );
-    let expected = case.results.iter().chain(&case.gradients);
-    for (place, (expected, found)) in expected.zip(&outputs).enumerate() {
-        expected.check(found, &format!("{what}, output {place}"), tolerance);
     }
 }
 

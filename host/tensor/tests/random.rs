@@ -246,7 +246,7 @@ fn permutations_have_every_number_once_and_any_place_alike() {
     assert!(!large.is_sorted());
     large.sort_unstable();
     assert_eq!(large, (0..10_000).collect::<Vec<i32>>());
-    assert_eq!(permutation(0, 0), []);
+    assert!(permutation(0, 0).is_empty());
     assert_eq!(permutation(1, 0), [0]);
     let mut orders = vec![0; 27];
     for seed in 0..1200 {

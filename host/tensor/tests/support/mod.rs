@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub(crate) mod cases;
+pub(crate) mod operations;
 pub(crate) mod random;
 
 use std::sync::Arc;
@@ -11,6 +13,12 @@ use std::sync::atomic::AtomicBool;
 use trainshed_tensor::{
     Attribute, Budget, Context, DType, Executable, Program, ProgramError, Tensor, Update, Value,
 };
+
+/// What `fixtures/NAME.json` holds.
+pub(crate) fn read_fixture<T: for<'a> serde::Deserialize<'a>>(name: &str) -> T {
+    let path = format!("{}/tests/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
 
 pub(crate) fn budget() -> Budget {
     Budget::new(1 << 30)
