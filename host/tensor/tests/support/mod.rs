@@ -6,6 +6,7 @@
 pub(crate) mod cases;
 pub(crate) mod operations;
 pub(crate) mod random;
+pub(crate) mod reference;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
