@@ -20,6 +20,8 @@ const CHUNK_BYTES: usize = 64 << 10;
 const MAX_RANK: usize = 8;
 /// More elements than any tensor has.
 const MAX_ELEMENTS: u64 = 1 << 48;
+/// Bytes of memory that a byte of a safetensors header takes: `0,` becomes a size of 8 bytes.
+const MEMORY_PER_HEADER_BYTE: u64 = 8;
 /// Longest text of an array of texts.
 const MAX_TEXT_BYTES: usize = 1 << 20;
 
@@ -169,8 +171,11 @@ pub(crate) fn tables(path: &str, entries: Vec<Entry>) -> Result<Vec<Table>, Tabl
 
 /// The tables of a `.safetensors` file.
 pub(crate) fn survey_safetensors(reader: &Reader, path: &str) -> Result<Vec<Table>, TableError> {
-    let header = File::open(reader.path(path)).and_then(|file| safetensors::read_header(&file));
-    let (metadata, start) = header.map_err(|error| unreadable(path, &error.to_string()))?;
+    let broken = |error: std::io::Error| unreadable(path, &error.to_string());
+    let file = File::open(reader.path(path)).map_err(broken)?;
+    let header_bytes = safetensors::header_bytes(&file).map_err(broken)?;
+    let _parsed = reader.reserve(header_bytes * MEMORY_PER_HEADER_BYTE)?;
+    let (metadata, start) = safetensors::read_header(&file).map_err(broken)?;
     let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
     tensors.sort_by(|(a, _), (b, _)| a.cmp(b));
     let entries = tensors.into_iter().map(|(name, info)| {
@@ -223,10 +228,9 @@ pub(crate) fn each(
                 index: entry,
                 header,
             } => {
-                let mut archive =
-                    npz::open(&path).map_err(|error| unreadable(&table.path, &error))?;
-                let mut input = npz::entry(&mut archive, entry)
-                    .map_err(|error| unreadable(&table.path, &error))?;
+                let refused = |message: String| unreadable(&table.path, &message);
+                let mut contents = npz::contents(&path).map_err(refused)?;
+                let mut input = npz::entry(&path, entry, &mut contents).map_err(refused)?;
                 std::io::copy(&mut (&mut input).take(header), &mut std::io::sink())
                     .map_err(broken)?;
                 take(&mut BufReader::with_capacity(CHUNK_BYTES, input))?;

@@ -237,6 +237,30 @@ fn headers_that_claim_too_much_are_refused_before_memory_is_taken() {
 }
 
 #[test]
+fn archives_that_claim_much_are_refused_before_memory_is_taken() {
+    let header = npy("'<f4'", false, &format!("({})", "1, ".repeat(20_000)), &[]);
+    let dimensions = npz(&[("x", header)]);
+    check_survey(
+        &[("x.npz", &dimensions)],
+        expect![[r#"
+            Unreadable("`x.npz`: the array `x`: its header cannot be understood: {'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,…")
+        "#]],
+    );
+    // Of 1 GiB of zeros, which deflate to a thousandth, no more is unpacked than is asked for.
+    let zeros = npz(&[("x", npy("'|u1'", false, "(1073741824,)", &vec![0; 4 << 20]))]);
+    survive("x.npz", &zeros);
+    let files = Files::new(&[("x.npz", &zeros)]);
+    check_tensor(
+        files.reader().load_array(&files.table(), "x", DType::U8),
+        expect!["OutOfMemory { needed: 1073741824, allowed: 67108864 }"],
+    );
+    // The end of the directory, which speaks of 65,534 entries in 4 GB, behind 1 MiB of nothing.
+    let mut directory = vec![0; 1 << 20];
+    directory.extend(b"PK\x05\x06\0\0\0\0\xfe\xff\xfe\xff\0\0\0\xff\0\0\0\0\0\0");
+    survive("x.npz", &directory);
+}
+
+#[test]
 fn damaged_archives_are_survived() {
     let content = npz(&[
         (

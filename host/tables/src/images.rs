@@ -19,6 +19,8 @@ use crate::{Column, ColumnKind, Reader, Sink, Source, Table, TableError};
 
 /// Largest file of an image.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+/// Most bytes that what stands beside the pixels, as a colour profile, takes, or a line of them.
+const MAX_EXTRA_BYTES: u64 = 16 << 20;
 /// Most pixels of an image.
 const MAX_PIXELS: u64 = 1 << 27;
 /// Bytes that decoding takes per pixel at most: the decoder's own and the converted ones, both
@@ -293,7 +295,7 @@ impl Opened {
         let image_error = |error: image::ImageError| broken(&error.to_string());
         let decoder = if is_png {
             let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(MAX_FILE_BYTES);
+            limits.max_alloc = Some(MAX_EXTRA_BYTES);
             let decoder = PngDecoder::with_limits(BufReader::new(bytes), limits);
             Decoder::Png(Box::new(decoder.map_err(image_error)?))
         } else {

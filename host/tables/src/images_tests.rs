@@ -1,4 +1,4 @@
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use expect_test::expect;
 use image::{DynamicImage, GrayImage, ImageFormat, Luma, RgbImage};
@@ -126,6 +126,24 @@ fn headers_that_claim_too_many_pixels_are_refused_before_memory_is_taken() {
         files.reader().load_images(&files.table(), "image", options),
         expect![[r#"OutOfMemory { needed: 1073741895, allowed: 67108864 }"#]],
     );
+}
+
+#[test]
+fn what_is_packed_beside_the_pixels_takes_no_more_memory_than_its_limit() {
+    let mut packed = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..64 {
+        packed.write_all(&vec![0; 1 << 20]).unwrap();
+    }
+    let packed = packed.finish().unwrap();
+    let small = png(grey(1, 1, 0));
+    // Behind the signature and the 25 bytes of the header.
+    let (begin, end) = small.split_at(33);
+    for (kind, prefix) in [(b"iCCP", &b"p\0\0"[..]), (b"zTXt", b"t\0\0")] {
+        let chunk = [&kind[..], prefix, &packed].concat();
+        let length = u32::try_from(chunk.len() - 4).unwrap().to_be_bytes();
+        let bomb = [begin, &length, &chunk, &crc32(&chunk).to_be_bytes(), end].concat();
+        survive("a/x.png", &bomb);
+    }
 }
 
 /// Source: ISO/IEC 15948, "Portable Network Graphics", annex D.

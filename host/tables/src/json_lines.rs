@@ -9,11 +9,13 @@ use std::io::{BufRead, BufReader, Read};
 
 use serde_json::{Map, Value};
 use trainshed_core::text::{one_line, shortened};
+use trainshed_tensor::Reservation;
 
 use crate::error::unreadable;
 use crate::value::{Cell, ElementType, Scalar};
 use crate::{
-    Column, ColumnKind, MAX_COLUMNS, ROWS_PER_CHECK, Reader, Sink, Source, Table, TableError,
+    Column, ColumnKind, MAX_COLUMNS, MAX_NAME_BYTES, ROWS_PER_CHECK, Reader, Sink, Source, Table,
+    TableError,
 };
 
 /// Longest line.
@@ -23,6 +25,13 @@ const MAX_LINE_BYTES: u64 = 16 << 20;
 const MEMORY_PER_BYTE: u64 = 40;
 /// Most dimensions of an array, rows not included.
 const MAX_RANK: usize = 7;
+/// Longest dotted name: each of an object's fields repeats the names around it.
+const MAX_FIELD_BYTES: usize = 4096;
+/// How many bytes are read between two looks at the stop flag.
+const BYTES_PER_CHECK: usize = 4 << 20;
+
+/// Takes a field's dotted name and value; answers whether it wants more.
+type Take<'t> = dyn FnMut(&str, &Value) -> Result<bool, TableError> + 't;
 
 /// What a column has been so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,15 +76,24 @@ impl Seen {
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
     let mut lines = Lines::open(*reader, path)?;
     let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
-    while let Some(object) = lines.next()? {
-        fields(&object, "", &mut |name, value| {
-            let known = seen.entry(name).or_insert(Seen::Nothing);
-            *known = std::mem::replace(known, Seen::Nothing).with(Seen::of(value));
-        });
-        if seen.len() > MAX_COLUMNS {
-            let message = format!("it has more than {MAX_COLUMNS} fields");
-            return Err(unreadable(path, &message));
-        }
+    let mut name_bytes = 0;
+    while let Some(parsed) = lines.next()? {
+        lines.fields(&parsed.object, &mut |name, value| {
+            if let Some(known) = seen.get_mut(name) {
+                let before = std::mem::replace(known, Seen::Nothing);
+                *known = before.with(Seen::of(value));
+                return Ok(true);
+            }
+            name_bytes += name.len();
+            if seen.len() == MAX_COLUMNS || name_bytes > MAX_NAME_BYTES {
+                let message = format!(
+                    "it has more than {MAX_COLUMNS} fields, or more than {MAX_NAME_BYTES} bytes of their names"
+                );
+                return Err(unreadable(path, &message));
+            }
+            seen.insert(name.to_owned(), Seen::of(value));
+            Ok(true)
+        })?;
     }
     let columns = seen.into_iter().map(|(name, seen)| {
         let (kind, element, shape) = match seen {
@@ -117,23 +135,27 @@ pub(crate) fn each(
     let mut lines = Lines::open(*reader, &table.path)?;
     let mut row = 0;
     let mut bytes = Vec::new();
-    while let Some(object) = lines.next()? {
-        let mut missing = wanted.clone();
-        let mut outcome = Ok(true);
-        fields(&object, "", &mut |name, value| {
-            for index in missing.remove(name.as_str()).unwrap_or_default() {
+    let mut is_there = vec![false; places.len()];
+    while let Some(parsed) = lines.next()? {
+        is_there.fill(false);
+        let mut goes_on = lines.fields(&parsed.object, &mut |name, value| {
+            for &index in wanted.get(name).into_iter().flatten() {
                 let column = &table.columns[places[index]];
-                if matches!(outcome, Ok(true)) {
-                    outcome = give(row, index, column, value, &mut bytes, sink);
+                let is_first = !std::mem::replace(&mut is_there[index], true);
+                if is_first && !give(row, index, column, value, &mut bytes, sink)? {
+                    return Ok(false);
                 }
             }
-        });
-        for index in missing.into_values().flatten() {
-            if matches!(outcome, Ok(true)) {
-                outcome = sink(row, index, Cell::Missing);
-            }
+            Ok(true)
+        })?;
+        for (index, _) in is_there
+            .iter()
+            .enumerate()
+            .filter(|(_, is_there)| !**is_there)
+        {
+            goes_on = goes_on && sink(row, index, Cell::Missing)?;
         }
-        if !outcome? {
+        if !goes_on {
             return Ok(());
         }
         row += 1;
@@ -174,20 +196,6 @@ fn give(
         }
         Value::Bool(flag) => sink(row, index, Cell::Scalar(Scalar::Integer((*flag).into()))),
         Value::Number(number) => sink(row, index, Cell::Scalar(scalar(number))),
-    }
-}
-
-/// The fields of an object, those of objects in it by dotted names. One that is `null` in a row
-/// and an object in another is both a column and a prefix of columns.
-fn fields(object: &Map<String, Value>, prefix: &str, take: &mut dyn FnMut(String, &Value)) {
-    for (name, value) in object {
-        let name = format!("{prefix}{name}");
-        match value {
-            Value::Object(inner) if !inner.is_empty() => {
-                fields(inner, &format!("{name}."), take);
-            }
-            _ => take(name, value),
-        }
     }
 }
 
@@ -252,6 +260,12 @@ fn scalar(number: &serde_json::Number) -> Scalar {
     }
 }
 
+/// The object of one line.
+struct Parsed {
+    object: Map<String, Value>,
+    _charge: Reservation,
+}
+
 /// The objects of one file.
 struct Lines<'a> {
     reader: Reader<'a>,
@@ -260,6 +274,8 @@ struct Lines<'a> {
     line: Vec<u8>,
     /// Lines read, empty ones included.
     lines: u64,
+    /// Bytes read since the last look at the stop flag.
+    unchecked: usize,
     /// Objects read.
     row: u64,
 }
@@ -274,14 +290,17 @@ impl<'a> Lines<'a> {
             input: BufReader::new(file),
             line: Vec::new(),
             lines: 0,
+            unchecked: 0,
             row: 0,
         })
     }
 
-    fn next(&mut self) -> Result<Option<Map<String, Value>>, TableError> {
+    fn next(&mut self) -> Result<Option<Parsed>, TableError> {
         loop {
-            if self.lines.is_multiple_of(ROWS_PER_CHECK) {
+            self.unchecked += self.line.len();
+            if self.unchecked > BYTES_PER_CHECK || self.lines.is_multiple_of(ROWS_PER_CHECK) {
                 self.reader.go_on(&self.path)?;
+                self.unchecked = 0;
             }
             self.line.clear();
             self.lines += 1;
@@ -299,7 +318,7 @@ impl<'a> Lines<'a> {
             if self.line.trim_ascii().is_empty() {
                 continue;
             }
-            let _parsed = self.reader.reserve(length * MEMORY_PER_BYTE)?;
+            let charge = self.reader.reserve(length * MEMORY_PER_BYTE)?;
             let object = serde_json::from_slice(&self.line)
                 .map_err(|error| self.broken(&one_line(&error.to_string())))?;
             let Value::Object(object) = object else {
@@ -308,8 +327,48 @@ impl<'a> Lines<'a> {
                 return Err(self.broken(&format!("`{line}` is not an object")));
             };
             self.row += 1;
-            return Ok(Some(object));
+            return Ok(Some(Parsed {
+                object,
+                _charge: charge,
+            }));
         }
+    }
+
+    /// Hands over the fields of the last object, those of objects in it by dotted names, until
+    /// `take` answers that it has enough; whether it never did. A field that is `null` in a row
+    /// and an object in another is both a column and a prefix of columns.
+    fn fields(&self, object: &Map<String, Value>, take: &mut Take) -> Result<bool, TableError> {
+        self.fields_below(object, &mut String::new(), take)
+    }
+
+    fn fields_below(
+        &self,
+        object: &Map<String, Value>,
+        name: &mut String,
+        take: &mut Take,
+    ) -> Result<bool, TableError> {
+        let prefix = name.len();
+        for (field, value) in object {
+            name.truncate(prefix);
+            if prefix + field.len() > MAX_FIELD_BYTES {
+                let field = shortened(&one_line(field), 40);
+                return Err(self.broken(&format!(
+                    "the name of the field `{field}`, with those around it, is longer than {MAX_FIELD_BYTES} bytes"
+                )));
+            }
+            name.push_str(field);
+            let goes_on = match value {
+                Value::Object(inner) if !inner.is_empty() => {
+                    name.push('.');
+                    self.fields_below(inner, name, take)?
+                }
+                _ => take(name, value)?,
+            };
+            if !goes_on {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn broken(&self, message: &str) -> TableError {

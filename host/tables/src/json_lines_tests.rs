@@ -2,7 +2,7 @@ use expect_test::expect;
 use proptest::prelude::*;
 use trainshed_tensor::DType;
 
-use crate::testing::{Files, check_survey, check_tensor, survive, survive_damage};
+use crate::testing::{Files, check_survey, check_tensor, survive, survive_damage, within_memory};
 
 const EXAMPLE: &[u8] = br#"{"id": 1, "score": 2, "ok": true, "at": {"x": 1, "y": [1, 2]}, "v": [[1, 2.5], [3, 4]], "name": "a"}
 
@@ -85,6 +85,29 @@ fn a_line_that_would_take_too_much_memory_is_refused_before_it_is_parsed() {
     let files = Files::with_budget(&[("t.jsonl", line.as_bytes())], 1000);
     expect!["80400 bytes are needed, but the task may hold 1000"]
         .assert_eq(&files.reader().survey().unwrap_err().to_string());
+}
+
+#[test]
+fn names_that_repeat_those_around_them_take_no_more_memory_than_the_task_has() {
+    let fields: String = (0..100_000)
+        .map(|field| format!("\"{field}\":0,"))
+        .collect();
+    let line = |name: &str| format!("{{\"{name}\":{{{fields}\"\":0}}}}");
+    check_survey(
+        &[("t.jsonl", line(&"n".repeat(5000)).as_bytes())],
+        expect![[r#"
+            Unreadable("`t.jsonl`: line 1: the name of the field `nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn…`, with those around it, is longer than 4096 bytes")
+        "#]],
+    );
+    let long = line(&"n".repeat(4000));
+    within_memory(|| {
+        check_survey(
+            &[("t.jsonl", long.as_bytes())],
+            expect![[r#"
+                Unreadable("`t.jsonl`: it has more than 100000 fields, or more than 16777216 bytes of their names")
+            "#]],
+        );
+    });
 }
 
 #[test]

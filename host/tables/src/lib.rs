@@ -47,6 +47,8 @@ use error::unreadable;
 
 /// Most columns of a table.
 const MAX_COLUMNS: usize = 100_000;
+/// Most bytes of the names of a table's columns.
+const MAX_NAME_BYTES: usize = 16 << 20;
 /// Longest record of a text file, header included.
 const MAX_RECORD_BYTES: usize = 16 << 20;
 /// How many rows are read between two looks at the stop flag.

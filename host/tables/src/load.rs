@@ -121,6 +121,8 @@ impl Reader<'_> {
         vocabulary: Option<Vec<String>>,
     ) -> Result<Classes, TableError> {
         let place = place_of(table, column)?;
+        // What could not be numbered is not read either: a small file can claim many rows.
+        drop(self.reserve(table.rows.saturating_mul(DType::I32.size() as u64))?);
         let vocabulary = match vocabulary {
             Some(vocabulary) => vocabulary,
             None => self.vocabulary(table, place)?,
@@ -399,3 +401,7 @@ fn changed(table: &Table) -> TableError {
 fn for_people(text: &str, chars: usize) -> String {
     shortened(&one_line(text), chars)
 }
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;

@@ -16,6 +16,8 @@ use crate::{Reader, Table, TableError};
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header. NumPy itself reads no more than 10,000 bytes of it without being asked to.
 const MAX_HEADER_BYTES: usize = 64 << 10;
+/// Most dimensions of an array, which are also NumPy's.
+const MAX_DIMENSIONS: usize = 64;
 
 /// The table of one column, named like the file without its ending.
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
@@ -168,7 +170,9 @@ fn parse(text: &str) -> Option<Header> {
                     .split(',')
                     .map(|size| size.trim().trim_end_matches('L'));
                 let sizes = sizes.filter(|size| !size.is_empty()).map(str::parse);
-                shape = Some(sizes.collect::<Result<Vec<u64>, _>>().ok()?);
+                let sizes = sizes.take(MAX_DIMENSIONS + 1);
+                let sizes = sizes.collect::<Result<Vec<u64>, _>>().ok()?;
+                shape = Some(sizes).filter(|sizes| sizes.len() <= MAX_DIMENSIONS);
                 after
             }
             _ => return None,

@@ -18,19 +18,25 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use parquet::schema::types::ColumnDescriptor;
 use trainshed_core::text::{one_line, shortened};
-use trainshed_tensor::ProgramError;
+use trainshed_tensor::{ProgramError, Reservation};
 
 use crate::error::unreadable;
 use crate::value::{Cell, ElementType, Scalar};
-use crate::{Column, ColumnKind, MAX_COLUMNS, Reader, Sink, Source, Table, TableError};
+use crate::{
+    Column, ColumnKind, MAX_COLUMNS, MAX_NAME_BYTES, Reader, Sink, Source, Table, TableError,
+};
 use compact::{Broken, Compact, Kind};
 use pages::Pages;
 
 const MAGIC: &[u8] = b"PAR1";
 /// Largest footer: schema, and places of all columns in all row groups.
 const MAX_FOOTER_BYTES: u64 = 32 << 20;
-/// Bytes of memory that one byte of the footer takes when it is parsed.
-const MEMORY_PER_FOOTER_BYTE: u64 = 16;
+/// Bytes of memory that one byte of the footer takes when it is parsed, beside its parts.
+const MEMORY_PER_FOOTER_BYTE: u64 = 4;
+/// Bytes of memory that an element of the schema or a column of a row group takes.
+const MEMORY_PER_PART: u64 = 1024;
+/// Most elements of a schema: columns, and groups around them.
+const MAX_SCHEMA_ELEMENTS: usize = 3 * MAX_COLUMNS;
 /// Deepest nesting of columns.
 const MAX_SCHEMA_DEPTH: usize = 16;
 /// How many rows are decoded at once.
@@ -41,7 +47,7 @@ const MEMORY_PER_LISTED: u64 = 12;
 /// Finds the columns in the footer.
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
     let file = File::open(reader.path(path)).map_err(|error| broken(path, &error))?;
-    let metadata = read_footer(reader, path, &file)?;
+    let (metadata, _charge) = read_footer(reader, path, &file)?;
     let schema = metadata.file_metadata().schema_descr();
     if schema.num_columns() > MAX_COLUMNS {
         let columns = schema.num_columns();
@@ -161,7 +167,7 @@ pub(crate) fn each(
 ) -> Result<(), TableError> {
     let path = &table.path;
     let file = File::open(reader.path(path)).map_err(|error| broken(path, &error))?;
-    let metadata = read_footer(reader, path, &file)?;
+    let (metadata, _charge) = read_footer(reader, path, &file)?;
     let length = file.metadata().map_err(|error| broken(path, &error))?.len();
     for (index, place) in places.iter().enumerate() {
         let mut row = 0;
@@ -454,7 +460,13 @@ enum Item<'a> {
 
 /// Reads schema and places, after a look at how deep the schema is: the crate's own reader of
 /// it calls itself.
-fn read_footer(reader: &Reader, path: &str, file: &File) -> Result<ParquetMetaData, TableError> {
+///
+/// Answers with them what they take.
+fn read_footer(
+    reader: &Reader,
+    path: &str,
+    file: &File,
+) -> Result<(ParquetMetaData, Reservation), TableError> {
     let bad = |message: &str| unreadable(path, message);
     let length = file.metadata().map_err(|error| broken(path, &error))?.len();
     let mut tail = [0; 8];
@@ -473,14 +485,15 @@ fn read_footer(reader: &Reader, path: &str, file: &File) -> Result<ParquetMetaDa
             MAX_FOOTER_BYTES.min(length - 12)
         )));
     }
-    let _parsed = reader.reserve(size * MEMORY_PER_FOOTER_BYTE)?;
+    let _read = reader.reserve(size)?;
     let mut footer = vec![0; usize::try_from(size).unwrap_or(0)];
     file.read_exact_at(&mut footer, length - 8 - size)
         .map_err(|error| broken(path, &error))?;
-    check_footer(&footer).map_err(|message| bad(&message))?;
+    let parsed = check_footer(&footer).map_err(|message| bad(&message))?;
+    let charge = reader.reserve(parsed + size * MEMORY_PER_FOOTER_BYTE)?;
     let decode = || ParquetMetaDataReader::decode_metadata(&footer);
     match catch_unwind(AssertUnwindSafe(decode)) {
-        Ok(Ok(metadata)) => Ok(metadata),
+        Ok(Ok(metadata)) => Ok((metadata, charge)),
         Ok(Err(error)) => Err(bad(&format!(
             "its footer is damaged: {}",
             shortened(&one_line(&error.to_string()), 300)
@@ -489,45 +502,118 @@ fn read_footer(reader: &Reader, path: &str, file: &File) -> Result<ParquetMetaDa
     }
 }
 
-/// Whether the footer is well-formed, and its schema a tree that is not too deep.
-fn check_footer(footer: &[u8]) -> Result<(), String> {
-    let mut children: Vec<i64> = Vec::new();
-    let read = Compact::new(footer).fields(|input, number, kind| {
-        if (number, kind) != (2, Kind::List) {
-            return Ok(false);
+/// Bytes of memory that the parsed footer takes, if it is well-formed, its schema a tree that is
+/// not too deep, and all of it not too large.
+fn check_footer(footer: &[u8]) -> Result<u64, String> {
+    let mut elements = None;
+    let mut chunks = None;
+    let read = Compact::new(footer).fields(|input, number, kind| match (number, kind) {
+        (2, Kind::List) => {
+            let found = schema_elements(input)?;
+            // A second list would be parsed too, and only one of them looked at.
+            elements
+                .replace(found)
+                .map_or(Ok(true), |_| Err(Broken::Malformed))
         }
-        let (count, kind) = input.list()?;
-        if kind != Kind::Struct {
-            return Err(Broken::Malformed);
+        (4, Kind::List) => {
+            let found = count_chunks(input)?;
+            chunks
+                .replace(found)
+                .map_or(Ok(true), |_| Err(Broken::Malformed))
         }
-        children.clear();
-        for _ in 0..count {
-            let mut own = 0;
-            input.fields(|input, number, kind| {
-                if (number, kind) == (5, Kind::Integer) {
-                    own = input.integer()?;
-                    return Ok(true);
-                }
-                Ok(false)
-            })?;
-            children.push(own);
-        }
-        Ok(true)
+        _ => Ok(false),
     });
-    if read.is_err() {
+    let (Ok(()), Some(elements)) = (read, elements) else {
         return Err("its footer is damaged".to_owned());
+    };
+    let path_bytes = check_schema(&elements)?;
+    let parts = elements.len() as u64 + chunks.unwrap_or(0);
+    Ok(parts * MEMORY_PER_PART + path_bytes * 2)
+}
+
+/// An element of the schema: a column, or a group of so many.
+#[derive(Debug, Clone, Copy, Default)]
+struct Element {
+    name_bytes: usize,
+    children: i64,
+}
+
+fn schema_elements(input: &mut Compact) -> Result<Vec<Element>, Broken> {
+    let (count, kind) = input.list()?;
+    if kind != Kind::Struct {
+        return Err(Broken::Malformed);
     }
-    // How many children each group that is open still waits for.
-    let mut open: Vec<i64> = Vec::new();
-    for own in &children {
-        if *own < 0 || own.unsigned_abs() > children.len() as u64 {
+    let mut elements = Vec::new();
+    for _ in 0..count {
+        let mut element = Element::default();
+        input.fields(|input, number, kind| {
+            match (number, kind) {
+                (4, Kind::Binary) => element.name_bytes = input.binary()?,
+                (5, Kind::Integer) => element.children = input.integer()?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        // One too many says that there are.
+        if elements.len() <= MAX_SCHEMA_ELEMENTS {
+            elements.push(element);
+        }
+    }
+    Ok(elements)
+}
+
+/// How many column chunks all row groups have.
+fn count_chunks(input: &mut Compact) -> Result<u64, Broken> {
+    let (groups, kind) = input.list()?;
+    if kind != Kind::Struct {
+        return Err(Broken::Malformed);
+    }
+    let mut chunks = 0;
+    for _ in 0..groups {
+        // The group itself is a part like the others.
+        chunks += 1;
+        input.fields(|input, number, kind| {
+            if (number, kind) != (1, Kind::List) {
+                return Ok(false);
+            }
+            let (count, kind) = input.list()?;
+            chunks += count as u64;
+            (0..count).try_for_each(|_| input.skip(kind, true))?;
+            Ok(true)
+        })?;
+    }
+    Ok(chunks)
+}
+
+/// How many bytes the names of all columns have, each with those of the groups around it.
+fn check_schema(elements: &[Element]) -> Result<u64, String> {
+    if elements.len() > MAX_SCHEMA_ELEMENTS {
+        return Err(format!(
+            "its schema has more than {MAX_SCHEMA_ELEMENTS} elements"
+        ));
+    }
+    // How many children each group that is open still waits for, and the bytes of its path.
+    let mut open: Vec<(i64, usize)> = Vec::new();
+    let mut path_bytes = 0_usize;
+    for element in elements {
+        if element.children < 0 || element.children.unsigned_abs() > elements.len() as u64 {
             return Err("its schema is damaged".to_owned());
         }
-        if let Some(waiting) = open.last_mut() {
+        let around = open.last_mut().map_or(0, |(waiting, bytes)| {
             *waiting -= 1;
+            *bytes
+        });
+        let path = around + element.name_bytes;
+        if element.children == 0 {
+            path_bytes += path;
         }
-        open.push(*own);
-        while open.last() == Some(&0) {
+        if path_bytes > MAX_NAME_BYTES {
+            return Err(format!(
+                "the names of its columns have more than {MAX_NAME_BYTES} bytes"
+            ));
+        }
+        open.push((element.children, path));
+        while open.last().is_some_and(|(waiting, _)| *waiting == 0) {
             open.pop();
         }
         if open.len() > MAX_SCHEMA_DEPTH {
@@ -536,7 +622,7 @@ fn check_footer(footer: &[u8]) -> Result<(), String> {
             ));
         }
     }
-    Ok(())
+    Ok(path_bytes as u64)
 }
 
 fn broken(path: &str, error: &dyn std::fmt::Display) -> TableError {

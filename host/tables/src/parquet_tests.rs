@@ -1,10 +1,19 @@
+use std::fs::File;
+use std::io::Write;
+
 use expect_test::expect;
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use parquet::column::page::PageReader;
 use proptest::prelude::*;
-use trainshed_tensor::DType;
+use tempfile::TempDir;
+use trainshed_tensor::{Budget, DType};
 
 use super::check_footer;
 use super::compact::Compact;
-use crate::testing::{Files, check_survey, check_tensor, survive, survive_damage};
+use super::pages::Pages;
+use crate::testing::{
+    Files, SMALL, check_survey, check_tensor, survive, survive_damage, within_memory,
+};
 
 const SNAPPY: &[u8] = include_bytes!("../tests/fixtures/snappy.parquet");
 const GZIP: &[u8] = include_bytes!("../tests/fixtures/gzip.parquet");
@@ -112,7 +121,7 @@ fn pages_are_charged_before_they_are_read() {
     let small = Files::with_budget(&[("t.parquet", ZSTD)], 100);
     check_tensor(
         small.reader().load(&table, &["f64".to_owned()], DType::F32),
-        expect!["OutOfMemory { needed: 45796, allowed: 100 }"],
+        expect!["OutOfMemory { needed: 2881, allowed: 100 }"],
     );
 }
 
@@ -124,12 +133,92 @@ fn schemas_that_are_too_deep_are_refused_before_they_are_read() {
     footer.push(0);
     expect![[r#"Err("its columns are nested deeper than 16 levels")"#]]
         .assert_eq(&format!("{:?}", check_footer(&footer)));
+    // A group of a long name, whose columns all repeat it: elements of a name (field 4) and a
+    // number of children (field 5).
+    let name = [&[0x48, 0x80, 0x80, 0x40][..], &[b'a'; 1 << 20]].concat();
+    let group = [&name[..], &[0x15, 0x28, 0x00]].concat();
+    let columns = [0x48, 0x01, b'b', 0x00].repeat(20);
+    let footer = [&[0x29, 0xfc, 21][..], &group, &columns, &[0]].concat();
+    expect![[r#"Err("the names of its columns have more than 16777216 bytes")"#]]
+        .assert_eq(&format!("{:?}", check_footer(&footer)));
     // A structure in a structure, for ever.
     assert!(check_footer(&[0x1c; 100_000]).is_err());
     // A list of lists, for ever.
     assert!(check_footer(&[0x19; 100_000]).is_err());
     // A list that claims more elements than there are bytes.
     assert!(check_footer(&[0x29, 0xfc, 0xff, 0xff, 0xff, 0x07, 0x00]).is_err());
+}
+
+/// A page of version 1 that says how long it is uncompressed.
+fn pages(content: &[u8], uncompressed: u32, compression: Compression) -> (TempDir, Pages) {
+    let varint = |mut number: u32| {
+        let mut bytes = Vec::new();
+        number *= 2;
+        while number > 127 {
+            bytes.push(u8::try_from(number & 127).unwrap() | 128);
+            number >>= 7;
+        }
+        bytes.push(u8::try_from(number).unwrap());
+        bytes
+    };
+    let length = u32::try_from(content.len()).unwrap();
+    let header = [
+        &[0x15, 0, 0x15][..],
+        &varint(uncompressed),
+        &[0x15],
+        &varint(length),
+        // One value, plain; levels by run lengths.
+        &[0x2c, 0x15, 2, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0],
+        content,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pages");
+    std::fs::write(&path, header.concat()).unwrap();
+    let pages = Pages {
+        file: File::open(path).unwrap(),
+        place: 0,
+        end: header.concat().len() as u64,
+        compression,
+        values_left: 1,
+        budget: Budget::new(SMALL),
+        charges: [None, None],
+    };
+    (folder, pages)
+}
+
+#[test]
+fn pages_that_unpack_to_more_than_they_say_are_refused_without_the_memory() {
+    let zeros = vec![0; 64 << 20];
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&zeros).unwrap();
+    let packed = [
+        (
+            Compression::GZIP(GzipLevel::default()),
+            gzip.finish().unwrap(),
+        ),
+        (
+            Compression::ZSTD(ZstdLevel::default()),
+            zstd::bulk::compress(&zeros, 1).unwrap(),
+        ),
+        (
+            Compression::SNAPPY,
+            snap::raw::Encoder::new().compress_vec(&zeros).unwrap(),
+        ),
+    ];
+    drop(zeros);
+    for (compression, content) in packed {
+        for says in [100, 64 << 20] {
+            let (_folder, mut pages) = pages(&content, says, compression);
+            let page = within_memory(|| pages.get_next_page());
+            let found = page.map(|_| ()).unwrap_err().to_string();
+            let expected = match says {
+                100 => "Parquet error: a page does not have as many bytes as its header says",
+                _ => "External: ",
+            };
+            assert!(found.starts_with(expected), "{compression}: {found}");
+            assert!(pages.budget.used() == 0);
+        }
+    }
 }
 
 #[test]

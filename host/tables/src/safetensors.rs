@@ -11,13 +11,11 @@ const MAX_HEADER_BYTES: u64 = 16 << 20;
 /// Bytes of the header's length, which begin the file.
 const PREFIX_BYTES: usize = 8;
 
-/// Reads the header, and where the elements begin. Every tensor then lies in the file and has as
-/// many bytes as its type and shape say.
+/// How many bytes the header has; within the file, and not too many.
 ///
 /// # Errors
 /// What is wrong with the file.
-pub fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
-    let invalid = |message: String| io::Error::new(io::ErrorKind::InvalidData, message);
+pub fn header_bytes(file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut prefix = [0; PREFIX_BYTES];
     file.read_exact_at(&mut prefix, 0)?;
@@ -32,6 +30,17 @@ pub fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
             "it has {length} bytes, but its header would have {header_bytes}"
         )));
     }
+    Ok(header_bytes)
+}
+
+/// Reads the header, and where the elements begin. Every tensor then lies in the file and has as
+/// many bytes as its type and shape say.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
+    let length = file.metadata()?.len();
+    let header_bytes = header_bytes(file)?;
     let mut header = vec![0; usize::try_from(header_bytes).map_err(io::Error::other)?];
     file.read_exact_at(&mut header, PREFIX_BYTES as u64)?;
     let tensors: Metadata = serde_json::from_slice(&header)
@@ -45,4 +54,8 @@ pub fn read_header(file: &File) -> io::Result<(Metadata, u64)> {
         )));
     }
     Ok((tensors, data_start))
+}
+
+fn invalid(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, message)
 }

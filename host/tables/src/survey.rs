@@ -10,6 +10,8 @@ use crate::{Reader, Table, TableError, arrays, comma, json_lines, npy, npz, parq
 
 /// Most columns of all tables of a data set.
 const MAX_COLUMNS_OF_ALL: usize = 1_000_000;
+/// Most bytes of their names.
+const MAX_NAME_BYTES_OF_ALL: usize = 64 << 20;
 /// Most tables of a data set.
 const MAX_TABLES: usize = 10_000;
 /// Deepest folder that is searched for tables.
@@ -88,15 +90,19 @@ impl Reader<'_> {
 struct Tables {
     tables: Vec<Table>,
     columns: usize,
+    name_bytes: usize,
 }
 
 impl Tables {
     fn add(&mut self, tables: Vec<Table>) -> Result<(), TableError> {
         for table in tables {
+            let names = table.columns.iter().map(|column| column.name.len());
+            self.name_bytes += names.sum::<usize>();
             self.columns += table.columns.len();
-            if self.columns > MAX_COLUMNS_OF_ALL {
-                let message =
-                    format!("all tables together have more than {MAX_COLUMNS_OF_ALL} columns");
+            if self.columns > MAX_COLUMNS_OF_ALL || self.name_bytes > MAX_NAME_BYTES_OF_ALL {
+                let message = format!(
+                    "all tables together have more than {MAX_COLUMNS_OF_ALL} columns, or more than {MAX_NAME_BYTES_OF_ALL} bytes of their names"
+                );
                 return Err(unreadable(&table.path, &message));
             }
             if self.tables.len() == MAX_TABLES {

@@ -146,12 +146,12 @@ impl Scalar {
                 true
             }
             DType::Bf16 => {
-                let value = bf16::from_f64(self.to_f64());
+                let value = bf16::from_f32(to_odd_f32(self.to_f64()));
                 place.copy_from_slice(&value.to_le_bytes());
                 value.is_finite() || !self.to_f64().is_finite()
             }
             DType::F16 => {
-                let value = f16::from_f64(self.to_f64());
+                let value = f16::from_f32(to_odd_f32(self.to_f64()));
                 place.copy_from_slice(&value.to_le_bytes());
                 value.is_finite() || !self.to_f64().is_finite()
             }
@@ -228,6 +228,22 @@ impl std::fmt::Display for Scalar {
             Self::Number(value) => value.fmt(formatter),
         }
     }
+}
+
+/// `value` rounded to odd: of the two neighbours of what `f32` cannot hold, the one whose last bit
+/// is set. Rounding that to a half type gives what rounding `value` once would.
+///
+/// Source: S. Boldo, G. Melquiond, "Emulation of a FMA and correctly rounded sums: proved
+/// algorithms using rounding to odd", IEEE Transactions on Computers 57 (2008), section 3.
+fn to_odd_f32(value: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, reason = "corrected below")]
+    let nearest = value as f32;
+    if value.is_nan() || f64::from(nearest) == value {
+        return nearest;
+    }
+    let is_beyond = f64::from(nearest).abs() > value.abs();
+    let towards_zero = nearest.to_bits() - u32::from(is_beyond);
+    f32::from_bits(towards_zero | 1)
 }
 
 /// A number that is written in decimal; none for what Rust reads as `inf` or `nan`.
@@ -313,6 +329,12 @@ mod tests {
         check(Scalar::Number(65_520.0), DType::F16, None);
         check(Scalar::Number(1.5), DType::F16, Some(&[0, 0x3e]));
         check(Scalar::Number(-2.0), DType::Bf16, Some(&[0, 0xc0]));
+        // A little more than half way between 1 and the next of the type.
+        let more_than_half = |bits: i32| Scalar::Number(1.0 + 0.5_f64.powi(bits) + 1e-15);
+        check(more_than_half(8), DType::Bf16, Some(&[0x81, 0x3f]));
+        check(more_than_half(11), DType::F16, Some(&[0x01, 0x3c]));
+        check(Scalar::Number(1e-60), DType::F16, Some(&[0, 0]));
+        check(Scalar::Number(-1e300), DType::Bf16, None);
         check(
             Scalar::Number(0.1),
             DType::F64,

@@ -123,6 +123,16 @@ impl<'a> Compact<'a> {
         Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
     }
 
+    /// Reads how long bytes or a text are, and skips them.
+    ///
+    /// # Errors
+    /// The first byte that breaks a rule.
+    pub(crate) fn binary(&mut self) -> Result<usize, Broken> {
+        let length = usize::try_from(self.unsigned()?).map_err(|_| Broken::Short)?;
+        self.advance(length)?;
+        Ok(length)
+    }
+
     /// Skips a value. In a list a flag takes a byte, as a field it takes none.
     pub(crate) fn skip(&mut self, kind: Kind, in_list: bool) -> Result<(), Broken> {
         match kind {
@@ -130,10 +140,7 @@ impl<'a> Compact<'a> {
             Kind::Flag(_) | Kind::Byte => self.byte().map(drop),
             Kind::Integer => self.unsigned().map(drop),
             Kind::Double => self.advance(8),
-            Kind::Binary => {
-                let length = self.unsigned()?;
-                self.advance(usize::try_from(length).map_err(|_| Broken::Short)?)
-            }
+            Kind::Binary => self.binary().map(drop),
             Kind::List => {
                 let (count, kind) = self.list()?;
                 (0..count).try_for_each(|_| self.nested(|this| this.skip(kind, true)))
