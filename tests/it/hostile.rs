@@ -70,8 +70,8 @@ async fn a_plugin_that_ends_badly_fails_with_its_reason() {
         ground.check(json!({"do": deed}), json!({}), expected)
     };
 
-    check("panic", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:47:28: asked to panic)"]).await;
-    check("panic-in-a-line", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:51:17: asked to panic)"]).await;
+    check("panic", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:48:28: asked to panic)"]).await;
+    check("panic-in-a-line", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:52:17: asked to panic)"]).await;
     check("exit", expect!["failed: the plugin exited with status 1"]).await;
     check("fail", expect!["failed: asked to fail"]).await;
     check(
@@ -94,7 +94,7 @@ async fn a_plugin_that_ends_badly_fails_with_its_reason() {
         expect!["failed: the plugin's result has 16777218 bytes, but it may have at most 1048576"],
     )
     .await;
-    check("no such deed", expect!["failed: hyperparameter /do: unknown variant `no such deed`, expected one of `return`, `fail`, `invalid-parameter`, `say-stopped`, `huge-result`, `invalid-json`, `panic`, `panic-in-a-line`, `exit`, `loop`, `loop-with-host-calls`, `sleep`, `obey-stop`, `slow-steps`, `recursion`, `memory`, `flood-console`, `flood-metrics`, `flood-metrics-and-ignore-errors`, `bad-arguments`, `fill-scratch`, `many-files`, `escape`, `environment`, `random`, `clock`, `describe`, `large-tensors`, `many-tensors`, `malformed-programs`, `random-programs`, `heavy-program`"]).await;
+    check("no such deed", expect!["failed: hyperparameter /do: unknown variant `no such deed`, expected one of `return`, `fail`, `invalid-parameter`, `say-stopped`, `huge-result`, `invalid-json`, `panic`, `panic-in-a-line`, `exit`, `loop`, `loop-with-host-calls`, `sleep`, `obey-stop`, `slow-steps`, `recursion`, `memory`, `flood-console`, `flood-metrics`, `flood-metrics-and-ignore-errors`, `bad-arguments`, `fill-scratch`, `many-files`, `escape`, `environment`, `random`, `clock`, `describe`, `load-tables`, `large-tensors`, `many-tensors`, `malformed-programs`, `random-programs`, `heavy-program`"]).await;
     ground
         .check(
             json!({"do": "recursion", "count": 100_000_000}),
@@ -356,7 +356,7 @@ async fn arguments_and_programs_that_break_rules_are_errors() {
           "unknown operation": "`a explode that is wrong`: `explode`: there is no such operation",
           "unknown output": "output 1: instruction 9 is used, but there are 2 before",
           "unknown state": "update of state 4294967295: the program declares 0 state tensors",
-          "unknown type": "`a convert that is wrong`: `convert`: attribute `dtype` is `f3`, but it must be one of f32, i32, i64, u8, u32, bool",
+          "unknown type": "`a convert that is wrong`: `convert`: attribute `dtype` is `f3`, but it must be one of f32, f64, bf16, f16, i32, i64, u8, u32, bool",
           "wrong batches": [
             "row 3 is in the order, but the columns have 3 rows",
             "row 4294967295 is in the order, but the columns have 3 rows",

@@ -84,6 +84,26 @@ pub fn confusion_matrix(predicted: &Var, labels: &Var, classes: usize) -> Var {
     hot(labels).matmul_transposed(&hot(predicted))
 }
 
+/// Precision, recall and F1 of each class, `[classes]` each and in this order, from the counts
+/// of [`confusion_matrix`]: what [`Confusion::by_class`] computes in the plugin. A ratio of
+/// nothing to nothing is 0.
+pub fn precision_recall_f1(counts: &Var) -> [Var; 3] {
+    if counts.shape().len() != 2 || counts.shape()[0] != counts.shape()[1] {
+        let refused = counts.refused("precision_recall_f1", "counts [classes, classes]");
+        return [(); 3].map(|()| refused.clone());
+    }
+    let class = |axis| counts.graph().iota(DType::I32, counts.shape(), axis);
+    let is_right = class(0).equal(&class(1)).convert(counts.dtype());
+    let right = (counts * is_right).sum(&[1]);
+    let (taken, support) = (counts.sum(&[0]), counts.sum(&[1]));
+    let share = |part: &Var, whole: &Var| part / whole.maximum(&whole.full_like(1.0));
+    [
+        share(&right, &taken),
+        share(&right, &support),
+        share(&(&right * 2.0), &(&taken + &support)),
+    ]
+}
+
 /// The area under the receiver operating characteristic: the probability that a positive
 /// row has a larger score than a negative one, where equals count half. `f64 []`; NaN when
 /// all rows are of one kind.

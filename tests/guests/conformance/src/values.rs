@@ -104,16 +104,23 @@ pub(crate) fn check_metric(case: &Value) -> Result<(), Failure> {
     match case["name"].as_str() {
         Some("classes") => {
             let found = measured(case, ["logits", "labels"], |logits, labels| {
-                let predicted = logits.arg_max(1);
+                let counts = metrics::confusion_matrix(&logits.arg_max(1), labels, 5);
+                let [precision, recall, f1] = metrics::precision_recall_f1(&counts);
                 vec![
                     metrics::accuracy(logits, labels),
                     metrics::top_k_accuracy(logits, labels, 2),
-                    metrics::confusion_matrix(&predicted, labels, 5),
+                    counts,
+                    precision,
+                    recall,
+                    f1,
                 ]
             })?;
             compare_all("the accuracy", &[found[0].item()], &[number("accuracy")])?;
             compare_all("the top 2", &[found[1].item()], &[number("top2")])?;
             compare("the confusion matrix", &found[2], &case["confusion"])?;
+            for (name, found) in ["precision", "recall", "f1"].into_iter().zip(&found[3..]) {
+                compare(name, found, &case[name])?;
+            }
             let confusion = Confusion::new(found[2].to_f64s()?)
                 .ok_or_else(|| Failure::failed("the confusion matrix is no square"))?;
             let scores = confusion.by_class();
