@@ -239,7 +239,9 @@ mod tests {
         check(
             &[2, 1, 4, 4],
             |images, key| random_crop(images, key, 0, 1),
-            expect!["[2, 1, 4, 4] constant pad iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis"],
+            expect![
+                "[2, 1, 4, 4] constant pad iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis iota random-uniform constant constant multiply broadcast minimum convert reshape broadcast add take-along-axis"
+            ],
         );
         check(
             &[2, 3],
@@ -253,9 +255,17 @@ mod tests {
         check(
             &[2, 3],
             |images, key| random_crop(images, key, 0, 1),
-            expect!["instruction 2: `random_crop` takes images of [N, C, H, W], but got f32 [2, 3]"],
+            expect![
+                "instruction 2: `random_crop` takes images of [N, C, H, W], but got f32 [2, 3]"
+            ],
         );
-        check(&[2, 3], |images, _| image_input(images), expect!["instruction 2: `image_input` takes images of u8 [N, H, W, C], but got f32 [2, 3]"]);
+        check(
+            &[2, 3],
+            |images, _| image_input(images),
+            expect![
+                "instruction 2: `image_input` takes images of u8 [N, H, W, C], but got f32 [2, 3]"
+            ],
+        );
         let moments = Moments {
             mean: vec![0.0; 2],
             deviation: vec![1.0; 2],
@@ -263,7 +273,9 @@ mod tests {
         check(
             &[2, 3],
             |images, _| moments.standardize(images, 1),
-            expect!["instruction 2: `standardize` takes f32 with 2 values along axis 1, but got f32 [2, 3]"],
+            expect![
+                "instruction 2: `standardize` takes f32 with 2 values along axis 1, but got f32 [2, 3]"
+            ],
         );
     }
 }
