@@ -1,5 +1,5 @@
-//! What a plugin builds of the SDK's layers, losses, optimizers, schedules and metrics
-//! computes what PyTorch does; `fixtures/nn.py` made the cases.
+//! What a plugin builds of the SDK's layers, losses, optimizers, schedules, metrics
+//! and augmentation computes what PyTorch does; `fixtures/nn.py` made the cases.
 
 use serde_json::json;
 use trainshed_core::task::TaskState;
@@ -13,7 +13,15 @@ async fn the_sdk_computes_what_pytorch_does() {
     let dataset = shed.import("fixtures", &root().join("tests/it/fixtures/nn.json"));
 
     let mut found = Vec::new();
-    for group in ["layers", "losses", "optimizers", "schedules", "metrics"] {
+    let groups = [
+        "layers",
+        "losses",
+        "optimizers",
+        "schedules",
+        "metrics",
+        "augment",
+    ];
+    for group in groups {
         let more = json!({"hyperparameter": {"check": group}});
         let task = shed.train(group, &plugin, dataset, more).await;
         let task = shed.ended(&task).await;
@@ -31,6 +39,7 @@ async fn the_sdk_computes_what_pytorch_does() {
             ("optimizers", json!(13), none()),
             ("schedules", json!(7), none()),
             ("metrics", json!(3), none()),
+            ("augment", json!(3), none()),
         ]
     );
 }

@@ -1,8 +1,9 @@
-//! Compares the SDK's layers, losses, optimizers, schedules and metrics, run by the host,
-//! with fixtures that PyTorch made (`tests/it/fixtures/nn.py`), and trains a model with
+//! Compares the SDK's layers, losses, optimizers, schedules, metrics and augmentation, run by
+//! the host, with fixtures that PyTorch made (`tests/it/fixtures/nn.py`), and trains a model with
 //! everything in it for tests of resumed runs.
 
 mod arrays;
+mod changes;
 mod layers;
 mod resume;
 mod training;
@@ -57,6 +58,7 @@ fn check(group: &str) -> Result<Value, Failure> {
         "losses" => values::check_loss,
         "optimizers" => training::check,
         "schedules" => values::check_schedule,
+        "augment" => changes::check,
         _ => values::check_metric,
     };
     let mut failures = Vec::new();
