@@ -18,4 +18,5 @@ mod faults;
 mod hostile;
 mod preprocess;
 mod shed;
+mod tabular;
 mod training;
