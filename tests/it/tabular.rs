@@ -77,3 +77,54 @@ async fn gradient_descent_comes_near_the_exact_solution_and_goes_on_from_a_check
         assert_eq!(expected[20..], shed.bits(&rest, title, series).await[..]);
     }
 }
+
+#[tokio::test]
+async fn boosted_trees_tell_tumours_and_go_on_from_a_checkpoint_to_the_bit() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("tabular-gbt").await;
+    let tumours = root().join("plugins/tabular-gbt/data/breast_cancer.csv");
+    let dataset = shed.import("tumours", &tumours);
+    let rounds = |rounds: u32| json!({"rounds": rounds, "subsample": 0.8, "patience": 0});
+
+    let whole = trained(&shed, &plugin, dataset, rounds(60)).await;
+    let half = trained(&shed, &plugin, dataset, rounds(30)).await;
+    let saved = shed.client.task_models(half.id.as_str()).await.unwrap();
+    let mut saved = saved.models.iter();
+    let last = saved.find(|model| model.name == "last").unwrap().id;
+    let more = json!({"checkpoint": last, "hyperparameter": rounds(30)});
+    let rest = shed.train("rest", &plugin, dataset, more).await;
+    let rest = shed.ended(&rest).await;
+
+    assert_eq!(rest.status, TaskState::Completed, "{}", rest.status_reason);
+    let result = whole.result.as_ref().unwrap();
+    assert!(result["accuracy"].as_f64() > Some(0.93), "{result:?}");
+    for title in ["train", "validation"] {
+        let expected = shed.bits(&whole, title, "loss").await;
+        assert_eq!(expected[30..], shed.bits(&rest, title, "loss").await[..]);
+    }
+}
+
+#[tokio::test]
+async fn boosted_trees_predict_numbers_from_columns_with_missing_values() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("tabular-gbt").await;
+    let table = shed.data_dir().join("made.jsonl");
+    // Where `a` is missing, and only there, the target is 50.
+    let rows = (0..600).map(|row| match row % 7 {
+        3 => format!("{{\"a\": null, \"b\": {}, \"y\": 50}}\n", row % 11),
+        _ => format!(
+            "{{\"a\": {row}, \"b\": {}, \"y\": {}}}\n",
+            row % 11,
+            row / 100
+        ),
+    });
+    std::fs::write(&table, rows.collect::<String>()).unwrap();
+    let dataset = shed.import("made", &table);
+
+    let settings = json!({"target": "y", "rounds": 60});
+    let task = trained(&shed, &plugin, dataset, settings).await;
+
+    let result = task.result.unwrap();
+    assert!(result["r2"].as_f64() > Some(0.999), "{result:?}");
+    assert!(result["importance"]["a"].as_f64() > Some(0.99), "{result:?}");
+}
