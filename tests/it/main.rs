@@ -16,6 +16,7 @@ mod conformance;
 mod datasets;
 mod faults;
 mod hostile;
+mod networks;
 mod preprocess;
 mod shed;
 mod tabular;
