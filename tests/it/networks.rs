@@ -1,10 +1,10 @@
-//! Plugins that train networks of convolutions.
+//! Plugins that train networks of convolutions and of attention.
 
 use serde_json::{Value, json};
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 
-use crate::shed::{Shed, digits};
+use crate::shed::{Shed, digits, root};
 
 /// Trains to the end, from a checkpoint if one is given.
 async fn trained(
@@ -46,4 +46,37 @@ async fn a_convolutional_network_reads_digits_and_goes_on_from_a_checkpoint_to_t
         let expected = shed.bits(&whole, title, "loss").await;
         assert_eq!(expected[2..], shed.bits(&rest, title, "loss").await[..]);
     }
+}
+
+#[tokio::test]
+async fn a_transformer_learns_a_text_and_goes_on_from_a_checkpoint_to_the_bit() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("char-transformer").await;
+    let guide = root().join("plugins/char-transformer/data/guide.txt");
+    let dataset = shed.import("guide", &guide);
+    let epochs = |epochs: u32| {
+        json!({
+            "epochs": epochs, "decay_epochs": 4, "steps_per_epoch": 25, "warm_up_steps": 10,
+            "context": 32, "layers": 1, "heads": 2, "size": 32, "learning_rate": 0.01,
+            "sample_length": 20,
+        })
+    };
+
+    let whole = trained(&shed, &plugin, dataset, epochs(4), None).await;
+    let half = trained(&shed, &plugin, dataset, epochs(2), None).await;
+    let checkpoint = Some(last(&shed, &half).await);
+    let rest = trained(&shed, &plugin, dataset, epochs(2), checkpoint).await;
+
+    // Characters that were drawn blindly would surprise it by ln(64), 4.2.
+    let result = whole.result.as_ref().unwrap();
+    assert!(result["loss"].as_f64() < Some(3.2), "{result:?}");
+    for title in ["train", "validation"] {
+        let expected = shed.bits(&whole, title, "loss").await;
+        assert_eq!(expected[2..], shed.bits(&rest, title, "loss").await[..]);
+    }
+    let console = shed.console(&rest).await;
+    let written = console
+        .iter()
+        .filter(|line| line.starts_with("epoch 4 writes: "));
+    assert_eq!(written.count(), 1, "{console:?}");
 }
