@@ -189,8 +189,22 @@ impl ScatterAddAlong {
     }
 
     fn add<T: Number>(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
+        match self.slices.index_dtype {
+            DType::I32 => self.add_at::<T, i32>(inputs, output, workers),
+            DType::U32 => self.add_at::<T, u32>(inputs, output, workers),
+            _ => self.add_at::<T, i64>(inputs, output, workers),
+        }
+    }
+
+    fn add_at<T: Number, I: Pod + Into<i64> + Sync>(
+        &self,
+        inputs: &[&[u8]],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
         let slices = &self.slices;
         let (data, indices, updates) = slices.operands::<T>(inputs);
+        let indices: &[I] = bytemuck::cast_slice(indices);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
         let (slab, added) = (slices.rows * slices.row, slices.updates * slices.row);
         let slabs_per_piece = (BYTES_PER_PIECE / size_of::<T>()).div_ceil(slab + added);
@@ -199,10 +213,16 @@ impl ScatterAddAlong {
             slices.begin(data, first * slab, chunk);
             for (place, output) in chunk.chunks_mut(slab).enumerate() {
                 let first = (first + place) * added;
-                for (place, &update) in updates[first..first + added].iter().enumerate() {
-                    let row = clamped(slices.index_dtype, indices, first + place, slices.rows);
-                    let total = &mut output[row * slices.row + place % slices.row];
+                let of_slab = first..first + added;
+                let mut column = 0;
+                for (&index, &update) in indices[of_slab.clone()].iter().zip(&updates[of_slab]) {
+                    let row = clamped_index(index.into(), slices.rows);
+                    let total = &mut output[row * slices.row + column];
                     *total = total.add(update);
+                    column += 1;
+                    if column == slices.row {
+                        column = 0;
+                    }
                 }
             }
         });
@@ -274,5 +294,10 @@ pub(super) fn clamped(dtype: DType, indices: &[u8], place: usize, rows: usize) -
         DType::U32 => i64::from(at::<u32>(indices, place)),
         _ => at::<i64>(indices, place),
     };
+    clamped_index(index, rows)
+}
+
+#[inline(always)]
+fn clamped_index(index: i64, rows: usize) -> usize {
     usize::try_from(index.max(0)).map_or(rows - 1, |index| index.min(rows - 1))
 }

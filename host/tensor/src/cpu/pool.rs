@@ -1,5 +1,7 @@
 //! Pools: the greatest element or the mean under a window, plane by plane.
 
+use std::ops::Range;
+
 use super::number::Real;
 use super::workers::Workers;
 use crate::DType;
@@ -174,77 +176,103 @@ impl MaxPool {
             .chunks_mut(columns.places)
             .zip(positions.chunks_mut(columns.places));
         for (row, (values, positions)) in lines.enumerate() {
-            values.fill(T::LOWEST);
-            // A window whose elements are all the lowest takes its first.
-            positions.fill(-1);
-            for row_tap in rows.taps(row) {
-                if workers.stopped() {
-                    return;
-                }
-                let Some(line) = rows.element(row, row_tap) else {
-                    continue;
-                };
-                let line = line * columns.spatial;
-                for tap in 0..columns.window {
-                    let inside = columns.inside(tap, 0, columns.places);
-                    let Some(first) = columns.element(inside.start, tap) else {
+            let blocks = values.chunks_mut(LANES).zip(positions.chunks_mut(LANES));
+            for (block, (values, positions)) in blocks.enumerate() {
+                let mut best = Best::new();
+                for row_tap in rows.taps(row) {
+                    if workers.stopped() {
+                        return;
+                    }
+                    let Some(line) = rows.element(row, row_tap) else {
                         continue;
                     };
-                    let from = &x[line + first..line + columns.spatial];
-                    let values = &mut values[inside.clone()];
-                    let positions = &mut positions[inside];
-                    let at = line + first;
-                    match columns.stride {
-                        1 => better::<T, 1>(from, at, values, positions),
-                        2 => better::<T, 2>(from, at, values, positions),
-                        stride => better_by(stride, from, at, values, positions),
+                    let line = line * columns.spatial;
+                    for tap in 0..columns.window {
+                        let first = block * LANES;
+                        let inside = columns.inside(tap, first, first + values.len());
+                        let Some(element) = columns.element(inside.start, tap) else {
+                            continue;
+                        };
+                        let lanes = inside.start - first..inside.end - first;
+                        match columns.stride {
+                            1 => best.meet::<1>(x, line + element, lanes),
+                            2 => best.meet::<2>(x, line + element, lanes),
+                            stride => best.meet_by(stride, x, line + element, lanes),
+                        }
                     }
                 }
+                values.copy_from_slice(&best.values[..values.len()]);
+                positions.copy_from_slice(&best.positions[..positions.len()]);
             }
         }
     }
 }
 
-/// Takes over the elements that are greater than what was found before.
-#[inline(always)]
-fn better<T: Real, const STRIDE: usize>(
-    from: &[T],
-    at: usize,
-    values: &mut [T],
-    positions: &mut [i32],
-) {
-    better_by(STRIDE, from, at, values, positions);
+/// Places of a row that are compared side by side.
+const LANES: usize = 16;
+
+/// The greatest elements found so far at some places, and their positions; -1 where there
+/// is none.
+struct Best<T> {
+    values: [T; LANES],
+    positions: [i32; LANES],
 }
 
-#[inline(always)]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_possible_wrap,
-    reason = "the rule lets positions fit i32"
-)]
-fn better_by<T: Real>(
-    stride: usize,
-    from: &[T],
-    at: usize,
-    values: &mut [T],
-    positions: &mut [i32],
-) {
-    let at = at as i32;
-    let count = values.len();
-    let Some(last) = count.checked_sub(1) else {
-        return;
-    };
-    let from = &from[..last * stride + 1];
-    for place in 0..count {
-        let element = from[place * stride];
-        let (value, position) = (values[place], positions[place]);
-        let wins = position < 0 || element > value || (element.is_nan() && !value.is_nan());
-        values[place] = if wins { element } else { value };
-        positions[place] = if wins {
-            at + (place * stride) as i32
-        } else {
-            position
+impl<T: Real> Best<T> {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            values: [T::LOWEST; LANES],
+            positions: [-1; LANES],
+        }
+    }
+
+    /// Compares elements of `x` from `at` on, so many apart, with what these lanes hold.
+    #[inline(always)]
+    fn meet<const STRIDE: usize>(&mut self, x: &[T], at: usize, lanes: Range<usize>) {
+        let whole = x.get(at..).filter(|_| lanes.start == 0);
+        let Some(from) = whole.and_then(|from| from.get(..LANES * STRIDE)) else {
+            return self.meet_by(STRIDE, x, at, lanes);
         };
+        let elements = std::array::from_fn(|lane| from[lane * STRIDE]);
+        self.take(&elements, at, STRIDE, lanes);
+    }
+
+    #[inline(always)]
+    fn meet_by(&mut self, stride: usize, x: &[T], at: usize, lanes: Range<usize>) {
+        if lanes.is_empty() {
+            return;
+        }
+        let mut elements = [T::ZERO; LANES];
+        let from = x[at..].iter().step_by(stride);
+        for (element, &from) in elements[lanes.clone()].iter_mut().zip(from) {
+            *element = from;
+        }
+        let at = at.wrapping_sub(lanes.start * stride);
+        self.take(&elements, at, stride, lanes);
+    }
+
+    /// Takes over what is greater; the first lane's element is at position `at`.
+    #[inline(always)]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        reason = "the rule lets positions fit i32"
+    )]
+    fn take(&mut self, elements: &[T; LANES], at: usize, stride: usize, lanes: Range<usize>) {
+        let (at, stride) = (at as i32, stride as i32);
+        let (first, end) = (lanes.start as i32, lanes.end as i32);
+        for lane in 0..LANES {
+            let number = lane as i32;
+            let (value, position) = (self.values[lane], self.positions[lane]);
+            // Also false when the element is NaN.
+            let is_less = elements[lane] <= value;
+            let wins = (position < 0) | (!is_less & !value.is_nan());
+            let wins = wins & (number >= first) & (number < end);
+            self.values[lane] = if wins { elements[lane] } else { value };
+            let place = at.wrapping_add(number.wrapping_mul(stride));
+            self.positions[lane] = if wins { place } else { position };
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::emit::{Emit, integer, list};
 use crate::ir::NodeId;
 use crate::shape::{Dims, TensorType};
 use crate::window::{AveragePool, Convolution, Wanted, Window};
-use crate::{Attribute, DType, ProgramError};
+use crate::{Attribute, ProgramError};
 
 /// `[low, high]` of each axis in turn.
 fn padding(window: &Window) -> Attribute {
@@ -83,33 +83,19 @@ impl Backward {
     ) -> Result<(), ProgramError> {
         self.add_to(x, |this| {
             let shape = this.shape(x);
-            let planes = shape[0].saturating_mul(shape[1]);
             let size = Dims::collect(shape[2..].iter().copied()).product();
-            let places = this.ty(up).elements().checked_div(planes).unwrap_or(0);
-            // Where a plane begins, counted over all of them.
-            let ty = TensorType {
-                dtype: DType::I64,
-                shape: Dims::collect([planes, places]),
-            };
-            let attributes = [
-                ("dtype", "i64".into()),
-                ("shape", list(ty.shape)),
-                ("axis", integer(0)),
-            ];
-            let plane = this.op_with("iota", &[], &attributes)?;
-            let first = this.scale(plane, size as f64)?;
-            let positions = this.reshape(positions, ty.shape)?;
-            let positions = this.convert(positions, DType::I64)?;
-            let places = this.add(first, positions)?;
-            let places = this.reshape(places, Dims::collect([ty.elements()]))?;
-            let updates = this.reshape(up, Dims::collect([ty.elements()]))?;
-            let flat = TensorType {
+            let places = Dims::collect(this.shape(up)[2..].iter().copied()).product();
+            let flat = |size| Dims::collect([shape[0], shape[1], size]);
+            let positions = this.reshape(positions, flat(places))?;
+            let updates = this.reshape(up, flat(places))?;
+            let all = TensorType {
                 dtype: this.ty(x).dtype,
-                shape: Dims::collect([planes.saturating_mul(size)]),
+                shape: flat(size),
             };
-            let zeros = this.fill(0.0, flat)?;
-            let axis = ("axis", integer(0));
-            let sum = this.op_with("scatter-add", &[zeros, places, updates], &[axis])?;
+            let zeros = this.fill(0.0, all)?;
+            let axis = ("axis", integer(2));
+            let operands = [zeros, positions, updates];
+            let sum = this.op_with("scatter-add-along-axis", &operands, &[axis])?;
             this.reshape(sum, shape)
         })
     }
