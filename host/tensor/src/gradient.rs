@@ -605,23 +605,25 @@ impl Backward {
         let up_rhs = Dims::collect(batches + lhs_free.len()..self.shape(up).len());
         // Axes of the product: batch, left free, right's contracted in their own order.
         let contracted = partners_in_order(&axes.rhs_contract, &axes.lhs_contract);
-        let order = [&*axes.lhs_batch, &*lhs_free, &contracted].concat();
+        let order = [&*axes.lhs_batch, &*lhs_free, &contracted];
         let by_lhs = DotAxes {
             lhs_batch: up_batch,
             rhs_batch: axes.rhs_batch,
             lhs_contract: up_rhs,
             rhs_contract: rhs_free,
         };
-        self.product_to(lhs, [up, rhs], by_lhs, order)?;
+        let (sides, by_lhs, order) = without_transpose([up, rhs], by_lhs, order);
+        self.product_to(lhs, sides, by_lhs, order)?;
         let contracted = partners_in_order(&axes.lhs_contract, &axes.rhs_contract);
-        let order = [&*axes.rhs_batch, &contracted, &*rhs_free].concat();
+        let order = [&*axes.rhs_batch, &contracted, &*rhs_free];
         let by_rhs = DotAxes {
             lhs_batch: axes.lhs_batch,
             rhs_batch: up_batch,
             lhs_contract: lhs_free,
             rhs_contract: up_lhs,
         };
-        self.product_to(rhs, [lhs, up], by_rhs, order)
+        let (sides, by_rhs, order) = without_transpose([lhs, up], by_rhs, order);
+        self.product_to(rhs, sides, by_rhs, order)
     }
 
     fn composite(
@@ -692,6 +694,27 @@ impl Backward {
             this.op_with("take", &[up, indices], &[("axis", integer(axis))])
         })
     }
+}
+
+/// A product whose axes are those of its target in this order: the batch, then what is free
+/// on each side. With the sides exchanged where that gives them as the target has them.
+fn without_transpose(
+    [lhs, rhs]: [NodeId; 2],
+    axes: DotAxes,
+    [batch, left, right]: [&[usize]; 3],
+) -> ([NodeId; 2], DotAxes, Vec<usize>) {
+    let order = [batch, left, right].concat();
+    let exchanged = [batch, right, left].concat();
+    if order.is_sorted() || !exchanged.is_sorted() {
+        return ([lhs, rhs], axes, order);
+    }
+    let axes = DotAxes {
+        lhs_batch: axes.rhs_batch,
+        rhs_batch: axes.lhs_batch,
+        lhs_contract: axes.rhs_contract,
+        rhs_contract: axes.lhs_contract,
+    };
+    ([rhs, lhs], axes, exchanged)
 }
 
 /// The entries of `partners`, in the order that sorts `keys`: the free axes of a product
