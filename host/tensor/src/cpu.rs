@@ -26,6 +26,7 @@ mod shared;
 mod softmax;
 mod tile;
 mod vector;
+mod winograd;
 mod workers;
 
 pub(crate) use assemble::{Assemble, Part, Shift, Shifted};

@@ -250,3 +250,114 @@ fn gradients_of_gradients_agree_with_differences() {
         );
     }
 }
+
+/// A convolution of 3x3 at stride 1: the shapes of operands and result.
+struct Definition {
+    x: Vec<usize>,
+    kernel: Vec<usize>,
+    y: Vec<usize>,
+    low: [usize; 2],
+}
+
+impl Definition {
+    /// Calls `visit` with the places in x, kernel and y of each product.
+    fn each(&self, mut visit: impl FnMut(usize, usize, usize)) {
+        let place = |shape: &[usize], index: [usize; 4]| {
+            ((index[0] * shape[1] + index[1]) * shape[2] + index[2]) * shape[3] + index[3]
+        };
+        let (x, y) = (&self.x, &self.y);
+        for image in 0..x[0] {
+            for output in 0..y[1] {
+                for channel in 0..x[1] {
+                    for spot in 0..y[2] * y[3] * 9 {
+                        let (places, tap) = (spot / 9, spot % 9);
+                        let (row, column) = (places / y[3], places % y[3]);
+                        let (down, across) = (tap / 3, tap % 3);
+                        let at = [row + down, column + across];
+                        let inside = (0..2).all(|axis| {
+                            at[axis] >= self.low[axis] && at[axis] - self.low[axis] < x[axis + 2]
+                        });
+                        if inside {
+                            let [at_row, at_column] = [0, 1].map(|axis| at[axis] - self.low[axis]);
+                            visit(
+                                place(x, [image, channel, at_row, at_column]),
+                                place(&self.kernel, [output, channel, down, across]),
+                                place(y, [image, output, row, column]),
+                            );
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Such convolutions are computed in another way than by their sums.
+#[test]
+fn convolutions_of_many_channels_are_their_sums_on_any_number_of_threads() {
+    let cases: [(usize, usize, usize, [usize; 2], [i64; 4]); 5] = [
+        (1, 16, 32, [10, 10], [0, 0, 0, 0]),
+        (3, 30, 20, [7, 9], [1, 1, 1, 1]),
+        (5, 48, 16, [11, 17], [2, 0, 1, 2]),
+        (250, 16, 16, [8, 8], [1, 1, 1, 1]),
+        (2, 16, 16, [34, 6], [3, 0, 0, 3]),
+    ];
+    let mut random = Random::new(11);
+    for (images, channels, outputs, [rows, columns], padding) in cases {
+        let size = |size: usize, low: i64, high: i64| size + (low + high) as usize - 2;
+        let definition = Definition {
+            x: vec![images, channels, rows, columns],
+            kernel: vec![outputs, channels, 3, 3],
+            y: vec![
+                images,
+                outputs,
+                size(rows, padding[0], padding[1]),
+                size(columns, padding[2], padding[3]),
+            ],
+            low: [padding[0] as usize, padding[2] as usize],
+        };
+        for (float, tolerance) in [(DType::F32, 1e-5), (DType::F64, 1e-13)] {
+            let shapes = [&definition.x, &definition.kernel, &definition.y];
+            let [x, kernel, y] = shapes.map(|shape| random.tensor(float, shape));
+            let numbers = [&x, &kernel, &y].map(support::numbers);
+            let mut sums = shapes.map(|shape| vec![0.0; shape.iter().product()]);
+            definition.each(|at_x, at_kernel, at_y| {
+                sums[0][at_x] += numbers[1][at_kernel] * numbers[2][at_y];
+                sums[1][at_kernel] += numbers[0][at_x] * numbers[2][at_y];
+                sums[2][at_y] += numbers[0][at_x] * numbers[1][at_kernel];
+            });
+            let attributes = vec![
+                ("strides", list(&[1, 1])),
+                ("padding", list(&padding)),
+                ("dilation", list(&[1, 1])),
+                ("groups", 1.into()),
+            ];
+            let spatial = ("spatial", list(&[rows as i64, columns as i64]));
+            let window = ("window", list(&[3, 3]));
+            let operations = [
+                ("convolution-transpose", [&y, &kernel], Some(spatial)),
+                ("convolution-kernel", [&x, &y], Some(window)),
+                ("convolution", [&x, &kernel], None),
+            ];
+            for ((op, operands, attribute), sums) in operations.into_iter().zip(&sums) {
+                let mut program = Program::default();
+                let operands = operands.map(Tensor::clone);
+                let values = [0, 1].map(|index| program.input_like(index, &operands[index]));
+                let mut attributes = attributes.clone();
+                attributes.extend(attribute);
+                let result = program.push(op, &values, &attributes);
+                program.output(result);
+                let found = run(&program, &operands).unwrap().remove(0);
+                let scale = sums.iter().fold(0.0, |most: f64, sum| most.max(sum.abs()));
+                for (found, sum) in support::numbers(&found).iter().zip(sums) {
+                    assert!(
+                        (found - sum).abs() <= tolerance * scale,
+                        "`{op}` of {float} from {shapes:?}: {found} instead of {sum}"
+                    );
+                }
+                let again = run_with(&program, &operands, &threads(3)).unwrap();
+                assert_eq!(found.bytes(), again[0].bytes(), "`{op}`");
+            }
+        }
+    }
+}

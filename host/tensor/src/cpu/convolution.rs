@@ -11,6 +11,7 @@
 //!   derivative by the operand: there the elements of each residue class of the stride are a
 //!   convolution of their own, with the taps that meet that class.
 //! - The derivative by the kernel is a sum over places, [`Correlated`].
+//! - Where it is faster, all three are computed as [`Winograd`] shows.
 //!
 //! Pieces of work are cut by shape, and each result element is computed by one piece, in
 //! the order of channels and taps (of images and places): bits do not depend on threads.
@@ -19,6 +20,7 @@ use pulp::Simd;
 
 use super::shared::Shared;
 use super::vector::Vector;
+use super::winograd::Winograd;
 use super::workers::Workers;
 use crate::DType;
 use crate::shape::Dims;
@@ -48,16 +50,21 @@ const TILE: usize = TILE_ROWS * TILE_VECTORS * MOST_LANES;
 pub(crate) struct Convolve {
     dtype: DType,
     flops: u64,
-    first: Splitting,
-    /// Of the adjoint, for the derivative by the kernel.
-    second: Option<Splitting>,
     kind: Kind,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Shifted(Shifted),
-    Correlated(Correlated),
+    Shifted {
+        operand: Splitting,
+        sum: Shifted,
+    },
+    Correlated {
+        operand: Splitting,
+        adjoint: Splitting,
+        sum: Correlated,
+    },
+    Winograd(Winograd),
 }
 
 /// One spatial axis.
@@ -424,8 +431,12 @@ impl Convolve {
         ]
         .iter()
         .fold(2, |flops: u64, &size| flops.saturating_mul(size as u64));
+        if let Some(winograd) = Winograd::new(convolution, [first, second, result]) {
+            let kind = Kind::Winograd(winograd);
+            return Self { dtype, flops, kind };
+        }
         let size = window.size.product();
-        let (first, second, kind) = match convolution.wanted {
+        let kind = match convolution.wanted {
             Wanted::Result => {
                 let (split, taps) = split_taps(&axes);
                 let splitting = Splitting::new(images.saturating_mul(x_channels), split);
@@ -456,7 +467,10 @@ impl Convolve {
                     places_per_piece: 0,
                     rows_per_piece: 0,
                 };
-                (splitting, None, Kind::Shifted(shifted.in_pieces()))
+                Kind::Shifted {
+                    operand: splitting,
+                    sum: shifted.in_pieces(),
+                }
             }
             Wanted::Operand => {
                 let padded = [axes[0].padded(), axes[1].padded()];
@@ -480,7 +494,10 @@ impl Convolve {
                     places_per_piece: 0,
                     rows_per_piece: 0,
                 };
-                (splitting, None, Kind::Shifted(shifted.in_pieces()))
+                Kind::Shifted {
+                    operand: splitting,
+                    sum: shifted.in_pieces(),
+                }
             }
             Wanted::Kernel => {
                 let (split, taps) = split_taps(&axes);
@@ -513,16 +530,14 @@ impl Convolve {
                     rows: axes[0].places,
                     columns: axes[1].places,
                 };
-                (splitting, Some(adjoint), Kind::Correlated(correlated))
+                Kind::Correlated {
+                    operand: splitting,
+                    adjoint,
+                    sum: correlated,
+                }
             }
         };
-        Self {
-            dtype,
-            flops,
-            first,
-            second,
-            kind,
-        }
+        Self { dtype, flops, kind }
     }
 
     pub(crate) fn flops(&self) -> u64 {
@@ -532,8 +547,13 @@ impl Convolve {
     /// Elements of the memory that the kernel needs besides its result, of its own type;
     /// saturated when it is beyond all bounds.
     pub(crate) fn scratch(&self) -> usize {
-        let second = self.second.as_ref().map_or(0, Splitting::scratch);
-        self.first.scratch().saturating_add(second)
+        match &self.kind {
+            Kind::Shifted { operand, .. } => operand.scratch(),
+            Kind::Correlated {
+                operand, adjoint, ..
+            } => operand.scratch().saturating_add(adjoint.scratch()),
+            Kind::Winograd(winograd) => winograd.scratch(),
+        }
     }
 
     pub(super) fn run(
@@ -572,16 +592,23 @@ impl Convolve {
             result.fill(T::ZERO);
             return;
         }
-        let (own, rest) = scratch.split_at_mut(self.first.scratch());
-        let first = self.first.split(first, own, workers);
         match &self.kind {
-            Kind::Shifted(shifted) => shifted.run(first, second, result, workers),
-            Kind::Correlated(correlated) => {
-                let second = match &self.second {
-                    Some(splitting) => splitting.split(second, rest, workers),
-                    None => second,
-                };
-                correlated.run(first, second, result, workers);
+            Kind::Shifted { operand, sum } => {
+                let first = operand.split(first, scratch, workers);
+                sum.run(first, second, result, workers);
+            }
+            Kind::Correlated {
+                operand,
+                adjoint,
+                sum,
+            } => {
+                let (own, rest) = scratch.split_at_mut(operand.scratch());
+                let first = operand.split(first, own, workers);
+                let second = adjoint.split(second, rest, workers);
+                sum.run(first, second, result, workers);
+            }
+            Kind::Winograd(winograd) => {
+                winograd.run([first, second], result, scratch, workers);
             }
         }
     }
@@ -793,15 +820,17 @@ impl<T: Vector> ShiftedPiece<'_, T> {
             let reach = (kernel.channels - 1) * kernel.plane + self.furthest_element();
             assert!(first + reach + VECTORS * lanes <= self.source.len());
         }
-        let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; ROWS];
+        let zero = T::splat(simd, T::ZERO);
+        let mut sums = [[zero; VECTORS]; ROWS];
+        // Plain loops over indices: vectors may only be passed to functions that are inlined.
         for channel in 0..kernel.channels {
             let source_first = first + channel * kernel.plane;
             let weight_first = weight_first + channel * kernel.weight_channel;
             for tap in &self.class.taps {
                 let at = source_first + tap.element;
-                let mut elements = [T::splat(simd, T::ZERO); VECTORS];
-                for (vector, element) in elements.iter_mut().enumerate() {
-                    *element = if PARTIAL {
+                let mut elements = [zero; VECTORS];
+                for vector in 0..VECTORS {
+                    elements[vector] = if PARTIAL {
                         let end = self.source.len();
                         let at = at + vector * lanes;
                         T::load_some(simd, &self.source[at.min(end)..(at + lanes).min(end)])
@@ -813,21 +842,23 @@ impl<T: Vector> ShiftedPiece<'_, T> {
                     };
                 }
                 let at = weight_first + tap.weight;
-                for (row, sums) in sums.iter_mut().enumerate() {
+                for row in 0..ROWS {
                     // SAFETY: the greatest offset of all is inside, as asserted above.
                     let weight =
                         unsafe { *self.weights.get_unchecked(at + row * kernel.weight_row) };
                     let weight = T::splat(simd, weight);
-                    for (sum, &element) in sums.iter_mut().zip(&elements) {
-                        *sum = T::mul_add(simd, weight, element, *sum);
+                    for vector in 0..VECTORS {
+                        sums[row][vector] =
+                            T::mul_add(simd, weight, elements[vector], sums[row][vector]);
                     }
                 }
             }
         }
         let mut tile = [T::ZERO; TILE];
-        for (sums, tile) in sums.iter().zip(tile.chunks_mut(VECTORS * lanes)) {
-            for (&sum, tile) in sums.iter().zip(tile.chunks_mut(lanes)) {
-                T::store_some(simd, tile, sum);
+        for row in 0..ROWS {
+            for vector in 0..VECTORS {
+                let place = (row * VECTORS + vector) * lanes;
+                T::store_some(simd, &mut tile[place..place + lanes], sums[row][vector]);
             }
         }
         self.store::<S>(simd, &tile, [ROWS, VECTORS * lanes], place, row);
@@ -1012,22 +1043,22 @@ impl<T: Vector> CorrelatedPiece<'_, T> {
     ) -> [T::Mask<S>; KERNEL_VECTORS] {
         let kernel = self.kernel;
         let lanes = T::lanes::<S>();
-        std::array::from_fn(|vector| {
+        let none = T::mask(simd, T::splat(simd, T::ZERO));
+        let mut masks = [none; KERNEL_VECTORS];
+        for (vector, first) in places.clone().step_by(lanes).enumerate() {
             let mut flags = [T::ZERO; MOST_LANES];
-            let first = places.start + vector * lanes;
             for (place, flag) in (first..places.end).zip(&mut flags[..lanes]) {
                 if place % kernel.pitch < kernel.columns {
                     *flag = T::ONE;
                 }
             }
-            let flags = T::load_some(simd, &flags[..lanes]);
-            T::mask(simd, flags)
-        })
+            masks[vector] = T::mask(simd, T::load_some(simd, &flags[..lanes]));
+        }
+        masks
     }
 
     /// Adds the places of one pass to the sums of a tile.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "loads without a bounds check each")]
     fn tile<S: Simd, const ROWS: usize>(
         &self,
         simd: S,
@@ -1055,58 +1086,52 @@ impl<T: Vector> CorrelatedPiece<'_, T> {
         let fits = furthest(&rows) + places.end <= self.adjoint.len()
             && furthest(&columns) + places.end <= self.x.len();
         assert!(fits);
+        let zero = T::splat(simd, T::ZERO);
         let mut totals = *sums;
+        let mut elements = [zero; KERNEL_COLUMNS];
         let mut at = places.start;
-        let mut masks = masks.iter();
-        while at + lanes <= places.end {
-            let Some(&mask) = masks.next() else {
-                break;
-            };
-            let load = |from: &[T], offset: usize| {
-                // SAFETY: the end of the places is inside for each offset, as asserted.
-                let start = unsafe { from.as_ptr().add(offset + at) };
-                // SAFETY: as above; a vector has no invalid bits.
-                let vector = unsafe { std::ptr::read_unaligned(start.cast::<T::Lanes<S>>()) };
-                // What lies between rows belongs to nothing, and may be NaN.
-                T::keep(simd, mask, vector)
-            };
-            add_products::<T, S, ROWS>(
-                simd,
-                &mut totals,
-                rows.map(|offset| load(self.adjoint, offset)),
-                columns.map(|offset| load(self.x, offset)),
-            );
+        let mut vector = 0;
+        while at < places.end {
+            let mask = masks[vector];
+            let whole = at + lanes <= places.end;
+            for column in 0..KERNEL_COLUMNS {
+                elements[column] =
+                    self.load(simd, self.x, columns[column] + at, places.end - at, whole);
+                // What lies between rows belongs to nothing, and may be NaN; the adjoint is
+                // 0 there.
+                elements[column] = T::keep(simd, mask, elements[column]);
+            }
+            for row in 0..ROWS {
+                let adjoint = self.load(simd, self.adjoint, rows[row] + at, places.end - at, whole);
+                for column in 0..KERNEL_COLUMNS {
+                    totals[row][column] =
+                        T::mul_add(simd, adjoint, elements[column], totals[row][column]);
+                }
+            }
             at += lanes;
-        }
-        if at < places.end
-            && let Some(&mask) = masks.next()
-        {
-            let load = |from: &[T], offset: usize| {
-                let vector = T::load_some(simd, &from[offset + at..offset + places.end]);
-                T::keep(simd, mask, vector)
-            };
-            add_products::<T, S, ROWS>(
-                simd,
-                &mut totals,
-                rows.map(|offset| load(self.adjoint, offset)),
-                columns.map(|offset| load(self.x, offset)),
-            );
+            vector += 1;
         }
         *sums = totals;
     }
-}
 
-/// Adds the products of each row with each column.
-#[inline(always)]
-fn add_products<T: Vector, S: Simd, const ROWS: usize>(
-    simd: S,
-    totals: &mut [[T::Lanes<S>; KERNEL_COLUMNS]; ROWS],
-    rows: [T::Lanes<S>; ROWS],
-    columns: [T::Lanes<S>; KERNEL_COLUMNS],
-) {
-    for (totals, &row) in totals.iter_mut().zip(&rows) {
-        for (total, &column) in totals.iter_mut().zip(&columns) {
-            *total = T::mul_add(simd, row, column, *total);
+    /// A vector of places; only those before the end when it is not whole.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "loads without a bounds check each")]
+    fn load<S: Simd>(
+        &self,
+        simd: S,
+        from: &[T],
+        at: usize,
+        left: usize,
+        whole: bool,
+    ) -> T::Lanes<S> {
+        if whole {
+            // SAFETY: callers have checked that the last place is inside.
+            let start = unsafe { from.as_ptr().add(at) };
+            // SAFETY: as above; a vector has no invalid bits.
+            unsafe { std::ptr::read_unaligned(start.cast::<T::Lanes<S>>()) }
+        } else {
+            T::load_some(simd, &from[at..at + left])
         }
     }
 }

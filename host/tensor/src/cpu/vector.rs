@@ -6,12 +6,15 @@ use super::number::Real;
 
 /// A float with its vectors on each instruction set.
 pub(super) trait Vector: Real {
-    type Lanes<S: Simd>: Copy;
+    type Lanes<S: Simd>: bytemuck::Pod;
     type Mask<S: Simd>: Copy;
 
     /// Elements of a vector.
     fn lanes<S: Simd>() -> usize;
     fn splat<S: Simd>(simd: S, value: Self) -> Self::Lanes<S>;
+    fn add_lanes<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+    fn subtract_lanes<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
+    fn multiply_lanes<S: Simd>(simd: S, a: Self::Lanes<S>, b: Self::Lanes<S>) -> Self::Lanes<S>;
     /// `a * b + c`, rounded once where the machine can.
     fn mul_add<S: Simd>(
         simd: S,
@@ -32,8 +35,8 @@ pub(super) trait Vector: Real {
 
 macro_rules! vector {
     ($float:ident, $lanes:ident, $mask:ident, $count:ident:
-     $splat:ident $mul_add:ident $sum:ident $load:ident $store:ident
-     $above:ident $select:ident) => {
+     $splat:ident $add:ident $subtract:ident $multiply:ident $mul_add:ident $sum:ident $load:ident $store:ident
+     $above:ident $select:ident $zero:ident) => {
         impl Vector for $float {
             type Lanes<S: Simd> = S::$lanes;
             type Mask<S: Simd> = S::$mask;
@@ -46,6 +49,21 @@ macro_rules! vector {
             #[inline(always)]
             fn splat<S: Simd>(simd: S, value: Self) -> S::$lanes {
                 simd.$splat(value)
+            }
+
+            #[inline(always)]
+            fn add_lanes<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes) -> S::$lanes {
+                simd.$add(a, b)
+            }
+
+            #[inline(always)]
+            fn subtract_lanes<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes) -> S::$lanes {
+                simd.$subtract(a, b)
+            }
+
+            #[inline(always)]
+            fn multiply_lanes<S: Simd>(simd: S, a: S::$lanes, b: S::$lanes) -> S::$lanes {
+                simd.$multiply(a, b)
             }
 
             #[inline(always)]
@@ -75,15 +93,16 @@ macro_rules! vector {
 
             #[inline(always)]
             fn keep<S: Simd>(simd: S, mask: S::$mask, a: S::$lanes) -> S::$lanes {
-                simd.$select(mask, a, simd.$splat(0.0))
+                let bits = simd.$select(mask, bytemuck::cast(a), simd.$zero(0));
+                bytemuck::cast(bits)
             }
         }
     };
 }
 
 vector!(f32, f32s, m32s, F32_LANES:
-    splat_f32s mul_add_e_f32s reduce_sum_f32s partial_load_f32s partial_store_f32s
-    greater_than_f32s select_f32s);
+    splat_f32s add_f32s sub_f32s mul_f32s mul_add_e_f32s reduce_sum_f32s partial_load_f32s partial_store_f32s
+    greater_than_f32s select_u32s splat_u32s);
 vector!(f64, f64s, m64s, F64_LANES:
-    splat_f64s mul_add_e_f64s reduce_sum_f64s partial_load_f64s partial_store_f64s
-    greater_than_f64s select_f64s);
+    splat_f64s add_f64s sub_f64s mul_f64s mul_add_e_f64s reduce_sum_f64s partial_load_f64s partial_store_f64s
+    greater_than_f64s select_u64s splat_u64s);
