@@ -138,18 +138,13 @@ impl Attention {
                 || {
                     for row in 0..rows {
                         let scores = &mut scores[row * BLOCK..][..columns];
-                        let best = scores
-                            .iter()
-                            .fold(greatest[row], |best, &x| best.maximum(x));
+                        let best = greatest[row].maximum(most(scores));
                         // Before the first visible key there is nothing to subtract.
                         let base = if best == T::LOWEST { T::ZERO } else { best };
-                        let mut sum = T::ZERO;
                         for score in scores.iter_mut() {
                             *score = score.subtract(base).exp();
                         }
-                        for &power in &*scores {
-                            sum = sum.add(power);
-                        }
+                        let sum = super::norm::sum([&*scores], |[power]| power);
                         let kept = greatest[row].subtract(base).exp();
                         sums[row] = sums[row].multiply(kept).add(sum);
                         greatest[row] = best;
@@ -444,6 +439,21 @@ impl<T: Real> Backward<'_, T> {
             );
         }
     }
+}
+
+/// The greatest of some elements, in lanes so that vectors can be used.
+#[inline(always)]
+fn most<T: Real>(elements: &[T]) -> T {
+    const LANES: usize = 16;
+    let (chunks, rest) = elements.as_chunks::<LANES>();
+    let mut lanes = [T::LOWEST; LANES];
+    for chunk in chunks {
+        for (lane, &element) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.maximum(element);
+        }
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(T::LOWEST, |most, &element| most.maximum(element))
 }
 
 /// `to = factor a b`, or that added to it, on this thread. The matrices are given with the
