@@ -39,7 +39,7 @@ async fn the_sdk_computes_what_pytorch_does() {
             ("optimizers", json!(13), none()),
             ("schedules", json!(7), none()),
             ("metrics", json!(3), none()),
-            ("augment", json!(3), none()),
+            ("augment", json!(4), none()),
         ]
     );
 }

@@ -256,6 +256,24 @@ fn a_session_allocates_what_the_plan_says() {
 }
 
 #[test]
+fn batches_hold_rows_of_every_element_type() {
+    let budget = Budget::new(1 << 20);
+    for dtype in DType::ALL {
+        // Three images of 2 x 2 pixels: bytes that tell them apart and are flags too.
+        let image = |flag: u8| vec![flag; 4 * dtype.size()];
+        let bytes = [image(0), image(1), image(0)].concat();
+        let images = Tensor::from_bytes(dtype, &[3, 2, 2, 1], &bytes, &budget).unwrap();
+        let mut batches = Batches::new(vec![images], vec![1, 2], 2, true, &context()).unwrap();
+        let batch = batches.next().unwrap().unwrap();
+        assert_eq!(
+            (batch[0].dtype(), batch[0].shape()),
+            (dtype, &[2, 2, 2, 1][..])
+        );
+        assert_eq!(batch[0].bytes(), [image(1), image(0)].concat(), "{dtype}");
+    }
+}
+
+#[test]
 fn batches_take_rows_in_the_given_order() {
     let pixels = f32s(&[3, 2], &[0.0, 0.5, 1.0, 1.5, 2.0, 2.5]);
     let labels = i32s(&[3], &[10, 11, 12]);

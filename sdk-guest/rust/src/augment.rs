@@ -98,14 +98,15 @@ pub struct Moments {
     pub deviation: Vec<f32>,
 }
 
-/// How many rows are summed up at once.
-const ROWS_AT_ONCE: u32 = 256;
+/// How many elements are summed up at once, unless one row has more.
+const ELEMENTS_AT_ONCE: usize = 1 << 18;
 
 impl Moments {
     /// Those along the last axis of `data`, of columns (`[rows, columns]`) or of channels
     /// (`[rows, H, W, C]`), over `rows` of it: the rows to learn from, never those to judge by.
     ///
-    /// Each part's moments are computed in the host and combined here.
+    /// Each part's moments are computed in the host, in `f64` where `data` has more digits than
+    /// `f32` holds, and combined here.
     ///
     /// Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise
     /// algorithm for computing sample variances", COMPSTAT 1982, section 2.
@@ -127,29 +128,29 @@ impl Moments {
         let mut total = 0.0;
         let mut mean = vec![0.0; width];
         let mut squares = vec![0.0; width];
-        let whole = rows.len() - rows.len() % ROWS_AT_ONCE as usize;
-        let (whole, rest) = rows.split_at(whole);
+        let elements: usize = shape[1..].iter().product();
+        let at_once = (ELEMENTS_AT_ONCE / elements.max(1)).clamp(1, rows.len());
+        let (whole, rest) = rows.split_at(rows.len() - rows.len() % at_once);
         for part in [whole, rest] {
-            let size = u32::try_from(part.len()).unwrap_or(ROWS_AT_ONCE);
-            let size = size.min(ROWS_AT_ONCE);
+            let size = part.len().min(at_once);
             if size == 0 {
                 continue;
             }
-            let batch_shape = [&[size as usize], &shape[1..]].concat();
+            let batch_shape = [&[size], &shape[1..]].concat();
             let session = record(data.dtype(), &batch_shape).compile()?.bind(&[])?;
             let count: usize = batch_shape[..batch_shape.len() - 1].iter().product();
             #[expect(clippy::cast_precision_loss, reason = "a batch has few elements")]
             let count = count as f64;
+            let size = u32::try_from(size).unwrap_or(u32::MAX);
             let batches = Batches::new(&[data], part, size, false)?;
             while let Some(outputs) = session.run_batch(&batches, &[])? {
-                let (means, variances) = (outputs[0].to_vec::<f32>()?, outputs[1].to_vec::<f32>()?);
+                let (means, variances) = (outputs[0].to_f64s()?, outputs[1].to_f64s()?);
                 let sum = total + count;
                 for (place, (batch_mean, variance)) in means.into_iter().zip(variances).enumerate()
                 {
-                    let distance = f64::from(batch_mean) - mean[place];
+                    let distance = batch_mean - mean[place];
                     mean[place] += distance * count / sum;
-                    squares[place] +=
-                        f64::from(variance) * count + distance * distance * total * count / sum;
+                    squares[place] += variance * count + distance * distance * total * count / sum;
                 }
                 total = sum;
             }
@@ -195,7 +196,11 @@ impl Moments {
 /// The mean, and the mean squared distance from it, along the last axis.
 fn record(dtype: DType, shape: &[usize]) -> Graph {
     let graph = Graph::new();
-    let x = graph.input("x", dtype, shape).convert(DType::F32);
+    let wide = match dtype {
+        DType::F64 | DType::I32 | DType::I64 | DType::U32 => DType::F64,
+        DType::F32 | DType::Bf16 | DType::F16 | DType::U8 | DType::Bool => DType::F32,
+    };
+    let x = graph.input("x", dtype, shape).convert(wide);
     let axes: Vec<usize> = (0..shape.len() - 1).collect();
     let mean = x.mean(&axes);
     let variance = (&x - &mean).square().mean(&axes);

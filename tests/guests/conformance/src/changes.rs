@@ -19,7 +19,7 @@ pub(crate) fn check(case: &Value) -> Result<(), Failure> {
             let input = evaluate(&[&images], |_, given| vec![augment::image_input(&given[0])])?;
             compare("the input", &input[0], &case["input"])
         }
-        Some("moments") => {
+        Some("moments" | "moments of large integers") => {
             let rows: Vec<u32> = serde_json::from_value(case["rows"].clone())?;
             let moments = Moments::of(&tensor(&case["data"])?, &rows)?;
             let wide = |numbers: &[f32]| numbers.iter().copied().map(f64::from).collect::<Vec<_>>();
@@ -27,6 +27,9 @@ pub(crate) fn check(case: &Value) -> Result<(), Failure> {
             let deviation = numbers(&case["deviation"]["values"])?;
             compare_all("the mean", &wide(&moments.mean), &mean)?;
             compare_all("the deviation", &wide(&moments.deviation), &deviation)?;
+            if case["x"].is_null() {
+                return Ok(());
+            }
             let x = tensor(&case["x"])?;
             let found = evaluate(&[&x], |_, given| vec![moments.standardize(&given[0], 2)])?;
             compare("what is standardized", &found[0], &case["standardized"])
