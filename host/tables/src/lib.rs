@@ -22,6 +22,8 @@
 mod arrays;
 mod comma;
 mod error;
+#[cfg(test)]
+mod hostile_tests;
 mod images;
 mod json_lines;
 mod load;

@@ -10,6 +10,7 @@ mod pages;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
 
 use parquet::basic::{ConvertedType, LogicalType, Type};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_column_reader};
@@ -26,7 +27,7 @@ use crate::{
     Column, ColumnKind, MAX_COLUMNS, MAX_NAME_BYTES, Reader, Sink, Source, Table, TableError,
 };
 use compact::{Broken, Compact, Kind};
-use pages::Pages;
+use pages::{Listed, Pages};
 
 const MAGIC: &[u8] = b"PAR1";
 /// Largest footer: schema, and places of all columns in all row groups.
@@ -41,8 +42,6 @@ const MAX_SCHEMA_ELEMENTS: usize = 3 * MAX_COLUMNS;
 const MAX_SCHEMA_DEPTH: usize = 16;
 /// How many rows are decoded at once.
 const ROWS_AT_ONCE: usize = 1024;
-/// Bytes that an element of a list takes while it is decoded: its value and two levels.
-const MEMORY_PER_LISTED: u64 = 12;
 
 /// Finds the columns in the footer.
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
@@ -232,6 +231,7 @@ impl Chunk<'_> {
             values_left: chunk.num_values(),
             budget: self.reader.budget.clone(),
             charges: [None, None],
+            listed: None,
         })
     }
 
@@ -240,23 +240,23 @@ impl Chunk<'_> {
         &self,
         group: &RowGroupMetaData,
         place: usize,
-        pages: Pages,
+        mut pages: Pages,
         row: u64,
         rows: u64,
         sink: &mut Sink,
     ) -> Result<bool, TableError> {
         let descriptor = group.column(place).column_descr_ptr();
-        let listed = (descriptor.max_rep_level() > 0).then_some(pages.values_left);
-        let listed = u64::try_from(listed.unwrap_or(0)).unwrap_or(u64::MAX);
-        let _levels = self
-            .reader
-            .reserve(listed.saturating_mul(MEMORY_PER_LISTED))?;
+        let listed = Listed::default();
+        if descriptor.max_rep_level() > 0 {
+            pages.listed = Some(Arc::clone(&listed));
+        }
         let unsigned = self.column.element.starts_with('u');
         let number = |value: f64| Item::Number(ElementType::F64, Scalar::Number(value));
         let rows = Rows {
             first: row,
             count: rows,
             deepest: descriptor.max_def_level(),
+            listed: &listed,
         };
         match get_column_reader(descriptor, Box::new(pages)) {
             ColumnReader::BoolColumnReader(values) => self.rows(
@@ -305,7 +305,7 @@ impl Chunk<'_> {
     fn rows<T: DataType>(
         &self,
         mut reader: ColumnReaderImpl<T>,
-        rows: Rows,
+        rows: Rows<'_>,
         item: impl Fn(&T::T) -> Item<'_>,
         sink: &mut Sink,
     ) -> Result<bool, TableError> {
@@ -325,6 +325,11 @@ impl Chunk<'_> {
                 let (defined, repeated) = (Some(&mut defined), Some(&mut repeated));
                 reader.read_records(left.min(at_once), defined, repeated, &mut values)
             }));
+            // What comes next begins in the last page.
+            let mut listed = rows.listed.lock().unwrap_or_else(PoisonError::into_inner);
+            let before_last = listed.len().saturating_sub(1);
+            listed.drain(..before_last);
+            drop(listed);
             let records = match read {
                 Ok(Ok((records, _, _))) => records,
                 Ok(Err(error)) => return Err(self.failed(&error)),
@@ -444,11 +449,12 @@ impl Chunk<'_> {
 
 /// The rows of one row group.
 #[derive(Clone, Copy)]
-struct Rows {
+struct Rows<'a> {
     first: u64,
     count: u64,
     /// The definition level of a value that is there.
     deepest: i16,
+    listed: &'a Listed,
 }
 
 /// A value of any column.

@@ -182,6 +182,7 @@ fn pages(content: &[u8], uncompressed: u32, compression: Compression) -> (TempDi
         values_left: 1,
         budget: Budget::new(SMALL),
         charges: [None, None],
+        listed: None,
     };
     (folder, pages)
 }

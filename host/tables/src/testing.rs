@@ -2,6 +2,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::panic;
+use std::sync::Once;
 use std::sync::atomic::AtomicBool;
 
 use expect_test::Expect;
@@ -27,6 +29,7 @@ static COUNTING: Counting = Counting;
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
     static MOST: Cell<usize> = const { Cell::new(0) };
+    static IS_READING: Cell<bool> = const { Cell::new(false) };
 }
 
 fn count(more: usize, less: usize) {
@@ -69,10 +72,22 @@ unsafe impl GlobalAlloc for Counting {
 
 /// What `read` answers; fails when it held more than a small task may and readers take.
 #[track_caller]
+#[expect(clippy::print_stderr, reason = "as the usual hook does")]
 pub(crate) fn within_memory<R>(read: impl FnOnce() -> R) -> R {
+    // A panic that readers catch would fill memory with the symbols of its backtrace.
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let usual = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match IS_READING.get() {
+            true => eprintln!("{info}"),
+            false => usual(info),
+        }));
+    });
     let before = HELD.get();
     MOST.set(before);
+    IS_READING.set(true);
     let answer = read();
+    IS_READING.set(false);
     let most = MOST.get() - before;
     let allowed = usize::try_from(SMALL).unwrap() + UNCHARGED;
     assert!(

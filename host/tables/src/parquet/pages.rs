@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding};
@@ -21,6 +22,9 @@ const MAX_PAGE_BYTES: u64 = 256 << 20;
 const MAX_HEADER_BYTES: usize = 16 << 20;
 /// What is read for a header at first.
 const HEADER_BYTES: usize = 4096;
+/// Bytes that an element of a list takes while it is decoded: its value and two levels, in
+/// vectors that double when they grow.
+const MEMORY_PER_LISTED: u64 = 32;
 /// Bytes that a decoded dictionary takes per byte of its page: 32 for a text of 4.
 const DICTIONARY_MEMORY_PER_BYTE: u64 = 8;
 
@@ -36,7 +40,13 @@ pub(crate) struct Pages {
     pub(crate) budget: Budget,
     /// What the dictionary and the last page take.
     pub(crate) charges: [Option<Reservation>; 2],
+    /// What the values of pages take when they are elements of lists.
+    pub(crate) listed: Option<Listed>,
 }
+
+/// What the pages take that a list may be spread over. One list may have all values of a page,
+/// and a page more values than bytes, so that each page's count is charged when it comes.
+pub(crate) type Listed = Arc<Mutex<Vec<Reservation>>>;
 
 /// What a page's header says.
 #[derive(Debug, Default, Clone, Copy)]
@@ -277,7 +287,22 @@ impl Pages {
         if !(0..=self.values_left).contains(&header.values) {
             return Err(broken("its pages have more values than the column"));
         }
+        // The crate panics where a page refers to a dictionary that did not come.
+        let refers = matches!(
+            encoding(header.encoding)?,
+            Encoding::PLAIN_DICTIONARY | Encoding::RLE_DICTIONARY
+        );
+        if refers && self.charges[0].is_none() {
+            return Err(broken("a page refers to a dictionary that is not there"));
+        }
         self.values_left -= header.values;
+        if let Some(listed) = &self.listed {
+            let values = u64::try_from(header.values).unwrap_or(0);
+            let charged = self.budget.reserve(values * MEMORY_PER_LISTED);
+            let charge = charged.map_err(|error| ParquetError::External(Box::new(error)))?;
+            let mut listed = listed.lock().unwrap_or_else(PoisonError::into_inner);
+            listed.push(charge);
+        }
         Ok(())
     }
 
