@@ -320,15 +320,16 @@ impl Tables {
         let zero = F64x2::splat(0.0);
         even[..cells.len()].fill(zero);
         odd[..cells.len()].fill(zero);
-        let (pairs_of_rows, last) = rows.as_chunks::<2>();
-        let (pairs, last_pair) = ordered.as_chunks::<2>();
-        for (&[a, b], &[of_a, of_b]) in pairs_of_rows.iter().zip(pairs) {
-            let a = usize::from(codes[a as usize]);
-            let b = usize::from(codes[b as usize]);
-            even[a] = even[a] + of_a;
-            odd[b] = odd[b] + of_b;
+        let (rows, last_rows) = rows.as_chunks::<4>();
+        let (ordered, last_ordered) = ordered.as_chunks::<4>();
+        for (rows, pairs) in rows.iter().zip(ordered) {
+            let [a, b, c, d] = rows.map(|row| usize::from(codes[row as usize]));
+            even[a] = even[a] + pairs[0];
+            odd[b] = odd[b] + pairs[1];
+            even[c] = even[c] + pairs[2];
+            odd[d] = odd[d] + pairs[3];
         }
-        for (&row, &pair) in last.iter().zip(last_pair) {
+        for (&row, &pair) in last_rows.iter().zip(last_ordered) {
             let cell = usize::from(codes[row as usize]);
             even[cell] = even[cell] + pair;
         }
