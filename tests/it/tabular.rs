@@ -126,5 +126,8 @@ async fn boosted_trees_predict_numbers_from_columns_with_missing_values() {
 
     let result = task.result.unwrap();
     assert!(result["r2"].as_f64() > Some(0.999), "{result:?}");
-    assert!(result["importance"]["a"].as_f64() > Some(0.99), "{result:?}");
+    assert!(
+        result["importance"]["a"].as_f64() > Some(0.99),
+        "{result:?}"
+    );
 }

@@ -6,6 +6,7 @@
 pub mod compute;
 mod server;
 mod table;
+pub mod trees;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,7 +73,7 @@ const WARM_STARTS: usize = 20;
 pub fn run(root: &Path) -> Result<(), BenchError> {
     let folder = tempfile::tempdir();
     let folder = folder.map_err(|error| FileError::new(Path::new("."), "made", error))?;
-    let shed = prepare(root, folder.path())?;
+    let shed = prepare(root, folder.path(), "measure")?;
     let example = ["--package", "trainshed-tensor", "--example", "digits_step"];
     build(root, &example)?;
     let digits = root.join("plugins/digits-mlp/data/digits.csv");
@@ -86,17 +87,17 @@ pub fn run(root: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
-/// The release binary on an empty data folder in `folder`, with the guest `measure` pushed.
-fn prepare(root: &Path, folder: &Path) -> Result<Shed, BenchError> {
+/// The release binary on an empty data folder in `folder`, with `plugin` pushed.
+fn prepare(root: &Path, folder: &Path, plugin: &str) -> Result<Shed, BenchError> {
     let plugins = plugins::build(root)?;
     build(root, &["--package", "trainshed-cli"])?;
     let shed = Shed {
         program: root.join("target/release/trainshed"),
         folder: folder.to_owned(),
     };
-    let plugin = plugins.path("measure").ok_or_else(|| BenchError::Output {
+    let plugin = plugins.path(plugin).ok_or_else(|| BenchError::Output {
         program: "cargo xtask plugins".to_owned(),
-        expected: "the guest `measure`".to_owned(),
+        expected: format!("the plugin `{plugin}`"),
         found: "others".to_owned(),
     })?;
     shed.json(&["plugin", "push", &plugin.to_string_lossy()])?;

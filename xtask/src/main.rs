@@ -51,6 +51,8 @@ enum Bench {
         /// Letters of the tasks, a to h; without them all
         tasks: Vec<String>,
     },
+    /// Measure boosted trees that a plugin grows by itself, beside the same code outside
+    Trees,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +80,9 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Bench {
             what: Some(Bench::Compute { tasks }),
         } => bench::compute::run(root, tasks)?,
+        Task::Bench {
+            what: Some(Bench::Trees),
+        } => bench::trees::run(root)?,
     }
     Ok(())
 }

@@ -86,7 +86,7 @@ pub fn run(root: &Path, letters: &[String]) -> Result<(), BenchError> {
     let python = python_with_torch().ok_or(BenchError::PyTorch)?;
     let folder = tempfile::tempdir();
     let folder = folder.map_err(|error| FileError::new(Path::new("."), "made", error))?;
-    let shed = prepare(root, folder.path())?;
+    let shed = prepare(root, folder.path(), "measure")?;
     let example = ["--package", "trainshed-tensor", "--example", "compute_step"];
     build(root, &example)?;
 
