@@ -9,6 +9,7 @@
 
 use super::number::Real;
 use super::shared::Shared;
+use super::vector::with_vectors;
 use super::workers::Workers;
 use crate::DType;
 use crate::shape::Dims;
@@ -133,7 +134,7 @@ impl Attention {
             }
             let columns = (self.keys - key).min(BLOCK);
             self.scores(operands, &mut scores, batch, [query, rows], [key, columns]);
-            pulp::Arch::new().dispatch(
+            with_vectors(
                 #[inline(always)]
                 || {
                     for row in 0..rows {
@@ -368,7 +369,7 @@ impl<T: Real> Backward<'_, T> {
             );
         }
         let scale = T::from_f64(attention.scale);
-        pulp::Arch::new().dispatch(
+        with_vectors(
             #[inline(always)]
             || {
                 for row in 0..rows {

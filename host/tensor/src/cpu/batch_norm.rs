@@ -7,6 +7,7 @@
 use super::norm::sum;
 use super::number::Real;
 use super::shared::Shared;
+use super::vector::with_vectors;
 use super::workers::Workers;
 use crate::DType;
 
@@ -80,7 +81,7 @@ impl BatchNorm {
             (variance, together),
             |piece, mean, variance| {
                 let group = self.group(piece);
-                pulp::Arch::new().dispatch(
+                with_vectors(
                     #[inline(always)]
                     || {
                         group.statistics(x, mean, variance);
@@ -133,7 +134,7 @@ impl BatchNormGradient {
             by_parameters.1,
             |piece, by_scale, by_shift| {
                 let group = norm.group(piece);
-                pulp::Arch::new().dispatch(
+                with_vectors(
                     #[inline(always)]
                     || {
                         // The places of the results serve for the statistics meanwhile.

@@ -3,6 +3,7 @@
 //! Statistics are computed anew for the gradient, which costs less than reading them back.
 
 use super::number::Real;
+use super::vector::with_vectors;
 use super::workers::Workers;
 use crate::DType;
 
@@ -82,7 +83,7 @@ impl Norm {
         let rows = ELEMENTS_PER_PIECE.div_ceil(self.size.max(1));
         workers.each_chunk(y, rows * self.size, |piece, y| {
             let x = &x[piece * rows * self.size..][..y.len()];
-            pulp::Arch::new().dispatch(
+            with_vectors(
                 #[inline(always)]
                 || {
                     for (x, y) in x.chunks(self.size).zip(y.chunks_mut(self.size)) {
@@ -193,7 +194,7 @@ impl NormGradient {
                 let up = &up[first..first + by_x.len()];
                 part.fill(T::ZERO);
                 let (by_scale, by_shift) = part.split_at_mut(size);
-                pulp::Arch::new().dispatch(
+                with_vectors(
                     #[inline(always)]
                     || {
                         let rows = x.chunks(size).zip(up.chunks(size));

@@ -68,7 +68,7 @@ impl Axis {
 
     /// The places from `first` to `last` whose element under a tap is no padding.
     #[inline(always)]
-    fn inside(&self, tap: usize, first: usize, last: usize) -> std::ops::Range<usize> {
+    fn inside(&self, tap: usize, first: usize, last: usize) -> Range<usize> {
         let offset = tap * self.dilation;
         let start = self.low.saturating_sub(offset).div_ceil(self.stride);
         let end = (self.spatial + self.low)
@@ -79,7 +79,7 @@ impl Axis {
     }
 
     /// The taps at a place that are not padding.
-    fn taps(&self, place: usize) -> std::ops::Range<usize> {
+    fn taps(&self, place: usize) -> Range<usize> {
         let start = (place * self.stride).min(self.low + self.spatial);
         let first = self.low.saturating_sub(start).div_ceil(self.dilation);
         let end = (self.low + self.spatial - start).div_ceil(self.dilation);

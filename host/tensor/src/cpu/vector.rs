@@ -4,6 +4,25 @@ use pulp::Simd;
 
 use super::number::Real;
 
+/// Runs a closure that is marked `#[inline(always)]` with the vector instructions that the
+/// machine has.
+///
+/// `pulp` takes closures by value. The compiler then puts a function in between, which need
+/// not be inlined and has no such instructions.
+#[inline(always)]
+pub(super) fn with_vectors(work: impl FnMut()) {
+    struct Work<F>(F);
+    impl<F: FnMut()> pulp::NullaryFnOnce for Work<F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn call(mut self) {
+            (self.0)();
+        }
+    }
+    pulp::Arch::new().dispatch(Work(work));
+}
+
 /// A float with its vectors on each instruction set.
 pub(super) trait Vector: Real {
     type Lanes<S: Simd>: bytemuck::Pod;

@@ -43,6 +43,9 @@ const ELEMENTS_PER_CHUNK: usize = 3 << 16;
 /// The fewest tiles of a chunk, so that each transformed kernel that is read pays off.
 const FEWEST_TILES: usize = 32;
 
+/// Elements of transformed kernels that are summed in one piece.
+const ELEMENTS_PER_SUM: usize = 1 << 14;
+
 /// Rows of a tile of a matrix product, whose sums are kept in registers.
 const ROWS: usize = 6;
 
@@ -263,19 +266,34 @@ impl Winograd {
     }
 
     /// The sum of all lanes, which is `[points, outputs, channels]`, transformed back.
-    fn kernel_back<T: Vector>(&self, lanes: &[T], kernel: &mut [T], workers: &Workers<'_>) {
-        let (lane, channels) = (self.lane(), self.channels);
-        workers.each_chunk(kernel, channels * 9, |output, kernel| {
-            for (channel, taps) in kernel.chunks_mut(9).enumerate() {
-                let mut points = [T::ZERO; POINTS];
-                for (point, total) in points.iter_mut().enumerate() {
-                    let row = point * self.wide_outputs + output;
-                    let place = row * self.wide_channels + channel;
-                    for lane in lanes.chunks(lane).take(self.lanes) {
-                        *total = total.add(lane[place]);
-                    }
+    fn kernel_back<T: Vector>(&self, lanes: &mut [T], kernel: &mut [T], workers: &Workers<'_>) {
+        let channels = self.channels;
+        let (sums, others) = lanes.split_at_mut(self.lane());
+        let sums = &mut sums[..self.kernel()];
+        workers.each_chunk(sums, ELEMENTS_PER_SUM, |piece, sums| {
+            let first = piece * ELEMENTS_PER_SUM;
+            for other in others.chunks(self.lane()).take(self.lanes - 1) {
+                for (total, &other) in sums.iter_mut().zip(&other[first..]) {
+                    *total = total.add(other);
                 }
-                taps.copy_from_slice(&kernel_taps(&points));
+            }
+        });
+        let sums = &*sums;
+        workers.each_chunk(kernel, channels * 9, |output, kernel| {
+            let mut square = [[T::ZERO; GRAIN]; POINTS];
+            for (block, kernel) in kernel.chunks_mut(9 * GRAIN).enumerate() {
+                for (point, of_point) in square.iter_mut().enumerate() {
+                    let row = point * self.wide_outputs + output;
+                    let first = row * self.wide_channels + block * GRAIN;
+                    of_point.copy_from_slice(&sums[first..first + GRAIN]);
+                }
+                for (lane, taps) in kernel.chunks_mut(9).enumerate() {
+                    let mut points = [T::ZERO; POINTS];
+                    for (point, of_point) in points.iter_mut().zip(&square) {
+                        *point = of_point[lane];
+                    }
+                    taps.copy_from_slice(&kernel_taps(&points));
+                }
             }
         });
     }
@@ -569,7 +587,6 @@ fn exchange<T: Vector>(square: &mut [[T; GRAIN]; GRAIN]) {
     #[cfg(target_arch = "x86_64")]
     if let Ok(square) = bytemuck::try_cast_mut(square)
         && let Some(simd) = pulp::x86::V4::try_new()
-        && size_of::<T>() == size_of::<f32>()
     {
         return exchange_singles(simd, square);
     }
