@@ -12,6 +12,9 @@ use crate::say;
 
 const PACKAGE: &str = "xla-cpu-pjrt";
 const VERSION: &str = "0.0.1";
+/// What pip may install, and the SHA-256 digest of its file for Linux on x86-64.
+const REQUIREMENT: &str = "xla-cpu-pjrt==0.0.1 \
+    --hash=sha256:55837b6b7b47daa717f2d9a5a03563ea0ceaa338d06a81a1e2d3f060d960decc\n";
 /// Where the package puts it, below `site-packages`.
 const LIBRARY: &str = "xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so";
 
@@ -53,9 +56,19 @@ pub fn plugin(cache: &Path) -> Result<PathBuf, PluginError> {
     let mut venv = Command::new("python3");
     venv.args(["-m", "venv", "--clear"]).arg(&environment);
     process::output(&mut venv).map_err(PluginError::Fetch)?;
+    let requirements = environment.join("requirements.txt");
+    files::write(&requirements, REQUIREMENT.as_bytes())?;
     let mut pip = Command::new(environment.join("bin/python"));
-    pip.args(["-m", "pip", "install", "--no-deps", "--only-binary=:all:"])
-        .arg(format!("{PACKAGE}=={VERSION}"));
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--retries=2",
+        "--no-deps",
+    ])
+    .args(["--only-binary=:all:", "--require-hashes", "-r"])
+    .arg(&requirements);
     process::output(&mut pip).map_err(PluginError::Fetch)?;
     let pythons = files::list(&environment.join("lib"))?.into_iter();
     let library = pythons
