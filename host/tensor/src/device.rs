@@ -12,7 +12,7 @@ use crate::ir::Graph;
 use crate::session::{Plan, check_types};
 use crate::shape::TensorType;
 use crate::tensor::{Storage, Tensor};
-use crate::{Budget, Context, Program, ProgramError, stablehlo};
+use crate::{Budget, Context, Program, ProgramError, plan, stablehlo};
 
 /// Where programs run.
 #[derive(Debug, Clone, Default)]
@@ -120,6 +120,7 @@ pub(crate) struct Compiled {
 pub(crate) fn compile(
     program: &Program,
     device: &Arc<dyn Accelerator>,
+    budget: &Budget,
 ) -> Result<(Compiled, Plan), ProgramError> {
     let graph = Graph::parse(program, Keep::Primitives)?;
     let text = stablehlo::lower(&graph)?;
@@ -142,7 +143,7 @@ pub(crate) fn compile(
         workspace_bytes: memory.temporary,
         state_bytes: total(&graph.states),
         output_bytes: total(&outputs),
-        flops: 0,
+        flops: flops(program, budget),
     };
     let compiled = Compiled {
         device: Arc::clone(device),
@@ -153,6 +154,12 @@ pub(crate) fn compile(
         outputs,
     };
     Ok((compiled, plan))
+}
+
+/// What the host's processors would need: the same order of magnitude. 0 when they could
+/// not even hold the program's constants.
+fn flops(program: &Program, budget: &Budget) -> u64 {
+    plan::compile(program, budget).map_or(0, |compiled| compiled.flops)
 }
 
 /// What a program needs at least.

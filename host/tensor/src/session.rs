@@ -45,8 +45,7 @@ impl Executable {
         Self::compile_for(&Device::Cpu, program, budget)
     }
 
-    /// The same for any device. For an accelerator, the plan's workspace lies in its memory,
-    /// and floating-point operations are not counted.
+    /// The same for any device. For an accelerator, the plan's workspace lies in its memory.
     ///
     /// # Errors
     /// As [`Executable::compile`], and [`ProgramError::Device`].
@@ -56,7 +55,7 @@ impl Executable {
         budget: &Budget,
     ) -> Result<Arc<Self>, ProgramError> {
         if let Device::Accelerator(device) = device {
-            let (compiled, plan) = device::compile(program, device)?;
+            let (compiled, plan) = device::compile(program, device, budget)?;
             let target = Target::Device(compiled);
             return Ok(Arc::new(Self { target, plan }));
         }
