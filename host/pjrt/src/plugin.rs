@@ -276,3 +276,50 @@ pub(crate) fn start_of(bytes: &[u8]) -> *const c_char {
 pub(crate) fn address_of(bytes: &[u8]) -> *const c_void {
     bytes.as_ptr().cast::<c_void>()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::{OLDEST_MINOR, read_table};
+    use crate::abi::{self, FUNCTIONS};
+
+    /// The version that a table with such a head is refused with, if it is.
+    fn refused(functions: usize, major: i32, minor: i32) -> Option<(i32, i32)> {
+        #[repr(C)]
+        struct Table {
+            head: abi::TableHead,
+            functions: [usize; FUNCTIONS],
+        }
+        let head = abi::TableHead {
+            size: size_of::<abi::TableHead>() + functions * size_of::<usize>(),
+            extension: ptr::null_mut(),
+            version_size: 0,
+            version_extension: ptr::null_mut(),
+            major,
+            minor,
+        };
+        let table = Table {
+            head,
+            functions: [0; FUNCTIONS],
+        };
+        #[expect(unsafe_code, reason = "a table is read as a plugin gives it")]
+        // SAFETY: as many functions follow the head as any of the tests says, all null.
+        let read = unsafe { read_table((&raw const table).cast()) };
+        read.err()
+    }
+
+    #[test]
+    fn a_table_of_another_version_is_refused_with_its_version() {
+        assert_eq!(refused(FUNCTIONS, 0, OLDEST_MINOR), None);
+        assert_eq!(refused(FUNCTIONS, 0, i32::MAX), None);
+        assert_eq!(refused(FUNCTIONS, 0, OLDEST_MINOR - 1), Some((0, 39)));
+        assert_eq!(refused(FUNCTIONS, 1, 0), Some((1, 0)));
+        // What it says of its version and of its length does not fit together.
+        assert_eq!(refused(FUNCTIONS - 1, 0, 50), Some((0, 50)));
+        #[expect(unsafe_code, reason = "a plugin may give no table at all")]
+        // SAFETY: null is allowed.
+        let missing = unsafe { read_table(ptr::null()) };
+        assert_eq!(missing.err(), Some((0, 0)));
+    }
+}
