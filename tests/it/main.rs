@@ -8,6 +8,7 @@
     reason = "what servers say belongs to the output of a test"
 )]
 
+mod accelerators;
 mod actions;
 mod agents;
 mod architecture;

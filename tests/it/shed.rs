@@ -40,7 +40,10 @@ pub(crate) fn trainshed(data_dir: &Path) -> Command {
     command
         .env_remove("TRAINSHED_SERVER")
         .env_remove("TRAINSHED_KEY")
-        .env_remove("TRAINSHED_LOG");
+        .env_remove("TRAINSHED_LOG")
+        .env_remove("TRAINSHED_PJRT_PLUGIN")
+        .env_remove("VIRTUAL_ENV")
+        .env_remove("CONDA_PREFIX");
     command.arg("--data-dir").arg(data_dir).stdin(Stdio::null());
     command
 }

@@ -9,13 +9,14 @@ use trainshed_core::error::with_causes;
 use trainshed_pjrt::{Client, Pjrt, Search, survey};
 use trainshed_runtime::Device;
 
-/// The accelerators of an agent. All its tasks share one process and one client, and an
-/// agent serves one server, whose tasks all belong to one workspace.
+/// The accelerators of an agent. All its tasks share one process and one client; the
+/// agent's key belongs to one workspace, and so do its tasks.
 pub(crate) struct Accelerators {
     search: Search,
     /// Where compiled programs are kept.
     programs: PathBuf,
-    client: OnceCell<Option<Client>>,
+    /// The client, or why there is none.
+    opened: OnceCell<Result<Client, String>>,
 }
 
 impl Accelerators {
@@ -23,41 +24,57 @@ impl Accelerators {
         Self {
             search,
             programs,
-            client: OnceCell::new(),
+            opened: OnceCell::new(),
         }
     }
 
     /// Where a task with these `params` runs its programs: an accelerator if it asks for
     /// one (`num_gpus` above 0) and there is one, of which one program may take
-    /// `memory_limit` bytes.
-    pub(crate) async fn device(&self, params: &Map<String, Value>, memory_limit: u64) -> Device {
+    /// `memory_limit` bytes. One that asks is told what it got.
+    pub(crate) async fn device(
+        &self,
+        params: &Map<String, Value>,
+        memory_limit: u64,
+    ) -> (Device, Option<String>) {
         let wanted = params.get("num_gpus").and_then(Value::as_f64);
         if wanted.is_none_or(|wanted| wanted <= 0.0) {
-            return Device::Cpu;
+            return (Device::Cpu, None);
         }
-        let client = self.client.get_or_init(|| open(self.search.clone())).await;
-        match client {
-            None => {
-                tracing::warn!("a task wants an accelerator, but there is none: it uses the CPU");
-                Device::Cpu
+        let opened = self.opened.get_or_init(|| open(self.search.clone())).await;
+        match opened {
+            Err(reason) => {
+                let notice = format!("tensor programs run on the processors: {reason}");
+                (Device::Cpu, Some(notice))
             }
-            Some(client) => {
+            Ok(client) => {
+                let kind = client
+                    .devices()
+                    .into_iter()
+                    .next()
+                    .map(|device| device.kind);
+                let notice = format!(
+                    "tensor programs run on an accelerator: {} ({})",
+                    kind.unwrap_or_default(),
+                    client.platform()
+                );
                 let programs = Some(self.programs.clone());
                 let device = Pjrt::new(client.clone(), programs, memory_limit);
-                Device::Accelerator(Arc::new(device))
+                (Device::Accelerator(Arc::new(device)), Some(notice))
             }
         }
     }
 }
 
 /// Opens the first plugin that works; opening one takes seconds.
-async fn open(search: Search) -> Option<Client> {
+async fn open(search: Search) -> Result<Client, String> {
     let survey = tokio::task::spawn_blocking(move || survey(&search)).await;
-    let survey = survey
-        .inspect_err(|panic| tracing::error!(%panic, "looking for accelerators panicked"))
-        .ok()?;
+    let survey = survey.map_err(|panic| {
+        tracing::error!(%panic, "looking for accelerators panicked");
+        "internal error: looking for accelerators panicked".to_owned()
+    })?;
+    let mut reasons = Vec::new();
     if survey.plugins.is_empty() {
-        tracing::warn!(searched = ?survey.searched, "no plugin for an accelerator was found");
+        reasons.push(survey.nothing_found());
     }
     let mut opened = None;
     for (path, found) in survey.plugins {
@@ -67,11 +84,11 @@ async fn open(search: Search) -> Option<Client> {
                 tracing::info!(plugin = %path.display(), %device, "an accelerator is ready");
                 opened.get_or_insert(found.client);
             }
-            Err(error) => {
-                let error = with_causes(&error);
-                tracing::warn!(plugin = %path.display(), %error, "an accelerator does not work");
-            }
+            Err(error) => reasons.push(with_causes(&error)),
         }
     }
-    opened
+    for reason in &reasons {
+        tracing::warn!("an accelerator cannot be used: {reason}");
+    }
+    opened.ok_or_else(|| reasons.join("; "))
 }

@@ -230,6 +230,10 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
     };
     let limits = agent.config.limits.lowered_to(&lease.limits);
     let granted = |name: &String| Some((name.clone(), agent.config.environment.get(name)?.clone()));
+    let accelerators = &agent.accelerators;
+    let (device, notice) = accelerators
+        .device(&lease.params, limits.device_bytes)
+        .await;
     Ok(Job {
         task: lease.task.clone(),
         trial: None,
@@ -244,10 +248,8 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
             dir,
         },
         work_dir: folder.to_owned(),
-        device: agent
-            .accelerators
-            .device(&lease.params, limits.device_bytes)
-            .await,
+        device,
+        notice,
         limits,
         environment: lease.environment.iter().filter_map(granted).collect(),
     })

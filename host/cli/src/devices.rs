@@ -11,6 +11,10 @@ use crate::args::{AcceleratorArgs, DevicesArgs};
 use crate::error::CliError;
 use crate::output::Output;
 
+/// What to do when there is no plugin.
+const WAY_OUT: &str = "install one, e.g. `pip install \"jax-cuda13-plugin[with-cuda]\"`, or name \
+                       one with --pjrt-plugin";
+
 /// A line of the list.
 #[derive(Debug, Serialize)]
 struct DeviceView {
@@ -37,7 +41,7 @@ pub(crate) fn devices(arguments: &DevicesArgs, output: &Output) -> Result<ExitCo
     }];
     let survey = survey(&search(&arguments.accelerator));
     if survey.plugins.is_empty() {
-        output.say(&nothing_found(&survey.searched));
+        output.say(&format!("{}; {WAY_OUT}", survey.nothing_found()));
     }
     for (path, found) in survey.plugins {
         match found {
@@ -64,10 +68,13 @@ pub(crate) fn devices(arguments: &DevicesArgs, output: &Output) -> Result<ExitCo
     reason = "the command line reads the environment, nothing below it does"
 )]
 pub(crate) fn search(arguments: &AcceleratorArgs) -> Search {
-    let python = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let python = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
     Search {
         plugin: arguments.pjrt_plugin.clone(),
-        python: python.into_iter().collect(),
+        python: python
+            .filter_map(std::env::var_os)
+            .map(PathBuf::from)
+            .collect(),
     }
 }
 
@@ -84,18 +91,6 @@ fn views(path: &std::path::Path, found: &Found) -> Vec<DeviceView> {
             problem: None,
         })
         .collect()
-}
-
-fn nothing_found(searched: &[String]) -> String {
-    let way_out = "install one, e.g. `pip install jax-cuda13-pjrt`, or name one with --pjrt-plugin";
-    if searched.is_empty() {
-        return format!(
-            "no accelerator: no plugin is named and no Python environment is active \
-             (VIRTUAL_ENV); {way_out}"
-        );
-    }
-    let searched = searched.join("`, `");
-    format!("no accelerator: there is no plugin in `{searched}`; {way_out}")
 }
 
 fn row(device: &DeviceView) -> Vec<String> {

@@ -24,6 +24,19 @@ pub struct Survey {
     pub searched: Vec<String>,
 }
 
+impl Survey {
+    /// Why there is no plugin at all, in one sentence.
+    pub fn nothing_found(&self) -> String {
+        if self.searched.is_empty() {
+            return "no accelerator: no plugin is named and no Python environment is active \
+                    (VIRTUAL_ENV, CONDA_PREFIX)"
+                .to_owned();
+        }
+        let searched = self.searched.join("`, `");
+        format!("no accelerator: there is no plugin in `{searched}`")
+    }
+}
+
 /// A plugin that works.
 #[derive(Debug)]
 pub struct Found {

@@ -33,6 +33,8 @@ pub struct Job {
     pub limits: Limits,
     /// Where its tensor programs run.
     pub device: Device,
+    /// What the host says on the console before the plugin does.
+    pub notice: Option<String>,
     /// The environment variables that the plugin sees.
     pub environment: BTreeMap<String, String>,
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
-use trainshed_core::report::Report;
+use trainshed_core::report::{LineSource, Report};
 use trainshed_core::{Digest, TaskId, Timestamp};
 use trainshed_tensor::{Budget, Context, Device};
 use wasmtime::component::ResourceTable;
@@ -94,6 +94,10 @@ impl TaskState {
             outgoing,
         };
         let console = Console::new(job.limits.log_bytes, Arc::clone(&services));
+        if let Some(notice) = &job.notice {
+            // A console that takes nothing does not keep the task from running.
+            let _ = console.text(LineSource::Host, notice.clone());
+        }
         let wasi = wasi::for_task(job, &scratch_dir, &console)
             .map_err(|error| format!("the host cannot open the task's folders: {error:#}"))?;
         let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);

@@ -205,6 +205,7 @@ impl Bench {
             work_dir,
             limits,
             device: Device::Cpu,
+            notice: None,
             environment: BTreeMap::from([("GRANTED".to_owned(), "yes".to_owned())]),
         }
     }
