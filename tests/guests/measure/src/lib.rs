@@ -213,6 +213,9 @@ fn initial(spec: &StateSpec) -> Result<Tensor, Failure> {
         Initial::Constant(number) if spec.dtype == DType::F32 => {
             Ok(Tensor::from_slice(&spec.shape, &vec![number; elements])?)
         }
-        other => Err(Failure::failed(format!("`{}` begins as {other:?}", spec.name))),
+        other => Err(Failure::failed(format!(
+            "`{}` begins as {other:?}",
+            spec.name
+        ))),
     }
 }

@@ -43,7 +43,11 @@ pub(crate) fn task(letter: &str) -> Result<Task, Failure> {
 
 impl Task {
     /// The program of one step on batches of `rows` rows.
-    pub(crate) fn record(&self, columns: &[Column], rows: u32) -> Result<TrainingStep, ProgramError> {
+    pub(crate) fn record(
+        &self,
+        columns: &[Column],
+        rows: u32,
+    ) -> Result<TrainingStep, ProgramError> {
         TrainingStep::record(&Graph::new(), columns, rows, &self.model, &(self.recipe)())
     }
 }
@@ -87,9 +91,8 @@ fn convolutions(scope: &Scope, batch: &[Var]) -> Measured {
 fn transformer(scope: &Scope, batch: &[Var]) -> Measured {
     let x = &batch[0];
     let [rows, positions, width] = [0, 1, 2].map(|axis: usize| x.shape()[axis]);
-    let part = |name: &str, part: &dyn Module, x: &Var| {
-        scope.child(name, |scope| part.forward(scope, x))
-    };
+    let part =
+        |name: &str, part: &dyn Module, x: &Var| scope.child(name, |scope| part.forward(scope, x));
     let normed = part("norm1", &LayerNorm::new(&[width]), x);
     let heads = part("qkv", &Linear::new(width, 3 * width), &normed)
         .reshape(&[rows, positions, 3, 4, width / 4])
