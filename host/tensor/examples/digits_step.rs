@@ -8,7 +8,6 @@
 #![expect(
     clippy::print_stdout,
     clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
     reason = "prints its result, and the numbers are small"
 )]
 

@@ -144,8 +144,11 @@ fn cell() -> Body {
     body
 }
 
+/// A program, and the shapes of its states.
+type Step = (Program, Vec<Vec<usize>>);
+
 /// The program, and the shapes of its states: parameters, then Adam's two averages of each.
-fn training_step() -> Result<(Program, Vec<Vec<usize>>), Box<dyn Error>> {
+fn training_step() -> Result<Step, Box<dyn Error>> {
     let gates = 4 * UNITS;
     let parameters = [
         vec![gates, INPUTS],
@@ -228,7 +231,7 @@ fn adam(
     corrections: [Value; 2],
 ) {
     let [parameter, first, second] = places.map(|place| state[place]);
-    let mut average = |program: &mut Program, old: Value, new: Value, beta: f64| {
+    let average = |program: &mut Program, old: Value, new: Value, beta: f64| {
         let kept = number(program, beta, shape);
         let kept = program.push("multiply", &[old, kept], &[]);
         let rest = number(program, 1.0 - beta, shape);

@@ -295,15 +295,15 @@ impl Definition {
 /// Such convolutions are computed in another way than by their sums.
 #[test]
 fn convolutions_of_many_channels_are_their_sums_on_any_number_of_threads() {
-    let cases: [(usize, usize, usize, [usize; 2], [i64; 4]); 5] = [
-        (1, 16, 32, [10, 10], [0, 0, 0, 0]),
-        (3, 30, 20, [7, 9], [1, 1, 1, 1]),
-        (5, 48, 16, [11, 17], [2, 0, 1, 2]),
-        (250, 16, 16, [8, 8], [1, 1, 1, 1]),
-        (2, 16, 16, [34, 6], [3, 0, 0, 3]),
+    let cases = [
+        ([1, 16, 32], [10, 10], [0, 0, 0, 0]),
+        ([3, 30, 20], [7, 9], [1, 1, 1, 1]),
+        ([5, 48, 16], [11, 17], [2, 0, 1, 2]),
+        ([250, 16, 16], [8, 8], [1, 1, 1, 1]),
+        ([2, 16, 16], [34, 6], [3, 0, 0, 3]),
     ];
     let mut random = Random::new(11);
-    for (images, channels, outputs, [rows, columns], padding) in cases {
+    for ([images, channels, outputs], [rows, columns], padding) in cases {
         let size = |size: usize, low: i64, high: i64| size + (low + high) as usize - 2;
         let definition = Definition {
             x: vec![images, channels, rows, columns],

@@ -16,6 +16,11 @@
 //! Pieces of work are cut by shape, and each result element is computed by one piece, in
 //! the order of channels and taps (of images and places): bits do not depend on threads.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "vectors may only be passed to what is surely inlined, which iterators are not"
+)]
+
 use pulp::Simd;
 
 use super::shared::Shared;

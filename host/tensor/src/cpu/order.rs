@@ -206,8 +206,7 @@ fn partition<E: Ord + Copy>(entries: &mut [E], workers: &Workers<'_>) -> Option<
         }
         for place in start..(start + LARGE).min(count) {
             let entry = entries[place];
-            entries[place] = entries[smaller];
-            entries[smaller] = entry;
+            entries.swap(place, smaller);
             smaller += usize::from(entry < pivot);
         }
     }

@@ -259,6 +259,10 @@ impl<T: Real> Best<T> {
         clippy::cast_possible_wrap,
         reason = "the rule lets positions fit i32"
     )]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "three arrays are walked side by side"
+    )]
     fn take(&mut self, elements: &[T; LANES], at: usize, stride: usize, lanes: Range<usize>) {
         let (at, stride) = (at as i32, stride as i32);
         let (first, end) = (lanes.start as i32, lanes.end as i32);

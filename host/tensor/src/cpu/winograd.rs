@@ -13,6 +13,11 @@
 //! into a few lanes by shape alone. A lane has memory of its own, so bits do not depend on
 //! threads, and memory does not either.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "vectors may only be passed to what is surely inlined, which iterators are not"
+)]
+
 use std::ops::Range;
 
 use pulp::Simd;

@@ -2,6 +2,12 @@
 //! random programs that obey every rule.
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "the numbers are small"
+)]
 
 pub(crate) mod cases;
 pub(crate) mod operations;
