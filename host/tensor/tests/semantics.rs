@@ -15,7 +15,7 @@ mod support;
 use support::operations::{Operand, documented, instance};
 use support::random::Random;
 use support::reference::{Array, Attributes, Number, converted, evaluate};
-use support::{Build, list, run, try_apply};
+use support::{Build, list, run, run_with, threads, try_apply};
 use trainshed_tensor::{Attribute, DType, Program, Tensor};
 
 /// Instances of each operation in each type.
@@ -327,5 +327,169 @@ fn types_beyond_the_limits_are_refused_with_what_they_are() {
         let result = program.push("pad", &[x, zero], &pads);
         program.output(result);
         assert!(support::problem(&program).contains("`pad`"));
+    }
+}
+
+/// Steps one after another: an operation and its attributes, with further operands.
+type Steps<'a> = &'a [(&'a str, &'a [Array], &'a [(&'a str, Attribute)])];
+
+/// Checks the last result of some operations on three threads, every one of which the
+/// reference does as well.
+#[track_caller]
+fn check_steps(x: &Array, steps: Steps<'_>) {
+    let mut program = Program::default();
+    let mut inputs = vec![x.tensor()];
+    let mut value = program.input_like(0, &inputs[0]);
+    let mut expected = x.clone();
+    for (op, others, attributes) in steps {
+        let mut operands = vec![value];
+        for other in *others {
+            operands.push(program.input_like(inputs.len(), &other.tensor()));
+            inputs.push(other.tensor());
+        }
+        value = program.push(op, &operands, attributes);
+        let given = [&[expected], *others].concat();
+        let attributes = Attributes(attributes);
+        expected = evaluate(op, &given, &attributes, x.dtype)
+            .unwrap()
+            .remove(0);
+    }
+    program.output(value);
+    let found = run_with(&program, &inputs, &threads(3)).unwrap();
+    let found = Array::of(&found[0]);
+    assert_eq!(found.shape, expected.shape);
+    let pairs = found.numbers.iter().zip(&expected.numbers).enumerate();
+    for (place, (&found, &expected)) in pairs {
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|(op, _, attributes)| (op, attributes))
+            .collect();
+        let (dtype, shape) = (x.dtype, &x.shape);
+        assert!(
+            found.is(expected),
+            "{steps:?} of {dtype}{shape:?}: element {place} is {found:?} instead of {expected:?}"
+        );
+    }
+}
+
+/// All elements differ, as far as the type can tell.
+fn counted(dtype: DType, shape: &[usize]) -> Array {
+    let count: usize = shape.iter().product();
+    let limit = if dtype == DType::U8 { 251 } else { i128::MAX };
+    Array {
+        dtype,
+        shape: shape.to_vec(),
+        numbers: (0..count as i128)
+            .map(|number| converted(Number::Whole(number % limit), dtype))
+            .collect(),
+    }
+}
+
+const SIZES: [DType; 4] = [DType::U8, DType::Bf16, DType::F32, DType::I64];
+
+#[test]
+fn large_copies_put_every_element_in_its_place() {
+    let turn = |order: &[i64]| [("permutation", list(order))];
+    for dtype in SIZES {
+        for shape in [[37, 50], [16, 32], [1, 70], [300, 17]] {
+            let x = counted(dtype, &shape);
+            let all = [("axes", list(&[0, 1]))];
+            check_steps(&x, &[("transpose", &[], &turn(&[1, 0]))]);
+            check_steps(
+                &x,
+                &[("reverse", &[], &all), ("transpose", &[], &turn(&[1, 0]))],
+            );
+            for axis in [0, 1] {
+                check_steps(&x, &[("reverse", &[], &[("axes", list(&[axis]))])]);
+            }
+            let slice = [
+                ("starts", list(&[0, 1])),
+                ("limits", list(&shape.map(|size| size as i64))),
+                ("strides", list(&[2, 3])),
+            ];
+            check_steps(&x, &[("slice", &[], &slice)]);
+            check_steps(
+                &x,
+                &[("slice", &[], &slice), ("transpose", &[], &turn(&[1, 0]))],
+            );
+        }
+        let x = counted(dtype, &[2, 19, 3, 33]);
+        for order in [
+            [0, 2, 1, 3],
+            [3, 2, 1, 0],
+            [0, 3, 1, 2],
+            [1, 3, 0, 2],
+            [2, 0, 3, 1],
+        ] {
+            check_steps(&x, &[("transpose", &[], &turn(&order))]);
+        }
+        for width in [1, 4, 5, 8, 16, 32, 64] {
+            let other = [counted(dtype, &[21, 3]), counted(dtype, &[21, width])];
+            let x = counted(dtype, &[21, width]);
+            check_steps(&x, &[("concatenate", &other, &[("axis", 1.into())])]);
+        }
+    }
+}
+
+#[test]
+fn rows_of_every_length_are_taken_and_put() {
+    let mut random = Random::new(9);
+    let mut indices = |dtype: DType, shape: &[usize]| Array {
+        dtype,
+        shape: shape.to_vec(),
+        numbers: (0..shape.iter().product())
+            .map(|_| Number::Whole(random.below(11) as i128))
+            .collect(),
+    };
+    for (dtype, index) in SIZES
+        .into_iter()
+        .zip([DType::I32, DType::I64, DType::U32, DType::I32])
+    {
+        for width in [1, 2, 4, 5, 8, 16, 32, 64] {
+            for (axis, shape) in [(0, vec![9, width]), (1, vec![3, 9, width])] {
+                let x = counted(dtype, &shape);
+                let attributes = [("axis", Attribute::from(axis as i64))];
+                check_steps(&x, &[("take", &[indices(index, &[7, 3])], &attributes)]);
+                let mut along = shape.clone();
+                along[axis] = 40;
+                let rows = [indices(index, &along)];
+                check_steps(&x, &[("take-along-axis", &rows, &attributes)]);
+                let updates = counted(dtype, &along);
+                let puts = [indices(index, &[40]), updates.clone()];
+                check_steps(&x, &[("scatter-set", &puts, &attributes)]);
+                if dtype == DType::I64 {
+                    check_steps(&x, &[("scatter-add", &puts, &attributes)]);
+                    let puts = [rows[0].clone(), updates];
+                    check_steps(&x, &[("scatter-add-along-axis", &puts, &attributes)]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn long_lines_have_the_running_results_of_the_contract() {
+    let shapes = [
+        vec![2500],
+        vec![2, 9000],
+        vec![11, 1030],
+        vec![3000, 2],
+        vec![19, 40],
+    ];
+    for shape in shapes {
+        for axis in 0..shape.len() {
+            for reverse in [false, true] {
+                let attributes = [("axis", (axis as i64).into()), ("reverse", reverse.into())];
+                let odd = Array {
+                    numbers: (0..shape.iter().product::<usize>())
+                        .map(|place| Number::Whole(2 * (place as i128 % 700) - 699))
+                        .collect(),
+                    dtype: DType::I32,
+                    shape: shape.clone(),
+                };
+                check_steps(&odd, &[("cumulative-sum", &[], &attributes)]);
+                check_steps(&odd, &[("cumulative-product", &[], &attributes)]);
+            }
+        }
     }
 }

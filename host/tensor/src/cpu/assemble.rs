@@ -12,6 +12,13 @@ use crate::shape::Dims;
 /// Bytes of results that make a piece worth handing to a thread.
 const BYTES_PER_PIECE: usize = 128 * 1024;
 
+/// Rows of a piece, where they are not long, so that whole lines of a cache are turned.
+const LEAST_ROWS: usize = BLOCK;
+const LONG_ROW: usize = 64 * 1024;
+
+/// Rows and columns that are turned together: one line of a cache in `f32`.
+const BLOCK: usize = 16;
+
 /// Boxes of operands, copied to places of a row-major result one after another.
 ///
 /// The operands are those of the parts, the fill if there is one, the starts if there is
@@ -87,7 +94,11 @@ impl Assemble {
         let axis = axis.min(self.shape.len().saturating_sub(1));
         let strides = self.shape.row_major_strides();
         let row = strides.get(axis).copied().unwrap_or(1);
-        let rows_per_piece = BYTES_PER_PIECE.div_ceil(row * size_of::<T>());
+        let row_bytes = row * size_of::<T>();
+        let mut rows_per_piece = BYTES_PER_PIECE.div_ceil(row_bytes);
+        if row_bytes <= LONG_ROW {
+            rows_per_piece = rows_per_piece.next_multiple_of(LEAST_ROWS);
+        }
         workers.each_chunk(output, rows_per_piece * row, |piece, chunk| {
             if let Some(fill) = fill {
                 chunk.fill(fill);
@@ -181,28 +192,37 @@ impl Copy {
     }
 
     fn run<T: Pod>(mut self, source: &[T], target: &mut [T]) {
-        let (count, from_step, to_step) = self.axes.pop().unwrap_or((1, 1, 1));
+        let inner = self.axes.pop().unwrap_or((1, 1, 1));
+        let next = match inner {
+            // Rows of the result that are columns of the operand are turned in blocks.
+            (_, from, 1) if from != 1 => self.axes.iter().position(|&(_, from, _)| from == 1),
+            _ => None,
+        };
+        let turned = next.is_some();
+        let outer = match next {
+            Some(place) => self.axes.remove(place),
+            None => self.axes.pop().unwrap_or((1, 0, 0)),
+        };
         let mut index: SmallVec<[usize; 4]> = SmallVec::from_elem(0, self.axes.len());
         let (mut from, mut to) = (self.from, self.to);
-        'rows: loop {
-            if from_step == 1 && to_step == 1 {
-                target[to..to + count].copy_from_slice(&source[from..from + count]);
-            } else if from_step == 0 && to_step == 1 {
-                target[to..to + count].fill(source[from]);
+        'planes: loop {
+            let plane = Plane {
+                from,
+                to,
+                outer,
+                inner,
+            };
+            if turned {
+                plane.turn(source, target);
             } else {
-                let (mut from, mut to) = (from, to);
-                for _ in 0..count {
-                    target[to] = source[from];
-                    from = from.wrapping_add(from_step);
-                    to += to_step;
-                }
+                plane.copy(source, target);
             }
             for (index, &(size, from_step, to_step)) in index.iter_mut().zip(&self.axes).rev() {
                 *index += 1;
                 from = from.wrapping_add(from_step);
                 to += to_step;
                 if *index < size {
-                    continue 'rows;
+                    continue 'planes;
                 }
                 from = from.wrapping_sub(size.wrapping_mul(from_step));
                 to -= size * to_step;
@@ -211,4 +231,103 @@ impl Copy {
             return;
         }
     }
+}
+
+/// Two axes of a copy, each as elements, steps in the operand and in the result.
+struct Plane {
+    from: usize,
+    to: usize,
+    outer: (usize, usize, usize),
+    inner: (usize, usize, usize),
+}
+
+impl Plane {
+    fn copy<T: Pod>(&self, source: &[T], target: &mut [T]) {
+        let (count, from_step, to_step) = self.inner;
+        match (from_step, to_step, count) {
+            // Short rows of a known length are some moves instead of a call.
+            (1, 1, 4) => self.rows(|from, to| move_row::<T, 4>(source, from, target, to)),
+            (1, 1, 8) => self.rows(|from, to| move_row::<T, 8>(source, from, target, to)),
+            (1, 1, 16) => self.rows(|from, to| move_row::<T, 16>(source, from, target, to)),
+            (1, 1, 32) => self.rows(|from, to| move_row::<T, 32>(source, from, target, to)),
+            (1, 1, 64) => self.rows(|from, to| move_row::<T, 64>(source, from, target, to)),
+            (1, 1, _) => self.rows(|from, to| {
+                target[to..to + count].copy_from_slice(&source[from..from + count]);
+            }),
+            (0, 1, _) => self.rows(|from, to| target[to..to + count].fill(source[from])),
+            (usize::MAX, 1, _) => self.rows(|from, to| {
+                let backwards = source[from + 1 - count..=from].iter().rev();
+                for (target, &element) in target[to..to + count].iter_mut().zip(backwards) {
+                    *target = element;
+                }
+            }),
+            (_, 1, _) if from_step.cast_signed() > 0 => self.rows(|from, to| {
+                let elements = source[from..].iter().step_by(from_step);
+                for (target, &element) in target[to..to + count].iter_mut().zip(elements) {
+                    *target = element;
+                }
+            }),
+            _ => self.rows(|from, to| {
+                let (mut from, mut to) = (from, to);
+                for _ in 0..count {
+                    target[to] = source[from];
+                    from = from.wrapping_add(from_step);
+                    to += to_step;
+                }
+            }),
+        }
+    }
+
+    /// Calls `copy` with the places where each row is and goes to.
+    #[inline(always)]
+    fn rows(&self, mut copy: impl FnMut(usize, usize)) {
+        let (rows, from_step, to_step) = self.outer;
+        let (mut from, mut to) = (self.from, self.to);
+        for _ in 0..rows {
+            copy(from, to);
+            from = from.wrapping_add(from_step);
+            to += to_step;
+        }
+    }
+
+    /// Copies rows that lie as columns, a block at a time: whole lines are read, and whole
+    /// lines are written.
+    fn turn<T: Pod>(&self, source: &[T], target: &mut [T]) {
+        let (rows, _, row_step) = self.outer;
+        let (columns, column_step, _) = self.inner;
+        let mut block = [[T::zeroed(); BLOCK]; BLOCK];
+        for row in (0..rows).step_by(BLOCK) {
+            let height = BLOCK.min(rows - row);
+            for column in (0..columns).step_by(BLOCK) {
+                let width = BLOCK.min(columns - column);
+                for (place, line) in block[..width].iter_mut().enumerate() {
+                    let steps = (column + place).wrapping_mul(column_step);
+                    let from = self.from.wrapping_add(steps).wrapping_add(row);
+                    if height == BLOCK {
+                        line.copy_from_slice(&source[from..from + BLOCK]);
+                    } else {
+                        line[..height].copy_from_slice(&source[from..from + height]);
+                    }
+                }
+                for place in 0..height {
+                    let to = self.to + (row + place) * row_step + column;
+                    if width == BLOCK {
+                        let line: &mut [T] = &mut target[to..to + BLOCK];
+                        for (element, column) in line.iter_mut().zip(&block) {
+                            *element = column[place];
+                        }
+                    } else {
+                        for (element, column) in target[to..to + width].iter_mut().zip(&block) {
+                            *element = column[place];
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn move_row<T: Pod, const N: usize>(source: &[T], from: usize, target: &mut [T], to: usize) {
+    target[to..to + N].copy_from_slice(&source[from..from + N]);
 }

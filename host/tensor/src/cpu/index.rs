@@ -1,11 +1,33 @@
 //! Operations that take positions from a tensor. Positions out of range are clamped.
 
+use std::ops::Range;
+
 use bytemuck::Pod;
 
 use super::number::{Number, with_wide};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Literal;
+
+/// Runs code with the type of indices.
+macro_rules! with_index {
+    ($dtype:expr, $name:ident => $body:expr) => {
+        match $dtype {
+            DType::I32 => {
+                type $name = i32;
+                $body
+            }
+            DType::U32 => {
+                type $name = u32;
+                $body
+            }
+            _ => {
+                type $name = i64;
+                $body
+            }
+        }
+    };
+}
 
 /// Bytes of results that make a piece worth handing to a thread.
 const BYTES_PER_PIECE: usize = 64 * 1024;
@@ -30,16 +52,92 @@ impl Take {
         output: &mut [u8],
         workers: &Workers<'_>,
     ) {
-        if self.row_bytes == 0 {
-            return;
-        }
+        with_index!(self.index_dtype, I => {
+            let indices: &[I] = bytemuck::cast_slice(indices);
+            match self.row_bytes {
+                0 => {}
+                1 => self.elements::<u8, I>(data, indices, output, workers),
+                2 => self.elements::<u16, I>(data, indices, output, workers),
+                4 => self.elements::<u32, I>(data, indices, output, workers),
+                8 => self.elements::<u64, I>(data, indices, output, workers),
+                16 => self.rows::<16, I>(data, indices, output, workers),
+                32 => self.rows::<32, I>(data, indices, output, workers),
+                64 => self.rows::<64, I>(data, indices, output, workers),
+                128 => self.rows::<128, I>(data, indices, output, workers),
+                256 => self.rows::<256, I>(data, indices, output, workers),
+                _ => self.any_rows(data, indices, output, workers),
+            }
+        });
+    }
+
+    fn elements<T: Pod + Send + Sync, I: Index>(
+        &self,
+        data: &[u8],
+        indices: &[I],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        let data: &[T] = bytemuck::cast_slice(data);
+        let output: &mut [T] = bytemuck::cast_slice_mut(output);
+        self.slabs(output, 1, workers, |slab, places, output| {
+            let line = &data[slab * self.rows..][..self.rows];
+            for (element, index) in output.iter_mut().zip(&indices[places]) {
+                *element = line[index.clamped(self.rows)];
+            }
+        });
+    }
+
+    /// Slices of a known length are some moves instead of a call.
+    fn rows<const N: usize, I: Index>(
+        &self,
+        data: &[u8],
+        indices: &[I],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        self.slabs(output, N, workers, |slab, places, output| {
+            let slab = &data[slab * self.rows * N..][..self.rows * N];
+            for (slice, index) in output.chunks_exact_mut(N).zip(&indices[places]) {
+                slice.copy_from_slice(&slab[index.clamped(self.rows) * N..][..N]);
+            }
+        });
+    }
+
+    fn any_rows<I: Index>(
+        &self,
+        data: &[u8],
+        indices: &[I],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
+        let row = self.row_bytes;
+        self.slabs(output, row, workers, |slab, places, output| {
+            let slab = &data[slab * self.rows * row..][..self.rows * row];
+            for (slice, index) in output.chunks_exact_mut(row).zip(&indices[places]) {
+                slice.copy_from_slice(&slab[index.clamped(self.rows) * row..][..row]);
+            }
+        });
+    }
+
+    /// Calls `take` for the slices of each piece, `row` elements each, that belong to one
+    /// step of the axes before: with that step and the places of their indices.
+    #[inline(always)]
+    fn slabs<T: Pod + Send>(
+        &self,
+        output: &mut [T],
+        row: usize,
+        workers: &Workers<'_>,
+        take: impl Fn(usize, Range<usize>, &mut [T]) + Sync,
+    ) {
         let per_piece = BYTES_PER_PIECE.div_ceil(self.row_bytes);
-        workers.each_chunk(output, per_piece * self.row_bytes, |piece, chunk| {
-            for (place, slice) in chunk.chunks_mut(self.row_bytes).enumerate() {
-                let slot = piece * per_piece + place;
-                let row = clamped(self.index_dtype, indices, slot % self.taken, self.rows);
-                let first = (slot / self.taken * self.rows + row) * self.row_bytes;
-                slice.copy_from_slice(&data[first..first + self.row_bytes]);
+        workers.each_chunk(output, per_piece * row, |piece, mut chunk| {
+            let mut slot = piece * per_piece;
+            while !chunk.is_empty() {
+                let (slab, first) = (slot / self.taken, slot % self.taken);
+                let count = (self.taken - first).min(chunk.len() / row);
+                let (part, rest) = chunk.split_at_mut(count * row);
+                take(slab, first..first + count, part);
+                (chunk, slot) = (rest, slot + count);
             }
         });
     }
@@ -131,7 +229,20 @@ impl Slices {
         workers: &Workers<'_>,
         put: impl Fn(&mut [T], &[T]) + Sync,
     ) {
+        with_index!(self.index_dtype, I => {
+            self.scatter_at::<T, I>(inputs, output, workers, put);
+        });
+    }
+
+    fn scatter_at<T: Pod + Send + Sync, I: Index>(
+        &self,
+        inputs: &[&[u8]],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+        put: impl Fn(&mut [T], &[T]) + Sync,
+    ) {
         let (data, indices, updates) = self.operands::<T>(inputs);
+        let indices: &[I] = bytemuck::cast_slice(indices);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
         let slab = self.rows * self.row;
         let length = if output.len() == slab {
@@ -147,14 +258,11 @@ impl Slices {
             self.begin(data, first, chunk);
             let (slab, first) = (first / slab, first % slab / self.row);
             let rows = chunk.len() / self.row;
-            for place in 0..self.updates {
-                let row = clamped(self.index_dtype, indices, place, self.rows);
-                if let Some(row) = row.checked_sub(first)
-                    && row < rows
-                {
-                    let target = &mut chunk[row * self.row..][..self.row];
-                    let update = (slab * self.updates + place) * self.row;
-                    put(target, &updates[update..update + self.row]);
+            let updates = &updates[slab * self.updates * self.row..];
+            for (index, update) in indices.iter().zip(updates.chunks_exact(self.row)) {
+                let row = index.clamped(self.rows).wrapping_sub(first);
+                if row < rows {
+                    put(&mut chunk[row * self.row..][..self.row], update);
                 }
             }
         });
@@ -185,23 +293,12 @@ impl Slices {
 
 impl ScatterAddAlong {
     pub(super) fn run(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
-        with_wide!(self.dtype, T => self.add::<T>(inputs, output, workers));
+        with_wide!(self.dtype, T => with_index!(self.slices.index_dtype, I => {
+            self.add::<T, I>(inputs, output, workers);
+        }));
     }
 
-    fn add<T: Number>(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
-        match self.slices.index_dtype {
-            DType::I32 => self.add_at::<T, i32>(inputs, output, workers),
-            DType::U32 => self.add_at::<T, u32>(inputs, output, workers),
-            _ => self.add_at::<T, i64>(inputs, output, workers),
-        }
-    }
-
-    fn add_at<T: Number, I: Pod + Into<i64> + Sync>(
-        &self,
-        inputs: &[&[u8]],
-        output: &mut [u8],
-        workers: &Workers<'_>,
-    ) {
+    fn add<T: Number, I: Index>(&self, inputs: &[&[u8]], output: &mut [u8], workers: &Workers<'_>) {
         let slices = &self.slices;
         let (data, indices, updates) = slices.operands::<T>(inputs);
         let indices: &[I] = bytemuck::cast_slice(indices);
@@ -212,12 +309,10 @@ impl ScatterAddAlong {
             let first = piece * slabs_per_piece;
             slices.begin(data, first * slab, chunk);
             for (place, output) in chunk.chunks_mut(slab).enumerate() {
-                let first = (first + place) * added;
-                let of_slab = first..first + added;
+                let places = (first + place) * added..(first + place + 1) * added;
                 let mut column = 0;
-                for (&index, &update) in indices[of_slab.clone()].iter().zip(&updates[of_slab]) {
-                    let row = clamped_index(index.into(), slices.rows);
-                    let total = &mut output[row * slices.row + column];
+                for (&index, &update) in indices[places.clone()].iter().zip(&updates[places]) {
+                    let total = &mut output[index.clamped(slices.rows) * slices.row + column];
                     *total = total.add(update);
                     column += 1;
                     if column == slices.row {
@@ -251,53 +346,74 @@ impl TakeAlong {
         output: &mut [u8],
         workers: &Workers<'_>,
     ) {
-        match self.size {
-            1 => self.take::<u8>(data, indices, output, workers),
-            2 => self.take::<u16>(data, indices, output, workers),
-            4 => self.take::<u32>(data, indices, output, workers),
-            _ => self.take::<u64>(data, indices, output, workers),
-        }
+        with_index!(self.index_dtype, I => {
+            let indices: &[I] = bytemuck::cast_slice(indices);
+            match self.size {
+                1 => self.take::<u8, I>(data, indices, output, workers),
+                2 => self.take::<u16, I>(data, indices, output, workers),
+                4 => self.take::<u32, I>(data, indices, output, workers),
+                _ => self.take::<u64, I>(data, indices, output, workers),
+            }
+        });
     }
 
-    fn take<T: Pod + Send + Sync>(
+    fn take<T: Pod + Send + Sync, I: Index>(
         &self,
         data: &[u8],
-        indices: &[u8],
+        indices: &[I],
         output: &mut [u8],
         workers: &Workers<'_>,
     ) {
         let data: &[T] = bytemuck::cast_slice(data);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
-        let per_piece = (BYTES_PER_PIECE / size_of::<T>()).div_ceil(self.row);
-        workers.each_chunk(output, per_piece * self.row, |piece, chunk| {
-            for (place, slice) in chunk.chunks_mut(self.row).enumerate() {
-                let slot = piece * per_piece + place;
-                let line = slot / self.taken * self.rows;
-                for (column, element) in slice.iter_mut().enumerate() {
-                    let place = slot * self.row + column;
-                    let row = clamped(self.index_dtype, indices, place, self.rows);
-                    *element = data[(line + row) * self.row + column];
+        let (row, slab) = (self.row, self.rows * self.row);
+        let steps_per_piece = (BYTES_PER_PIECE / size_of::<T>()).div_ceil(row);
+        workers.each_chunk(output, steps_per_piece * row, |piece, mut chunk| {
+            let mut step = piece * steps_per_piece;
+            while !chunk.is_empty() {
+                // Steps that belong to one slab of the data.
+                let first = step / self.taken * slab;
+                let steps = (self.taken - step % self.taken).min(chunk.len() / row);
+                let (part, rest) = chunk.split_at_mut(steps * row);
+                let data = &data[first..first + slab];
+                let indices = &indices[step * row..][..steps * row];
+                if row == 1 {
+                    for (element, index) in part.iter_mut().zip(indices) {
+                        *element = data[index.clamped(self.rows)];
+                    }
+                } else {
+                    for (part, indices) in part.chunks_mut(row).zip(indices.chunks(row)) {
+                        for (column, (element, index)) in part.iter_mut().zip(indices).enumerate() {
+                            *element = data[index.clamped(self.rows) * row + column];
+                        }
+                    }
                 }
+                (chunk, step) = (rest, step + steps);
             }
         });
     }
 }
 
-/// The index at `place`, clamped to `0..rows`.
-#[inline(always)]
-pub(super) fn clamped(dtype: DType, indices: &[u8], place: usize, rows: usize) -> usize {
-    fn at<T: Pod>(indices: &[u8], place: usize) -> T {
-        bytemuck::cast_slice::<u8, T>(indices)[place]
-    }
-    let index = match dtype {
-        DType::I32 => i64::from(at::<i32>(indices, place)),
-        DType::U32 => i64::from(at::<u32>(indices, place)),
-        _ => at::<i64>(indices, place),
-    };
-    clamped_index(index, rows)
+/// A type of indices.
+trait Index: Pod + Send + Sync {
+    /// The nearest of the indices below `rows`, of which there is one.
+    fn clamped(self, rows: usize) -> usize;
 }
 
-#[inline(always)]
-fn clamped_index(index: i64, rows: usize) -> usize {
-    usize::try_from(index.max(0)).map_or(rows - 1, |index| index.min(rows - 1))
+macro_rules! index {
+    ($($type:ident),*) => {$(
+        impl Index for $type {
+            #[inline(always)]
+            fn clamped(self, rows: usize) -> usize {
+                usize::try_from(self.max(0)).map_or(rows - 1, |index| index.min(rows - 1))
+            }
+        }
+    )*};
+}
+
+index!(i32, u32, i64);
+
+/// The index at `place`, clamped to `0..rows`.
+pub(super) fn clamped(dtype: DType, indices: &[u8], place: usize, rows: usize) -> usize {
+    with_index!(dtype, I => bytemuck::cast_slice::<u8, I>(indices)[place].clamped(rows))
 }

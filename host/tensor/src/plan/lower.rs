@@ -376,10 +376,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn copy(&mut self, source: Source, ty: TensorType) -> ValueId {
-        self.clock += 1;
         if let Source::View(view) = source {
+            if !view.is_whole(&ty.shape) {
+                return self.copied_view(view, ty);
+            }
             self.read(view.value);
         }
+        self.clock += 1;
         let group = self.new_group(ty.shape);
         let value = self.member(group, TileOp::Copy, ty.dtype, ty, &[source]);
         self.read(value);

@@ -3,10 +3,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 #![allow(
+    clippy::unwrap_used,
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
-    reason = "the numbers are small"
+    reason = "a failed unwrap is a failed test, and the numbers are small"
 )]
 
 pub(crate) mod cases;

@@ -590,19 +590,27 @@ fn order(op: &str, operands: &[Array], attributes: &Attributes<'_>) -> Option<Ve
         }
         "cumulative-sum" | "cumulative-product" => {
             let (axis, reverse) = (axis(), attributes.flag("reverse"));
-            Some(vec![Array::made(dtype, &x.shape, |index| {
-                let line = x.line(index, axis);
-                let part = if reverse {
-                    &line[index[axis]..]
-                } else {
-                    &line[..=index[axis]]
+            let mut result = x.clone();
+            let mut all = indexes(&x.shape);
+            if reverse {
+                all.reverse();
+            }
+            for index in all {
+                let mut before = index.clone();
+                before[axis] = match reverse {
+                    true if index[axis] + 1 == x.shape[axis] => continue,
+                    true => index[axis] + 1,
+                    false if index[axis] == 0 => continue,
+                    false => index[axis] - 1,
                 };
-                let rest = part[1..].iter();
-                match op {
-                    "cumulative-sum" => rest.fold(part[0], |a, &b| sum(dtype)(a, b)),
-                    _ => rest.fold(part[0], |a, &b| product(dtype)(a, b)),
-                }
-            })])
+                let place = result.place(&index);
+                let before = result.at(&before);
+                result.numbers[place] = match op {
+                    "cumulative-sum" => sum(dtype)(before, result.numbers[place]),
+                    _ => product(dtype)(before, result.numbers[place]),
+                };
+            }
+            Some(vec![result])
         }
         "sort" | "top-k" => {
             let axis = axis();

@@ -121,6 +121,21 @@ impl Lowering<'_> {
         self.assemble_shifted(parts, values, shift, ty)
     }
 
+    /// A copy of the elements of a view in their order.
+    pub(super) fn copied_view(&mut self, view: View, ty: TensorType) -> ValueId {
+        self.read(view.value);
+        let part = whole_part(view, ty.shape);
+        let assemble = Assemble {
+            size: ty.dtype.size(),
+            shape: ty.shape,
+            parts: vec![part],
+            filled: false,
+            shift: None,
+        };
+        let results = self.kernel(PlainOp::Assemble(assemble), vec![view.value], &[ty]);
+        results[0]
+    }
+
     /// A node as a part of a result, with its first element there.
     fn part(&mut self, node: NodeId, first: Dims) -> (Part, ValueId) {
         let ty = self.graph.nodes[node].ty;
@@ -137,11 +152,8 @@ impl Lowering<'_> {
         };
         self.read(view.value);
         let part = Part {
-            extent: ty.shape,
-            offset: view.offset,
-            strides: view.strides,
             first,
-            steps: Dims::collect(ty.shape.iter().map(|_| 1)),
+            ..whole_part(view, ty.shape)
         };
         (part, view.value)
     }
@@ -181,6 +193,17 @@ impl Lowering<'_> {
             shift: Some(shift),
         };
         self.plain_on(PlainOp::Assemble(assemble), values, ty)
+    }
+}
+
+/// All elements of a view of that shape, from the result's first one on.
+fn whole_part(view: View, shape: Dims) -> Part {
+    Part {
+        extent: shape,
+        offset: view.offset,
+        strides: view.strides,
+        first: origin(&shape),
+        steps: Dims::collect(shape.iter().map(|_| 1)),
     }
 }
 
