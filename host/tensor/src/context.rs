@@ -39,7 +39,8 @@ impl Context {
             None
         } else {
             let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
+                // The caller's is one of them.
+                .num_threads(threads - 1)
                 .thread_name(|index| format!("tensor-{index}"))
                 .build()
                 .map_err(|error| {
