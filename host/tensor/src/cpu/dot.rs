@@ -1,6 +1,9 @@
-//! General matrix products on the `gemm` crate, which chooses its kernels by the machine.
+//! General matrix products: large ones on the `gemm` crate, which chooses its kernels by the
+//! machine, small ones on our own.
 
-use super::number::Real;
+use super::matrix_vector::{MatrixVector, fits};
+use super::product::{Matrix, Product, is_small};
+use super::vector::Vector;
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::DotAxes;
@@ -116,7 +119,13 @@ impl Dot {
         }
     }
 
-    fn multiply<T: Real>(&self, lhs: &[u8], rhs: &[u8], output: &mut [u8], workers: &Workers<'_>) {
+    fn multiply<T: Vector>(
+        &self,
+        lhs: &[u8],
+        rhs: &[u8],
+        output: &mut [u8],
+        workers: &Workers<'_>,
+    ) {
         let lhs: &[T] = bytemuck::cast_slice(lhs);
         let rhs: &[T] = bytemuck::cast_slice(rhs);
         let output: &mut [T] = bytemuck::cast_slice_mut(output);
@@ -125,6 +134,25 @@ impl Dot {
         }
         if self.k == 0 {
             output.fill(T::ZERO);
+            return;
+        }
+        let size = self.m * self.n;
+        if output.len() == size
+            && let Some(product) = self.by_vector(lhs, rhs, 0)
+        {
+            return product.run(output, workers);
+        }
+        if is_small::<T>(self.m, self.n, self.k) {
+            let per_piece = WORK_PER_BLOCK.div_ceil(size * self.k);
+            workers.each_chunk(output, per_piece * size, |piece, chunk| {
+                for (place, result) in chunk.chunks_mut(size).enumerate() {
+                    let matrix = piece * per_piece + place;
+                    match self.by_vector(lhs, rhs, matrix) {
+                        Some(product) => product.run(result, &Workers::new(None, None)),
+                        None => self.small(lhs, rhs, matrix, result),
+                    }
+                }
+            });
             return;
         }
         let rows = self.m.div_ceil(self.block_m);
@@ -138,18 +166,10 @@ impl Dot {
         });
     }
 
-    /// Computes the block of one matrix whose first element is at `row` and `column`.
+    /// The first elements of the operands of one matrix.
     #[inline]
-    fn block<T: Real>(
-        &self,
-        matrices: &Matrices<'_, T>,
-        matrix: usize,
-        [row, column]: [usize; 2],
-        workers: &Workers<'_>,
-    ) {
+    fn operands(&self, matrix: usize) -> [usize; 2] {
         let [mut lhs, mut rhs] = self.firsts;
-        lhs += row * self.lhs_m;
-        rhs += column * self.rhs_n;
         let mut index = matrix;
         for axis in (0..self.batch.len()).rev() {
             let step = index % self.batch[axis];
@@ -157,6 +177,75 @@ impl Dot {
             rhs += step * self.rhs_batch[axis];
             index /= self.batch[axis];
         }
+        [lhs, rhs]
+    }
+
+    /// The product of one matrix when one of its operands is a vector.
+    fn by_vector<'a, T: Vector>(
+        &self,
+        lhs: &'a [T],
+        rhs: &'a [T],
+        matrix: usize,
+    ) -> Option<MatrixVector<'a, T>> {
+        let [left, right] = self.operands(matrix);
+        let (rows, matrix, vector) = if self.n == 1 && fits([self.lhs_m, self.lhs_k], self.rhs_k) {
+            let matrix = Matrix {
+                elements: &lhs[left..],
+                row: self.lhs_m,
+                column: self.lhs_k,
+            };
+            (self.m, matrix, &rhs[right..])
+        } else if self.m == 1 && fits([self.rhs_n, self.rhs_k], self.lhs_k) {
+            let matrix = Matrix {
+                elements: &rhs[right..],
+                row: self.rhs_n,
+                column: self.rhs_k,
+            };
+            (self.n, matrix, &lhs[left..])
+        } else {
+            return None;
+        };
+        Some(MatrixVector {
+            rows,
+            matrix,
+            vector: &vector[..self.k],
+        })
+    }
+
+    /// Computes one matrix that is small.
+    fn small<T: Vector>(&self, lhs: &[T], rhs: &[T], matrix: usize, result: &mut [T]) {
+        let [left, right] = self.operands(matrix);
+        let product = Product {
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            lhs: Matrix {
+                elements: &lhs[left..],
+                row: self.lhs_m,
+                column: self.lhs_k,
+            },
+            rhs: Matrix {
+                elements: &rhs[right..],
+                row: self.rhs_k,
+                column: self.rhs_n,
+            },
+            result,
+        };
+        product.run();
+    }
+
+    /// Computes the block of one matrix whose first element is at `row` and `column`.
+    #[inline]
+    fn block<T: Vector>(
+        &self,
+        matrices: &Matrices<'_, T>,
+        matrix: usize,
+        [row, column]: [usize; 2],
+        workers: &Workers<'_>,
+    ) {
+        let [mut lhs, mut rhs] = self.operands(matrix);
+        lhs += row * self.lhs_m;
+        rhs += column * self.rhs_n;
         let m = self.block_m.min(self.m - row);
         let n = self.block_n.min(self.n - column);
         // Sums may be long even where blocks are as small as they get.
@@ -234,7 +323,7 @@ struct Matrices<'a, T> {
 )]
 unsafe impl<T: Sync> Sync for Matrices<'_, T> {}
 
-impl<'a, T: Real> Matrices<'a, T> {
+impl<'a, T: Vector> Matrices<'a, T> {
     fn new(lhs: &'a [T], rhs: &'a [T], output: &'a mut [T]) -> Self {
         Self {
             lhs,

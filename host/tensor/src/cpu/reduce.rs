@@ -29,7 +29,7 @@ const ELEMENTS_PER_PIECE: usize = 16 * 1024;
 const ELEMENTS_PER_SPLIT: usize = 64 * 1024;
 
 /// The most pieces of one result; bounds what lies on the stack meanwhile.
-const MOST_SPLITS: usize = 16;
+pub(super) const MOST_SPLITS: usize = 16;
 
 /// A reduction of a row-major array. Neighbouring axes that are both reduced or both kept
 /// are merged, those of size 1 left out, so that the two kinds alternate.
@@ -354,15 +354,15 @@ fn combine_into<T: Number, C: Combine>(totals: &mut [T], elements: &[T]) {
 
 /// How the parts of one result are shared out: by their number alone.
 #[derive(Clone, Copy)]
-struct Split {
+pub(super) struct Split {
     count: usize,
     per_piece: usize,
-    pieces: usize,
+    pub(super) pieces: usize,
 }
 
 impl Split {
     /// Cuts `count` parts into pieces of at least `least`, and a multiple of `grain`.
-    fn new(count: usize, grain: usize, least: usize) -> Self {
+    pub(super) fn new(count: usize, grain: usize, least: usize) -> Self {
         let per_piece = count
             .div_ceil(MOST_SPLITS)
             .max(least)
@@ -375,7 +375,7 @@ impl Split {
     }
 
     #[inline(always)]
-    fn range(&self, piece: usize) -> Range<usize> {
+    pub(super) fn range(&self, piece: usize) -> Range<usize> {
         let start = piece * self.per_piece;
         start..(start + self.per_piece).min(self.count)
     }
