@@ -168,6 +168,39 @@ fn a_chain_of_elementwise_operations_needs_no_workspace() {
 }
 
 #[test]
+fn what_a_loss_and_its_gradient_share_is_computed_in_one_kernel() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[1000]);
+    let power = program.op("exp", &[x]);
+    let one = program.number(1.0, &[1000]);
+    let sum = program.op("add", &[power, one]);
+    let loss = program.push("reduce-mean", &[sum], &[("axes", support::list(&[0]))]);
+    // Comes after the loss, but needs nothing of it.
+    let slope = program.op("divide", &[power, sum]);
+    // Needs the loss.
+    let attributes = [
+        ("shape", support::list(&[1000])),
+        ("axes", support::list(&[])),
+    ];
+    let spread = program.push("broadcast", &[loss], &attributes);
+    let scaled = program.op("multiply", &[slope, spread]);
+    for value in [loss, slope, scaled] {
+        program.output(value);
+    }
+    let x = support::f32s(&[1000], &[0.25; 1000]);
+    let expected = run_one_by_one(&program, std::slice::from_ref(&x));
+    let found = run(&program, &[x]).unwrap();
+    for (expected, found) in expected.iter().zip(&found) {
+        assert_eq!(bits(expected), bits(found));
+    }
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    // Only `sum` is needed in memory beside the outputs.
+    assert_eq!(plan.workspace_bytes, 4032);
+}
+
+#[test]
 fn values_that_are_not_needed_at_the_same_time_share_memory() {
     let mut program = Program::default();
     let mut x = program.source("input", 0, DType::F32, &[64, 64]);

@@ -11,8 +11,9 @@ use crate::shape::Dims;
 pub(super) struct Group {
     pub(super) shape: Dims,
     pub(super) members: Vec<Member>,
-    /// Something outside reads a member: nothing may join any more.
-    pub(super) sealed: bool,
+    /// When something outside first read a member. Since then, only operations whose other
+    /// operands were ready before may join.
+    pub(super) sealed_at: Option<usize>,
     pub(super) merged_into: Option<usize>,
 }
 
@@ -47,13 +48,20 @@ impl Group {
         Self {
             shape,
             members: Vec::new(),
-            sealed: false,
+            sealed_at: None,
             merged_into: None,
         }
     }
 
     pub(super) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    /// Whether the group's kernel can run just before its first reader: a group that was
+    /// made for that reader, at the same time, cannot.
+    pub(super) fn may_be_joined_late(&self) -> bool {
+        let mut members = self.members.iter();
+        members.all(|member| Some(member.time) != self.sealed_at)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -111,11 +119,16 @@ impl Group {
         });
     }
 
-    /// The group as a kernel, and the time of its newest member; none when nothing of it
-    /// is stored.
+    /// The group as a kernel, and when it runs, in half steps of the clock: at the time of
+    /// its newest member, or just before it was first read; none when nothing of it is
+    /// stored.
     pub(super) fn finish(&mut self, stored: &dyn Fn(ValueId) -> bool) -> Option<(usize, Fused)> {
         self.members.sort_by_key(|member| member.time);
-        let time = self.members.last()?.time;
+        let newest = self.members.last()?.time;
+        let time = match self.sealed_at {
+            Some(sealed_at) if newest > sealed_at => 2 * sealed_at - 1,
+            _ => 2 * newest,
+        };
         let mut uses = self.count_uses(stored);
         self.combine_products(stored, &mut uses);
         let mut builder = Builder::default();

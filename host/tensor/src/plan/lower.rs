@@ -4,7 +4,8 @@
 //! the value they look at. An elementwise node joins the group of its operands as long as
 //! nothing outside has read from that group: until then the group's kernel may still move
 //! down to the newest member. The first outside reader seals a group, so groups can never
-//! wait for each other in a circle.
+//! wait for each other in a circle. Later nodes join only if all they need beside the group
+//! was ready before that reader.
 
 mod control;
 mod indexing;
@@ -43,6 +44,8 @@ pub(super) struct ValueInfo {
     pub(super) origin: Origin,
     /// The group that computes it.
     group: Option<usize>,
+    /// When it was made.
+    time: usize,
     /// Whether it is needed in memory, and not only inside its group.
     pub(super) stored: bool,
 }
@@ -180,7 +183,7 @@ struct Lowering<'a> {
     copies: Vec<Option<ValueId>>,
     values: Vec<ValueInfo>,
     groups: Vec<Group>,
-    /// With the time at which each was made.
+    /// With the time of each, in half steps of the clock.
     kernels: Vec<(usize, Kernel)>,
     constants: Vec<Tensor>,
     /// Counts what is made; kernels run in its order, groups at their newest member's time.
@@ -303,6 +306,7 @@ impl<'a> Lowering<'a> {
             ty,
             origin,
             group,
+            time: self.clock,
             stored: false,
         });
         self.values.len() - 1
@@ -335,7 +339,7 @@ impl<'a> Lowering<'a> {
         self.values[value].stored = true;
         if let Some(group) = self.values[value].group {
             let root = self.root_group(group);
-            self.groups[root].sealed = true;
+            self.groups[root].sealed_at.get_or_insert(self.clock);
         }
     }
 
@@ -411,6 +415,17 @@ impl<'a> Lowering<'a> {
         if let Some(source) = simplified(op, from, ty.dtype, operands) {
             return source;
         }
+        if let Some(group) = self.group_to_join_late(&ty.shape, operands) {
+            for operand in operands {
+                if let Source::View(view) = operand
+                    && self.group_of_shape(view, &ty.shape) != Some(group)
+                {
+                    self.read(view.value);
+                }
+            }
+            let value = self.member(group, TileOp::Element(op), from, ty, operands);
+            return Source::View(View::whole(value, &ty.shape));
+        }
         // What lies outside any group that could be joined is read first: that may seal
         // a group which would otherwise have been joined.
         for operand in operands {
@@ -451,14 +466,53 @@ impl<'a> Lowering<'a> {
 
     /// Whether the view is a plain look at a member of an open group of that shape.
     fn can_join(&self, view: &View, shape: &Dims) -> bool {
-        let Some(group) = self.values[view.value].group else {
-            return false;
-        };
-        let root = self.root_group(group);
-        !self.groups[root].sealed
-            && self.groups[root].shape == *shape
+        let group = self.group_of_shape(view, shape);
+        group.is_some_and(|group| self.groups[group].sealed_at.is_none())
+    }
+
+    /// The group of that shape whose member the view is as it is.
+    fn group_of_shape(&self, view: &View, shape: &Dims) -> Option<usize> {
+        let root = self.root_group(self.values[view.value].group?);
+        let fits = self.groups[root].shape == *shape
             && self.values[view.value].ty.shape == *shape
-            && view.is_whole(shape)
+            && view.is_whole(shape);
+        fits.then_some(root)
+    }
+
+    /// The sealed group that an operation on these operands may join: the one that was
+    /// sealed last, if none is open and all others were ready before.
+    ///
+    /// What reads a state does not: a kernel that is read from cannot write over states.
+    fn group_to_join_late(&self, shape: &Dims, operands: &[Source]) -> Option<usize> {
+        let views = || {
+            operands.iter().filter_map(|operand| match operand {
+                Source::View(view) => Some(view),
+                Source::Literal(_) => None,
+            })
+        };
+        let groups = views().filter_map(|view| self.group_of_shape(view, shape));
+        let (sealed_at, group) = groups
+            .map(|group| (self.groups[group].sealed_at.unwrap_or(usize::MAX), group))
+            .max()?;
+        let was_ready = |view: &View| {
+            if self.group_of_shape(view, shape) == Some(group) {
+                return true;
+            }
+            let info = &self.values[view.value];
+            match (info.origin, info.group) {
+                (Origin::Input(_) | Origin::Constant(_), _) => true,
+                (Origin::State(_), _) => false,
+                (Origin::Kernel, None) => info.time < sealed_at,
+                (Origin::Kernel, Some(other)) => self.groups[self.root_group(other)]
+                    .sealed_at
+                    .is_some_and(|time| time < sealed_at),
+            }
+        };
+        let may_join = sealed_at < self.clock
+            && self.groups[group].len() < MOST_MEMBERS
+            && self.groups[group].may_be_joined_late()
+            && views().all(was_ready);
+        may_join.then_some(group)
     }
 
     /// The one group that several are merged into; a new one when they would be too large.
@@ -540,8 +594,8 @@ impl<'a> Lowering<'a> {
                 operands,
                 results: results.clone(),
             };
-            self.kernels
-                .push((self.clock, Kernel::Plain(Box::new(plain))));
+            let kernel = Kernel::Plain(Box::new(plain));
+            self.kernels.push((2 * self.clock, kernel));
         }
         results
     }

@@ -91,8 +91,8 @@ impl Lowering<'_> {
                 operands,
                 results: results.clone(),
             };
-            self.kernels
-                .push((self.clock, Kernel::Plain(Box::new(plain))));
+            let kernel = Kernel::Plain(Box::new(plain));
+            self.kernels.push((2 * self.clock, kernel));
         }
         types.pop();
         for (place, (&result, ty)) in results.iter().zip(&types).enumerate() {
