@@ -46,7 +46,7 @@ pub(crate) use pool::{Average, MaxPool};
 pub(crate) use reduce::{ArgMax, Reduce};
 pub(crate) use repeat::{Repeat, Steps};
 pub(crate) use softmax::Softmax;
-pub(crate) use tile::TileOp;
+pub(crate) use tile::{MOST_OPERANDS, TileOp};
 pub(crate) use workers::Workers;
 
 use smallvec::SmallVec;
@@ -228,13 +228,13 @@ pub(crate) fn evaluate(
         let result = evaluate(op, from.wide(), to.wide(), elements);
         return evaluate(convert, to.wide(), to, [result.element(), &[], &[]]);
     }
-    let mut aligned = [[crate::tensor::Line::ZERO]; 3];
+    let mut aligned = [[crate::tensor::Line::ZERO]; MOST_OPERANDS];
     for (aligned, operand) in aligned.iter_mut().zip(operands) {
         bytemuck::cast_slice_mut(aligned)[..operand.len()].copy_from_slice(operand);
     }
     let mut result = [crate::tensor::Line::ZERO];
     let result = &mut bytemuck::cast_slice_mut(&mut result)[..to.size()];
-    let tiles = [0, 1, 2].map(|place: usize| tile::Tile {
+    let tiles = [0, 1, 2, 3].map(|place: usize| tile::Tile {
         bytes: bytemuck::cast_slice(&aligned[place]),
         is_scalar: false,
     });

@@ -167,6 +167,79 @@ fn a_chain_of_elementwise_operations_needs_no_workspace() {
     assert_eq!((plan.workspace_bytes, plan.output_bytes), (0, 4000));
 }
 
+/// What Adam does with a parameter, with its factors as constants or as tensors of rank 0.
+#[test]
+fn sums_with_products_give_the_bits_of_their_steps() {
+    for dtype in [DType::F32, DType::F64, DType::Bf16] {
+        for as_tensors in [false, true] {
+            let shape: &[u64] = &[7, 150];
+            let mut program = Program::default();
+            let mut inputs = Vec::new();
+            for seed in 1..=4 {
+                let numbers = (0..1050).map(|place| f64::from(place * seed % 97) / 31.0 - 1.0);
+                let numbers: Vec<f64> =
+                    numbers.map(|x| if seed == 4 { x * x } else { x }).collect();
+                inputs.push(support::tensor(dtype, shape, &numbers));
+            }
+            for factor in [0.9, 0.1, 0.999, 0.001, 1.7, 1e-8] {
+                inputs.push(support::tensor(dtype, &[], &[factor]));
+            }
+            let values: Vec<Value> = (0..inputs.len())
+                .map(|index| program.input_like(index, &inputs[index]))
+                .collect();
+            let factors: Vec<Value> = (4..10)
+                .map(|place| {
+                    let of = if as_tensors {
+                        values[place]
+                    } else {
+                        let attributes = [
+                            ("dtype", dtype.name().into()),
+                            ("shape", support::list(&[])),
+                            ("value", support::numbers(&inputs[place])[0].into()),
+                        ];
+                        program.push("constant", &[], &attributes)
+                    };
+                    let attributes = [
+                        ("shape", support::list(&[7, 150])),
+                        ("axes", support::list(&[])),
+                    ];
+                    program.push("broadcast", &[of], &attributes)
+                })
+                .collect();
+            let (parameter, gradient) = (values[0], values[1]);
+            let kept = program.op("multiply", &[values[2], factors[0]]);
+            let taken = program.op("multiply", &[gradient, factors[1]]);
+            let mean = program.op("add", &[kept, taken]);
+            let square = program.op("square", &[gradient]);
+            let kept = program.op("multiply", &[factors[2], values[3]]);
+            let taken = program.op("multiply", &[square, factors[3]]);
+            let squares = program.op("add", &[kept, taken]);
+            let root = program.op("sqrt", &[squares]);
+            let root = program.op("multiply", &[root, factors[4]]);
+            let divisor = program.op("add", &[root, factors[5]]);
+            let direction = program.op("divide", &[mean, divisor]);
+            let change = program.op("multiply", &[factors[4], direction]);
+            let moved = program.op("subtract", &[parameter, change]);
+            let back = program.op("subtract", &[change, parameter]);
+            // Every operand varies.
+            let left = program.op("multiply", &[moved, mean]);
+            let right = program.op("multiply", &[squares, back]);
+            let sum = program.op("add", &[left, right]);
+            let quotient = program.op("divide", &[sum, squares]);
+            let product = program.op("multiply", &[quotient, mean]);
+            let rest = program.op("subtract", &[parameter, product]);
+            for value in [mean, squares, moved, sum, rest] {
+                program.output(value);
+            }
+            let expected = run_one_by_one(&program, &inputs);
+            let found = run(&program, &inputs).unwrap();
+            for (place, (expected, found)) in expected.iter().zip(&found).enumerate() {
+                assert_eq!(bits(expected), bits(found), "{dtype}, output {place}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_loss_and_its_gradient_share_is_computed_in_one_kernel() {
     let mut program = Program::default();

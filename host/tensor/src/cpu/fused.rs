@@ -12,7 +12,7 @@ use bytemuck::Pod;
 
 use super::memory::{Memory, ValueId};
 use super::philox;
-use super::tile::{self, Tile, TileOp};
+use super::tile::{self, MOST_OPERANDS, Tile, TileOp};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Literal;
@@ -93,7 +93,7 @@ pub(crate) enum Instruction {
         op: TileOp,
         from: DType,
         to: DType,
-        operands: [Operand; 3],
+        operands: [Operand; MOST_OPERANDS],
         slot: usize,
     },
 }
@@ -299,6 +299,7 @@ fn step(
                 tile_of(kernel, operands[0], memory, slots, start, count),
                 tile_of(kernel, operands[1], memory, slots, start, count),
                 tile_of(kernel, operands[2], memory, slots, start, count),
+                tile_of(kernel, operands[3], memory, slots, start, count),
             ];
             let out_bytes = &mut out.bytes_mut()[..count * to.size()];
             tile::apply(op, from, to, tiles, out_bytes);

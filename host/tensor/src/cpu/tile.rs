@@ -24,7 +24,16 @@ pub(crate) enum TileOp {
     MultiplySubtract,
     /// `c - a * b`, rounded twice.
     SubtractProduct,
+    /// `a * b + c * d`, rounded three times.
+    SumOfProducts,
+    /// `sqrt(a) * b + c`, rounded three times.
+    MultiplyRootAdd,
+    /// `c - (a / d) * b`, rounded three times.
+    SubtractQuotientProduct,
 }
+
+/// The most operands of an operation.
+pub(crate) const MOST_OPERANDS: usize = 4;
 
 impl TileOp {
     /// Whether it looks at the values of elements. On half types, such an operation works on
@@ -43,7 +52,13 @@ impl TileOp {
 ///
 /// [computes]: TileOp::computes
 #[inline(always)]
-pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
+pub(super) fn apply(
+    op: TileOp,
+    from: DType,
+    to: DType,
+    [a, b, c, d]: [Tile<'_>; MOST_OPERANDS],
+    out: &mut [u8],
+) {
     match (op, from) {
         (TileOp::Copy, _) => match to.size() {
             1 => map1(a, out, |x: u8| x),
@@ -58,13 +73,13 @@ pub(super) fn apply(op: TileOp, from: DType, to: DType, [a, b, c]: [Tile<'_>; 3]
         (TileOp::Element(Element::Convert), _) if to == DType::F32 => to_f32(from, a, out),
         (TileOp::Element(op), DType::F64) => apply_f64(op, to, [a, b, c], out),
         (TileOp::Element(op), _) => apply_rare(op, from, to, [a, b, c], out),
-        (_, DType::F64) => product::<f64>(op, [a, b, c], out),
-        _ => product::<f32>(op, [a, b, c], out),
+        (_, DType::F64) => product::<f64>(op, [a, b, c, d], out),
+        _ => product::<f32>(op, [a, b, c, d], out),
     }
 }
 
 #[inline(always)]
-fn product<T: Real>(op: TileOp, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
+fn product<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &mut [u8]) {
     match op {
         TileOp::MultiplyAdd => map3([a, b, c], out, |a: T, b: T, c: T| a.multiply(b).add(c)),
         TileOp::MultiplySubtract => {
@@ -73,6 +88,17 @@ fn product<T: Real>(op: TileOp, [a, b, c]: [Tile<'_>; 3], out: &mut [u8]) {
         TileOp::SubtractProduct => {
             map3([a, b, c], out, |a: T, b: T, c: T| c.subtract(a.multiply(b)));
         }
+        TileOp::SumOfProducts => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
+            a.multiply(b).add(c.multiply(d))
+        }),
+        TileOp::MultiplyRootAdd => {
+            map3([a, b, c], out, |a: T, b: T, c: T| {
+                a.sqrt().multiply(b).add(c)
+            });
+        }
+        TileOp::SubtractQuotientProduct => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
+            c.subtract(a.divide(d).multiply(b))
+        }),
         TileOp::Copy | TileOp::Element(_) => unreachable!("these are not products"),
     }
 }
@@ -368,5 +394,30 @@ fn map3<A: Pod, B: Pod, C: Pod, R: Pod>(
     let (a, b, c) = (a.elements(count), b.elements(count), c.elements(count));
     for (((out, &a), &b), &c) in out.iter_mut().zip(a).zip(b).zip(c) {
         *out = f(a, b, c);
+    }
+}
+
+#[inline(always)]
+fn map4<T: Pod>(
+    [a, b, c, d]: [Tile<'_>; MOST_OPERANDS],
+    out: &mut [u8],
+    f: impl Fn(T, T, T, T) -> T,
+) {
+    let count = out.len() / size_of::<T>();
+    if b.is_scalar && count > 0 {
+        let b: T = b.elements(count)[0];
+        if d.is_scalar {
+            let d: T = d.elements(count)[0];
+            map2(a, c, out, |a: T, c: T| f(a, b, c, d));
+        } else {
+            map3([a, d, c], out, |a: T, d: T, c: T| f(a, b, c, d));
+        }
+        return;
+    }
+    let out: &mut [T] = bytemuck::cast_slice_mut(out);
+    let (a, b) = (a.elements(count), b.elements(count));
+    let (c, d) = (c.elements(count), d.elements(count));
+    for ((((out, &a), &b), &c), &d) in out.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        *out = f(a, b, c, d);
     }
 }

@@ -2,8 +2,10 @@
 
 use super::lower::{Source, View};
 use crate::DType;
-use crate::cpu::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, Store, TileOp, ValueId};
-use crate::ir::{Binary, Element};
+use crate::cpu::{
+    Fused, Instruction, Load, MOST_OPERANDS, Operand, Scalar, ScalarSource, Store, TileOp, ValueId,
+};
+use crate::ir::{Binary, Element, Unary};
 use crate::shape::Dims;
 
 /// Elementwise operations over one shape that will be one kernel.
@@ -174,7 +176,8 @@ impl Group {
         uses
     }
 
-    /// Turns sums and differences with a product that nothing else needs into one step.
+    /// Turns sums and differences with a product that nothing else needs into one step, and
+    /// what such a step works on as far as there are operations for it.
     fn combine_products(&mut self, stored: &dyn Fn(ValueId) -> bool, uses: &mut [usize]) {
         for place in 0..self.members.len() {
             let MemberKind::Operation { op, from, operands } = &self.members[place].kind else {
@@ -188,43 +191,90 @@ impl Group {
             if !matches!(kind, Binary::Add | Binary::Subtract) {
                 continue;
             }
-            let product = [0, 1].into_iter().find_map(|side: usize| {
-                let member = self.member_of(&operands[side])?;
-                let lonely = uses[member] == 1 && !stored(self.members[member].value);
-                let factors = self.members[member].factors()?;
-                lonely.then_some((side, member, factors))
-            });
-            let Some((side, member, [a, b])) = product else {
+            let [left, right] = [operands[0], operands[1]];
+            let multiply = Element::Binary(Binary::Multiply);
+            let mut absorb =
+                |group: &Self, source, op| group.absorb(&source, op, stored, &mut *uses);
+            let (op, factors, rest) = if let Some(factors) = absorb(self, left, multiply) {
+                let op = match kind {
+                    Binary::Add => TileOp::MultiplyAdd,
+                    _ => TileOp::MultiplySubtract,
+                };
+                (op, factors, right)
+            } else if let Some(factors) = absorb(self, right, multiply) {
+                let op = match kind {
+                    Binary::Add => TileOp::MultiplyAdd,
+                    _ => TileOp::SubtractProduct,
+                };
+                (op, factors, left)
+            } else {
                 continue;
             };
-            let rest = operands[1 - side];
-            let op = match (kind, side) {
-                (Binary::Add, _) => TileOp::MultiplyAdd,
-                (_, 0) => TileOp::MultiplySubtract,
-                _ => TileOp::SubtractProduct,
+            let [a, b] = self.scalar_last(&factors);
+            let divide = Element::Binary(Binary::Divide);
+            let root = Element::Unary(Unary::Sqrt);
+            let (op, operands) = if op == TileOp::SubtractProduct
+                && let Some(quotient) = absorb(self, a, divide)
+            {
+                let operands = vec![quotient[0], b, rest, quotient[1]];
+                (TileOp::SubtractQuotientProduct, operands)
+            } else if op == TileOp::MultiplyAdd
+                && let Some(radicand) = absorb(self, a, root)
+            {
+                (TileOp::MultiplyRootAdd, vec![radicand[0], b, rest])
+            } else if op == TileOp::MultiplyAdd
+                && let Some(others) = absorb(self, rest, multiply)
+            {
+                let [c, d] = self.scalar_last(&others);
+                (TileOp::SumOfProducts, vec![a, b, c, d])
+            } else {
+                (op, vec![a, b, rest])
             };
-            uses[member] = 0;
-            self.members[place].kind = MemberKind::Operation {
-                op,
-                from,
-                operands: vec![a, b, rest],
-            };
+            self.members[place].kind = MemberKind::Operation { op, from, operands };
+        }
+    }
+
+    /// The operands of the member that the source is, if it is that operation and needed only
+    /// once; its only user takes it over.
+    fn absorb(
+        &self,
+        source: &Source,
+        wanted: Element,
+        stored: &dyn Fn(ValueId) -> bool,
+        uses: &mut [usize],
+    ) -> Option<Vec<Source>> {
+        let place = self.member_of(source)?;
+        let member = &self.members[place];
+        match &member.kind {
+            MemberKind::Operation { op, operands, .. }
+                if *op == TileOp::Element(wanted) && uses[place] == 1 && !stored(member.value) =>
+            {
+                uses[place] = 0;
+                Some(operands.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// Two factors; if one of them is the same everywhere, it is the second.
+    fn scalar_last(&self, factors: &[Source]) -> [Source; 2] {
+        let is_scalar = |source: &Source| match source {
+            Source::Literal(_) => true,
+            Source::View(view) => view.is_scalar(&self.shape),
+        };
+        if is_scalar(&factors[0]) {
+            [factors[1], factors[0]]
+        } else {
+            [factors[0], factors[1]]
         }
     }
 }
 
-impl Member {
-    /// The operands of a product.
-    fn factors(&self) -> Option<[Source; 2]> {
-        match &self.kind {
-            MemberKind::Operation {
-                op: TileOp::Element(Element::Binary(Binary::Multiply)),
-                operands,
-                ..
-            } => Some([operands[0], operands[1]]),
-            _ => None,
-        }
-    }
+/// The operands of an operation that has one.
+fn alone(operand: Operand) -> [Operand; MOST_OPERANDS] {
+    let mut operands = [Operand::None; MOST_OPERANDS];
+    operands[0] = operand;
+    operands
 }
 
 /// A kernel under construction. Slots are numbered as they are written, each once, until
@@ -269,7 +319,7 @@ impl Builder {
                 slot
             }
             MemberKind::Operation { op, from, operands } => {
-                let mut found = [Operand::None; 3];
+                let mut found = [Operand::None; MOST_OPERANDS];
                 for (place, source) in operands.iter().enumerate() {
                     let is_condition = *op == TileOp::Element(Element::Select) && place == 0;
                     let dtype = if is_condition { DType::Bool } else { *from };
@@ -287,7 +337,12 @@ impl Builder {
 
     /// Appends an operation; one that computes on half types works on widened operands,
     /// and its result is rounded.
-    fn apply(&mut self, op: TileOp, [from, to]: [DType; 2], operands: [Operand; 3]) -> usize {
+    fn apply(
+        &mut self,
+        op: TileOp,
+        [from, to]: [DType; 2],
+        operands: [Operand; MOST_OPERANDS],
+    ) -> usize {
         if !op.computes() || from == from.wide() {
             return self.apply_as_it_is(op, [from, to], operands);
         }
@@ -297,15 +352,14 @@ impl Builder {
             return wide;
         }
         let convert = TileOp::Element(Element::Convert);
-        let narrow = [Operand::Slot(wide), Operand::None, Operand::None];
-        self.apply_as_it_is(convert, [to.wide(), to], narrow)
+        self.apply_as_it_is(convert, [to.wide(), to], alone(Operand::Slot(wide)))
     }
 
     fn apply_as_it_is(
         &mut self,
         op: TileOp,
         [from, to]: [DType; 2],
-        operands: [Operand; 3],
+        operands: [Operand; MOST_OPERANDS],
     ) -> usize {
         let slot = self.new_slot();
         self.code.push(Instruction::Apply {
@@ -327,8 +381,7 @@ impl Builder {
             return Operand::Slot(*slot);
         }
         let convert = TileOp::Element(Element::Convert);
-        let operands = [operand, Operand::None, Operand::None];
-        let slot = self.apply_as_it_is(convert, [from, from.wide()], operands);
+        let slot = self.apply_as_it_is(convert, [from, from.wide()], alone(operand));
         self.wide.push((operand, slot));
         Operand::Slot(slot)
     }
@@ -352,7 +405,7 @@ impl Builder {
         {
             return Operand::Slot(result.from);
         }
-        if (0..shape.len()).all(|axis| shape[axis] <= 1 || view.strides[axis] == 0) {
+        if view.is_scalar(shape) {
             return self.scalar(ScalarSource::Value {
                 value: view.value,
                 dtype,
@@ -480,7 +533,7 @@ impl Builder {
                 count - 1
             });
             *slot = shared[*slot];
-            let mut ended: [Option<usize>; 3] = [None; 3];
+            let mut ended: [Option<usize>; MOST_OPERANDS] = [None; MOST_OPERANDS];
             for (operand, ended) in operands.iter_mut().zip(&mut ended) {
                 if let Operand::Scalar(slot) = operand {
                     *slot = shared[*slot];

@@ -86,6 +86,11 @@ impl View {
         Self { strides, ..self }
     }
 
+    /// Whether every element is the same.
+    pub(super) fn is_scalar(&self, shape: &Dims) -> bool {
+        (0..shape.len()).all(|axis| shape[axis] <= 1 || self.strides[axis] == 0)
+    }
+
     /// Whether no step goes backwards.
     fn goes_forward(&self) -> bool {
         self.strides.iter().all(|stride| stride.cast_signed() >= 0)
