@@ -7,6 +7,9 @@ use crate::{Budget, ProgramError};
 /// The most threads of one task.
 const MOST_THREADS: usize = 256;
 
+/// Runs that take less stay on the calling thread.
+const SHORT_NANOSECONDS: u64 = 50_000;
+
 /// What one task may use: memory, threads, and time until it is stopped.
 ///
 /// Clones share all three.
@@ -79,13 +82,19 @@ impl Context {
         }
     }
 
-    /// Threads for kernels that the stop flag may end.
-    pub(crate) fn workers(&self) -> Workers<'_> {
-        Workers::new(self.pool.as_deref(), Some(&self.stop))
+    /// Threads for kernels that the stop flag may end, of a run that takes about so long.
+    pub(crate) fn workers(&self, nanoseconds: u64) -> Workers<'_> {
+        Workers::new(self.helpers(nanoseconds), Some(&self.stop))
     }
 
     /// Threads for kernels that must run to their end.
-    pub(crate) fn committing_workers(&self) -> Workers<'_> {
-        Workers::new(self.pool.as_deref(), None)
+    pub(crate) fn committing_workers(&self, nanoseconds: u64) -> Workers<'_> {
+        Workers::new(self.helpers(nanoseconds), None)
+    }
+
+    /// A short run is over before other threads are awake.
+    fn helpers(&self, nanoseconds: u64) -> Option<&rayon::ThreadPool> {
+        let pool = self.pool.as_deref();
+        pool.filter(|_| nanoseconds >= SHORT_NANOSECONDS)
     }
 }

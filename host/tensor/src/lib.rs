@@ -46,7 +46,9 @@ pub use context::Context;
 pub use device::{Accelerator, Device, DeviceBuffer, DeviceError, DeviceMemory, DeviceProgram};
 pub use dtype::DType;
 pub use gradient::gradient;
-pub use program::{Attribute, Body, Instruction, Problem, Program, ProgramError, Update, Value};
+pub use program::{
+    Attribute, Body, Instruction, Problem, Program, ProgramError, State, Update, Value,
+};
 pub use session::{Executable, Plan, Session};
 pub use stablehlo::stablehlo;
 pub use tensor::Tensor;

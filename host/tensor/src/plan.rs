@@ -41,6 +41,10 @@ pub(crate) struct Compiled {
     pub(crate) arena_bytes: usize,
     /// Estimated floating-point operations of one run.
     pub(crate) flops: u64,
+    /// About how long a run takes on one thread.
+    pub(crate) nanoseconds: u64,
+    /// Bytes of the constants, those of bodies included.
+    pub(crate) constant_bytes: u64,
 }
 
 /// Where a value lies during a run.
@@ -79,7 +83,11 @@ pub(crate) enum OutputSource {
 /// constants do not fit.
 pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, ProgramError> {
     let graph = Graph::parse(program, Keep::Kernels)?;
-    compile_graph(&graph, budget, &mut Bodies::default())
+    let mut bodies = Bodies::default();
+    let mut compiled = compile_graph(&graph, budget, &mut bodies)?;
+    let bodies = bodies.values().map(|body| body.constant_bytes);
+    compiled.constant_bytes = bodies.fold(compiled.constant_bytes, u64::saturating_add);
+    Ok(compiled)
 }
 
 /// The bodies of a program that have been compiled, by their index.
@@ -115,10 +123,20 @@ fn compile_graph(
             values.push((Place::NextState(state), values[value].1));
         }
     }
-    let flops = lowered.kernels.iter();
-    let flops = flops.map(|kernel| kernel.flops(|value| values[value].1));
+    let (mut flops, mut nanoseconds) = (0, 0);
+    for kernel in &lowered.kernels {
+        let of_kernel = kernel.flops(|value| values[value].1);
+        flops = of_kernel.saturating_add(flops);
+        nanoseconds = kernel.nanoseconds(of_kernel).saturating_add(nanoseconds);
+    }
+    let constants = lowered.constants.iter();
+    let constant_bytes = constants
+        .map(|constant| constant.bytes().len() as u64)
+        .sum();
     Ok(Compiled {
-        flops: flops.fold(0, u64::saturating_add),
+        constant_bytes,
+        flops,
+        nanoseconds,
         commit_from,
         copies,
         values,

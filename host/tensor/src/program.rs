@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::DeviceError;
+use crate::check::Keep;
+use crate::ir::Graph;
+use crate::{DType, DeviceError};
 
 /// A list of instructions; see `docs/programs.md` for the operations and their rules.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -115,6 +117,44 @@ impl Program {
         attributes: &[(&str, Attribute)],
     ) -> Value {
         push(&mut self.instructions, op, operands, attributes)
+    }
+}
+
+/// A state tensor that a program declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The label of its instruction; by convention the name of a tensor in a file.
+    pub label: Option<String>,
+    /// The type of its elements.
+    pub dtype: DType,
+    /// Its dimensions.
+    pub shape: Vec<usize>,
+}
+
+impl Program {
+    /// The program's state tensors, in the order of their index. Checks every rule.
+    ///
+    /// # Errors
+    /// [`ProgramError::Invalid`].
+    pub fn states(&self) -> Result<Vec<State>, ProgramError> {
+        let graph = Graph::parse(self, Keep::Kernels)?;
+        let types = graph.states.iter().map(|ty| State {
+            label: None,
+            dtype: ty.dtype,
+            shape: ty.shape.to_vec(),
+        });
+        let mut states: Vec<State> = types.collect();
+        for instruction in self.instructions.iter().filter(|one| one.op == "state") {
+            for (name, attribute) in &instruction.attributes {
+                if let ("index", Attribute::Integer(index)) = (name.as_str(), attribute)
+                    && let Ok(index) = usize::try_from(*index)
+                    && let Some(state) = states.get_mut(index)
+                {
+                    state.label.clone_from(&instruction.label);
+                }
+            }
+        }
+        Ok(states)
     }
 }
 

@@ -11,6 +11,9 @@ use crate::{Budget, Context, Device, Program, ProgramError, device};
 pub struct Executable {
     target: Target,
     plan: Plan,
+    constant_bytes: u64,
+    /// Bytes that are held at the same time during a run, whatever else the task holds.
+    needed_bytes: u64,
 }
 
 #[derive(Debug)]
@@ -56,8 +59,12 @@ impl Executable {
     ) -> Result<Arc<Self>, ProgramError> {
         if let Device::Accelerator(device) = device {
             let (compiled, plan) = device::compile(program, device, budget)?;
-            let target = Target::Device(compiled);
-            return Ok(Arc::new(Self { target, plan }));
+            return Ok(Arc::new(Self {
+                target: Target::Device(compiled),
+                plan,
+                constant_bytes: 0,
+                needed_bytes: plan.output_bytes,
+            }));
         }
         let compiled = plan::compile(program, budget)?;
         let total =
@@ -74,24 +81,37 @@ impl Executable {
             output_bytes: total(&fresh),
             flops: compiled.flops,
         };
-        // What is held at the same time during a run, whatever else the task holds.
         let replaced = compiled.updated.iter();
         let replaced = replaced.map(|&state| compiled.states[state].bytes() as u64);
-        let constants = compiled.constants.iter();
-        let constants = constants.map(|constant| constant.bytes().len() as u64);
-        let needed = [plan.workspace_bytes, plan.output_bytes].into_iter();
-        let needed = needed
-            .chain(replaced)
-            .chain(constants)
-            .fold(0, u64::saturating_add);
-        if needed > budget.limit() {
-            return Err(ProgramError::OutOfMemory {
-                needed,
-                allowed: budget.limit(),
-            });
+        let constant_bytes = compiled.constant_bytes;
+        let held = [plan.workspace_bytes, plan.output_bytes, constant_bytes];
+        let held = held.into_iter().chain(replaced);
+        let executable = Self {
+            needed_bytes: held.fold(0, u64::saturating_add),
+            constant_bytes,
+            target: Target::Cpu(compiled),
+            plan,
+        };
+        executable.check_fits(budget)?;
+        Ok(Arc::new(executable))
+    }
+
+    /// Checks that a run can fit a budget, if nothing else is held; whoever compiled it has
+    /// checked that for the budget it was compiled with.
+    ///
+    /// # Errors
+    /// [`ProgramError::OutOfMemory`].
+    pub fn check_fits(&self, budget: &Budget) -> Result<(), ProgramError> {
+        let (needed, allowed) = (self.needed_bytes, budget.limit());
+        if needed > allowed {
+            return Err(ProgramError::OutOfMemory { needed, allowed });
         }
-        let target = Target::Cpu(compiled);
-        Ok(Arc::new(Self { target, plan }))
+        Ok(())
+    }
+
+    /// Bytes of constants that are charged while the executable lives.
+    pub fn constant_bytes(&self) -> u64 {
+        self.constant_bytes
     }
 
     /// What the program costs.
@@ -282,7 +302,7 @@ impl CpuSession {
         // kernel writes, nobody else holds the storage.
         let memory = unsafe { Memory::new(&self.regions) };
         let (before, commit) = compiled.kernels.split_at(compiled.commit_from);
-        let workers = self.context.workers();
+        let workers = self.context.workers(compiled.nanoseconds);
         for kernel in before {
             if workers.stopped() {
                 return Err(ProgramError::Stopped);
@@ -293,7 +313,7 @@ impl CpuSession {
         if workers.stopped() {
             return Err(ProgramError::Stopped);
         }
-        let workers = self.context.committing_workers();
+        let workers = self.context.committing_workers(compiled.nanoseconds);
         for kernel in commit {
             // SAFETY: as above.
             unsafe { kernel.run(memory, &workers) };

@@ -51,6 +51,29 @@ impl Kernel {
     }
 }
 
+/// Multiplications and additions of a product that a thread does in a nanosecond, about.
+const PRODUCT_SPEED: u64 = 32;
+
+/// What everything else does.
+const SPEED: u64 = 2;
+
+impl Kernel {
+    /// About how long one run of so many operations takes on one thread.
+    pub(crate) fn nanoseconds(&self, flops: u64) -> u64 {
+        match self {
+            Self::Plain(plain) => match &plain.op {
+                PlainOp::Dot(_)
+                | PlainOp::Convolve(_)
+                | PlainOp::Attention(_)
+                | PlainOp::AttentionGradient(_) => flops / PRODUCT_SPEED,
+                PlainOp::Repeat(repeat) => repeat.nanoseconds(),
+                _ => flops / SPEED,
+            },
+            Self::Fused(_) => flops / SPEED,
+        }
+    }
+}
+
 impl Fused {
     fn flops(&self) -> u64 {
         let per_element = self.code.iter().map(instruction).sum::<u64>();

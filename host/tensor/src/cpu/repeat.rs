@@ -14,6 +14,9 @@ use crate::plan::{Compiled, OutputSource, Place};
 use crate::shape::TensorType;
 use crate::tensor::Line;
 
+/// What a step takes beside its kernels, about.
+const NS_PER_STEP: u64 = 500;
+
 /// A body with what changes from step to step.
 #[derive(Debug)]
 pub(crate) struct Repeat {
@@ -112,6 +115,17 @@ impl Repeat {
         };
         let step = self.body.flops.saturating_add(condition).max(1);
         step.saturating_mul(self.limit as u64)
+    }
+
+    /// About how long that takes on one thread.
+    pub(crate) fn nanoseconds(&self) -> u64 {
+        let condition = match &self.steps {
+            Steps::While { condition } => condition.nanoseconds,
+            Steps::Scan { .. } => 0,
+        };
+        let step = self.body.nanoseconds.saturating_add(condition);
+        step.saturating_add(NS_PER_STEP)
+            .saturating_mul(self.limit as u64)
     }
 
     pub(super) fn run(&self, inputs: &[&[u8]], outputs: &mut [&mut [u8]], workers: &Workers<'_>) {
