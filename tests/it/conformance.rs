@@ -45,6 +45,29 @@ async fn the_sdk_computes_what_pytorch_does() {
 }
 
 #[tokio::test]
+async fn a_model_saved_with_its_program_predicts_in_a_plugin_that_knows_nothing_of_it() {
+    let shed = Shed::start().await;
+    let trainer = shed.push("conformance").await;
+    let other = shed.push("misbehave").await;
+    let dataset = shed.import("fixtures", &root().join("tests/it/fixtures/nn.json"));
+
+    let training = json!({"hyperparameter": {"train": 2}});
+    let trained = shed.train("trained", &trainer, dataset, training).await;
+    let trained = shed.ended(&trained).await.result.unwrap();
+    let describing = json!({
+        "hyperparameter": {"do": "describe"},
+        "checkpoint": trained["model_id"],
+    });
+    let used = shed.train("used", &other, dataset, describing).await;
+    let used = shed.ended(&used).await;
+    assert_eq!(used.status, TaskState::Completed, "{}", used.status_reason);
+
+    let predicted = &used.result.unwrap()["checkpoint"]["predicted"];
+    assert_eq!(predicted, &json!([trained["predicted"]]));
+    assert_eq!(trained["predicted"].as_array().unwrap().len(), 6);
+}
+
+#[tokio::test]
 async fn dropout_averages_and_accumulated_gradients_go_on_from_a_checkpoint_to_the_bit() {
     let shed = Shed::start().await;
     let plugin = shed.push("conformance").await;

@@ -27,6 +27,7 @@ wasmtime::component::bindgen!({
         "trainshed:plugin/run.[method]run.set-checkpoint-output": async | trappable,
         "trainshed:plugin/dataset.[method]dataset.commit-version": async | trappable,
         "trainshed:plugin/models.save": async | trappable,
+        "trainshed:plugin/models.save-with-program": async | trappable,
         default: trappable,
     },
     exports: { default: async },

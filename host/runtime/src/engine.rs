@@ -17,6 +17,7 @@ use crate::imports;
 use crate::job::{Job, Services};
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::load::{self, LoadError, Plugin};
+use crate::programs::Programs;
 use crate::state::TaskState;
 use crate::task;
 use crate::watch::{End, StopSignal, Watch, Watchman, lock, stop_pair};
@@ -72,6 +73,7 @@ pub struct Runtime {
     linker: Linker<TaskState>,
     cache: Cache,
     loaded: Mutex<Loaded>,
+    programs: Arc<Programs>,
     watchman: Watchman,
 }
 
@@ -99,6 +101,7 @@ impl Runtime {
             watchman: Watchman::start(engine.clone()).map_err(RuntimeError::Thread)?,
             cache,
             loaded: Mutex::default(),
+            programs: Arc::default(),
             engine,
         })
     }
@@ -189,8 +192,9 @@ impl Runtime {
         let watch = Watch::start(&job.limits, stop);
         self.watchman.look_after(&watch);
         let plugin = plugin.clone();
+        let programs = Arc::clone(&self.programs);
         let outcome = on_own_thread("task", Arc::clone(&watch), move || {
-            task::run(&plugin, job, services, watch)
+            task::run(&plugin, job, services, watch, programs)
         });
         outcome
             .await

@@ -14,6 +14,7 @@ mod job;
 mod limits;
 mod load;
 mod outcome;
+mod programs;
 mod state;
 mod task;
 mod wasi;

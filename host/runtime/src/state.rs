@@ -18,6 +18,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use crate::imports::compute::LiveInstructions;
 use crate::job::{CommittedVersion, Job, Refused, Services};
 use crate::limits::{Limiter, Quota};
+use crate::programs::Programs;
 use crate::wasi::{self, Console, Scratch};
 use crate::watch::Watch;
 
@@ -37,6 +38,10 @@ pub(crate) struct TaskState {
     pub(crate) tensors: Context,
     /// Where programs run.
     pub(crate) device: Device,
+    /// Programs that this run or another one has compiled.
+    pub(crate) programs: Arc<Programs>,
+    /// Threads that a tensor program may use.
+    pub(crate) threads: u32,
     pub(crate) live_instructions: LiveInstructions,
     pub(crate) facts: Facts,
     pub(crate) points: Quota,
@@ -79,6 +84,7 @@ impl TaskState {
         job: &Job,
         services: Arc<dyn Services>,
         watch: Arc<Watch>,
+        programs: Arc<Programs>,
     ) -> Result<Self, String> {
         let scratch_dir = job.work_dir.join("scratch");
         let outgoing = job.work_dir.join("outgoing");
@@ -103,6 +109,7 @@ impl TaskState {
         let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);
         let mut state = Self::new(&job.limits, facts, services, console, wasi, scratch, watch)?;
         state.device = job.device.clone();
+        state.programs = programs;
         Ok(state)
     }
 
@@ -146,6 +153,8 @@ impl TaskState {
             limiter: Limiter::new(limits),
             tensors,
             device: Device::Cpu,
+            programs: Arc::default(),
+            threads: limits.threads.max(1),
             live_instructions: LiveInstructions::default(),
             watch,
             services,

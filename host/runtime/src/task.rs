@@ -13,6 +13,7 @@ use crate::imports::run::Run;
 use crate::job::{Job, JobWork, Services};
 use crate::load::Plugin;
 use crate::outcome;
+use crate::programs::Programs;
 use crate::state::{Fatal, TaskState};
 use crate::watch::{End, Watch};
 
@@ -22,6 +23,7 @@ pub(crate) fn run(
     job: Job,
     services: Arc<dyn Services>,
     watch: Arc<Watch>,
+    programs: Arc<Programs>,
 ) -> Outcome {
     let failed = |reason| Outcome::Failed { reason };
     let checkpoint = match &job.work {
@@ -34,7 +36,7 @@ pub(crate) fn run(
         },
         _ => None,
     };
-    let state = match TaskState::for_task(&job, services, Arc::clone(&watch)) {
+    let state = match TaskState::for_task(&job, services, Arc::clone(&watch), programs) {
         Ok(state) => state,
         Err(reason) => return failed(reason),
     };

@@ -107,6 +107,11 @@ impl Watch {
         self.stop.is_stopped()
     }
 
+    /// The time until the run's limit is reached.
+    pub(crate) fn left(&self) -> Duration {
+        self.wall.saturating_sub(self.started.elapsed())
+    }
+
     /// Ends the run unless it has ended before; the first reason stays.
     pub(crate) fn interrupt(&self, end: End) {
         self.end.get_or_init(|| end);

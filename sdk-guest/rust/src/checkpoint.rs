@@ -1,7 +1,10 @@
 //! The model that an action goes on from, and what is known about one that is saved.
 
+use std::collections::BTreeMap;
+
 use crate::bindings::imports::trainshed::plugin as raw;
-use crate::{CheckpointError, DType, Tensor};
+use crate::compute::{Attribute, Executable, Program, Session};
+use crate::{CheckpointError, DType, Failure, Tensor};
 
 /// The model that the action goes on from.
 #[derive(Debug)]
@@ -84,5 +87,40 @@ impl<'a> Checkpoint<'a> {
     /// When there is none of that name, or the file is damaged.
     pub fn load(&self, name: &str) -> Result<Tensor, CheckpointError> {
         Ok(Tensor::from_raw(self.raw.load(name)?))
+    }
+
+    /// The program that the model was saved with, if there was one.
+    ///
+    /// # Errors
+    /// When the file holds something else in its place.
+    pub fn program(&self) -> Result<Option<Program>, CheckpointError> {
+        Ok(self.raw.program()?)
+    }
+
+    /// The program that the model was saved with, bound to the model's tensors: a run takes
+    /// the program's inputs and returns its outputs. Nothing need be known of the model.
+    /// None when it was saved without a program.
+    ///
+    /// # Errors
+    /// When the file is damaged, or the program breaks a rule or needs too much memory.
+    pub fn session(&self) -> Result<Option<Session>, Failure> {
+        let Some(program) = self.program()? else {
+            return Ok(None);
+        };
+        let mut state = BTreeMap::new();
+        let instructions = program.instructions.iter();
+        for instruction in instructions.filter(|instruction| instruction.op == "state") {
+            let name = instruction.label.as_deref().unwrap_or_default();
+            let index = instruction.attributes.iter().find_map(|attribute| {
+                let (name, value) = attribute;
+                match value {
+                    Attribute::Integer(index) if name == "index" => Some(*index),
+                    _ => None,
+                }
+            });
+            state.insert(index.unwrap_or_default(), self.load(name)?);
+        }
+        let state: Vec<&Tensor> = state.values().collect();
+        Ok(Some(Executable::compile(&program)?.bind(&state)?))
     }
 }

@@ -54,6 +54,21 @@ pub fn gradient(
     Ok(raw::gradient(program, output, with_respect_to)?)
 }
 
+/// The program as bytes, in the form that `docs/programs.md` describes, which any host
+/// reads. Checks no rule of operations.
+pub fn serialize(program: &Program) -> Vec<u8> {
+    raw::serialize(program)
+}
+
+/// Reads a program that [`serialize`] has written.
+///
+/// # Errors
+/// When the bytes are not those of a program. The rules of operations are checked when it
+/// is compiled.
+pub fn deserialize(bytes: &[u8]) -> Result<Program, ProgramError> {
+    Ok(raw::deserialize(bytes)?)
+}
+
 impl Executable {
     /// Checks every rule and plans memory. Costs time linear in the program.
     ///

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::bindings::imports::trainshed::plugin as raw;
 use crate::checkpoint::ModelDetails;
+use crate::compute::Program;
 use crate::{ModelError, ReportError, Tensor};
 
 /// The running task.
@@ -195,16 +196,44 @@ impl<'a> Run<'a> {
         tensors: &[(String, Tensor)],
         details: &ModelDetails,
     ) -> Result<(), ModelError> {
-        let tensors: Vec<_> = tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.raw()))
-            .collect();
-        let details = raw::models::Details {
-            iteration: details.iteration,
-            labels: details.labels.clone(),
-            metadata: details.metadata.clone(),
-        };
+        let (tensors, details) = (raw_tensors(tensors), raw_details(details));
         Ok(raw::models::save(self.raw, name, &tensors, &details)?)
+    }
+
+    /// As [`Run::save_model`], together with the program that computes the model's
+    /// predictions, so that whoever has the file can run it: [`crate::Checkpoint::program`]
+    /// gives it back, and [`crate::Checkpoint::session`] makes it ready to run.
+    ///
+    /// [`crate::nn::Purpose::Predict`] records such a program: the label of each of its
+    /// states names one of `tensors`, and nothing is updated.
+    ///
+    /// # Errors
+    /// As [`Run::save_model`], and when the program does not fit the tensors.
+    pub fn save_model_with_program(
+        &self,
+        name: &str,
+        tensors: &[(String, Tensor)],
+        details: &ModelDetails,
+        program: &Program,
+    ) -> Result<(), ModelError> {
+        let (tensors, details) = (raw_tensors(tensors), raw_details(details));
+        let saved = raw::models::save_with_program(self.raw, name, &tensors, &details, program);
+        Ok(saved?)
+    }
+}
+
+fn raw_tensors(tensors: &[(String, Tensor)]) -> Vec<(String, &raw::compute::Tensor)> {
+    let tensors = tensors.iter();
+    tensors
+        .map(|(name, tensor)| (name.clone(), tensor.raw()))
+        .collect()
+}
+
+fn raw_details(details: &ModelDetails) -> raw::models::Details {
+    raw::models::Details {
+        iteration: details.iteration,
+        labels: details.labels.clone(),
+        metadata: details.metadata.clone(),
     }
 }
 

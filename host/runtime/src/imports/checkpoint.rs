@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use safetensors::tensor::{Metadata, TensorInfo};
 use trainshed_tables::safetensors::read_header;
 use trainshed_tensor::{DType, ProgramError, Tensor};
@@ -11,6 +13,8 @@ use wasmtime::component::Resource;
 use crate::bindings::trainshed::plugin::checkpoint::{
     CheckpointError, Entry, Host, HostCheckpoint,
 };
+use crate::bindings::trainshed::plugin::compute::Program;
+use crate::imports::models::PROGRAM_KEY;
 use crate::job::CheckpointFile;
 use crate::outcome;
 use crate::state::TaskState;
@@ -100,6 +104,14 @@ impl HostCheckpoint for TaskState {
         })
     }
 
+    fn program(
+        &mut self,
+        checkpoint: Resource<Checkpoint>,
+    ) -> wasmtime::Result<Result<Option<Program>, CheckpointError>> {
+        let program = program(&self.table.get(&checkpoint)?.tensors);
+        Ok(program.map(|program| program.map(Into::into)))
+    }
+
     fn drop(&mut self, checkpoint: Resource<Checkpoint>) -> wasmtime::Result<()> {
         self.table.delete(checkpoint)?;
         Ok(())
@@ -136,6 +148,20 @@ fn load(
     })?;
     read.map_err(|error| unreadable(&error))?;
     Ok(tensor)
+}
+
+/// The program in a file's metadata, where `models.save-with-program` puts it.
+fn program(file: &Metadata) -> Result<Option<trainshed_tensor::Program>, CheckpointError> {
+    let texts = file.metadata().as_ref();
+    let Some(text) = texts.and_then(|texts| texts.get(PROGRAM_KEY)) else {
+        return Ok(None);
+    };
+    let unreadable = |message: &dyn std::fmt::Display| {
+        CheckpointError::Unreadable(format!("`{PROGRAM_KEY}`: {message}"))
+    };
+    let bytes = BASE64.decode(text).map_err(|error| unreadable(&error))?;
+    let program = trainshed_tensor::Program::from_bytes(&bytes);
+    program.map(Some).map_err(|error| unreadable(&error))
 }
 
 /// The element type as this contract names it; others by their safetensors name.
@@ -202,6 +228,25 @@ mod tests {
             load(&checkpoint, "hidden.weight", &Budget::new(7)),
             Err(CheckpointError::OutOfMemory((8, 7)))
         ));
+    }
+
+    #[test]
+    fn the_program_of_a_file_is_read_or_said_to_be_damaged() {
+        let with = |text: Option<&str>| {
+            let metadata = text.map(|text| [(PROGRAM_KEY.to_owned(), text.to_owned())].into());
+            let no_tensors: [(&str, TensorView<'_>); 0] = [];
+            let content = safetensors::serialize(no_tensors, metadata).unwrap();
+            program(&open(&content).unwrap().tensors)
+        };
+        let mut saved = trainshed_tensor::Program::default();
+        saved.push("state", &[], &[("index", 0.into())]);
+        let text = BASE64.encode(saved.to_bytes());
+        assert_eq!(with(Some(&text)).unwrap(), Some(saved));
+        assert_eq!(with(None).unwrap(), None);
+        for damaged in ["?", "AAAA"] {
+            let outcome = with(Some(damaged));
+            assert!(matches!(outcome, Err(CheckpointError::Unreadable(_))));
+        }
     }
 
     #[test]

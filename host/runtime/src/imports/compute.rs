@@ -1,10 +1,12 @@
 //! `compute`: tensors and programs. All the work is in `trainshed-tensor`; here its types meet
 //! those of the contract.
+//!
+//! A run of a program holds the thread: it is the task's own, on which nothing else runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use trainshed_tensor::{self as native, Batches, DType, Tensor};
+use trainshed_tensor::{self as native, Batches, DType, Device, Reservation, Tensor};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
 
@@ -19,6 +21,13 @@ use crate::state::TaskState;
 /// program has 100,000.
 const MAX_LIVE_INSTRUCTIONS: u64 = 2_000_000;
 
+/// More operations than a thread of any machine does in a millisecond: a thousand in a
+/// nanosecond.
+const MAX_FLOPS_PER_MS: u64 = 1_000_000_000;
+/// A run that was begun shortly before the end of its task is refused by nobody: the watch
+/// ends it.
+const LEAST_MS_LEFT: u64 = 1000;
+
 /// A compiled program.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Executable {
@@ -30,6 +39,8 @@ pub struct Executable {
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Session {
     session: native::Session,
+    /// Estimated floating-point operations of one run.
+    flops: u64,
     /// The program lives as long as its last session.
     _share: Arc<ProgramShare>,
 }
@@ -41,6 +52,8 @@ pub(crate) struct LiveInstructions(Arc<AtomicU64>);
 /// One program's part of them; dropping it gives it back.
 struct ProgramShare {
     instructions: u64,
+    /// The memory of its constants, while other tasks hold them too.
+    _constants: Option<Reservation>,
     live: LiveInstructions,
 }
 
@@ -56,6 +69,7 @@ impl LiveInstructions {
         self.0.fetch_add(instructions, Ordering::Relaxed);
         Ok(ProgramShare {
             instructions,
+            _constants: None,
             live: self.clone(),
         })
     }
@@ -114,6 +128,58 @@ fn create(
 }
 
 impl TaskState {
+    fn compiled(&self, program: native::Program) -> Result<Executable, ProgramError> {
+        let bodies = program.bodies.iter().map(|body| body.instructions.len());
+        let instructions = bodies.sum::<usize>() + program.instructions.len();
+        let mut share = self.live_instructions.take(instructions as u64)?;
+        let budget = self.tensors.budget();
+        let program = match &self.device {
+            Device::Cpu => {
+                let program = self.programs.compile(&program, budget)?;
+                share._constants = Some(budget.reserve(program.constant_bytes())?);
+                program
+            }
+            device @ Device::Accelerator(_) => {
+                native::Executable::compile_for(device, &program, budget)?
+            }
+        };
+        self.check_cost(program.plan().flops)?;
+        Ok(Executable {
+            program,
+            share: Arc::new(share),
+        })
+    }
+
+    /// Checks that a run of so many operations could end before the task must.
+    fn check_cost(&self, flops: u64) -> Result<(), ProgramError> {
+        let left = u64::try_from(self.watch.left().as_millis()).unwrap_or(u64::MAX);
+        let left = left.max(LEAST_MS_LEFT);
+        let threads = u64::from(self.threads);
+        let allowed = left
+            .saturating_mul(threads)
+            .saturating_mul(MAX_FLOPS_PER_MS);
+        if flops > allowed {
+            return Err(ProgramError::InvalidArgument(format!(
+                "a run of the program is estimated at {flops} floating-point operations, but in the {left} ms that the task has left it can do at most {allowed}"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Runs a session's program, unless that cannot end in time.
+    fn run_session(
+        &mut self,
+        session: &Resource<Session>,
+        inputs: &[Tensor],
+    ) -> wasmtime::Result<Result<Vec<Tensor>, ProgramError>> {
+        let flops = self.table.get(session)?.flops;
+        if let Err(error) = self.check_cost(flops) {
+            return Ok(Err(error));
+        }
+        let outputs = self.table.get_mut(session)?.session.run(inputs);
+        Ok(outputs.map_err(Into::into))
+    }
+
     /// A handle to what a call made.
     fn give<T: Send + 'static>(&mut self, made: Result<T, ProgramError>) -> Called<Resource<T>> {
         Ok(match made {
@@ -159,6 +225,15 @@ impl Host for TaskState {
         let extended = native::gradient(&of.into(), output.into(), &with_respect_to);
         Ok(extended.map(Into::into).map_err(Into::into))
     }
+
+    fn serialize(&mut self, of: Program) -> wasmtime::Result<Vec<u8>> {
+        Ok(native::Program::from(of).to_bytes())
+    }
+
+    fn deserialize(&mut self, bytes: Vec<u8>) -> Called<Program> {
+        let program = native::Program::from_bytes(&bytes);
+        Ok(program.map(Into::into).map_err(Into::into))
+    }
 }
 
 impl HostTensor for TaskState {
@@ -198,13 +273,7 @@ impl HostTensor for TaskState {
 
 impl HostExecutable for TaskState {
     fn compile(&mut self, of: Program) -> Called<Resource<Executable>> {
-        let instructions = of.instructions.len() as u64;
-        let compiled = self.live_instructions.take(instructions).and_then(|share| {
-            let program =
-                native::Executable::compile_for(&self.device, &of.into(), self.tensors.budget())?;
-            let share = Arc::new(share);
-            Ok(Executable { program, share })
-        });
+        let compiled = self.compiled(of.into());
         self.give(compiled)
     }
 
@@ -228,6 +297,7 @@ impl HostExecutable for TaskState {
         let bound = executable.program.bind(state, &self.tensors);
         let session = bound.map_err(Into::into).map(|session| Session {
             session,
+            flops: executable.program.plan().flops,
             _share: Arc::clone(&executable.share),
         });
         self.give(session)
@@ -277,8 +347,8 @@ impl HostSession for TaskState {
         inputs: Vec<Resource<Tensor>>,
     ) -> Called<Vec<Resource<Tensor>>> {
         let inputs = self.tensors_of(&inputs)?;
-        let outputs = self.table.get_mut(&session)?.session.run(&inputs);
-        self.give_all(outputs.map_err(Into::into))
+        let outputs = self.run_session(&session, &inputs)?;
+        self.give_all(outputs)
     }
 
     fn run_batch(
@@ -293,8 +363,8 @@ impl HostSession for TaskState {
             Err(error) => return Ok(Err(error.into())),
         };
         tensors.extend(self.tensors_of(&inputs)?);
-        let outputs = self.table.get_mut(&session)?.session.run(&tensors);
-        Ok(self.give_all(outputs.map_err(Into::into))?.map(Some))
+        let outputs = self.run_session(&session, &tensors)?;
+        Ok(self.give_all(outputs)?.map(Some))
     }
 
     fn state(&mut self, session: Resource<Session>, index: u32) -> Called<Resource<Tensor>> {

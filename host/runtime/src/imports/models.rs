@@ -2,11 +2,13 @@
 //! the plugin's memory.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use safetensors::View;
 use trainshed_core::Digest;
 use trainshed_core::digest::Hasher;
@@ -17,8 +19,10 @@ use trainshed_tensor::{DType, Tensor};
 use wasmtime::component::Resource;
 
 use super::run::Run;
+use crate::bindings::trainshed::plugin::compute::Program;
 use crate::bindings::trainshed::plugin::models::{Details, Host, ModelError};
 use crate::job::Refused;
+use crate::outcome::shortened;
 use crate::state::TaskState;
 
 /// Most tensors, and most labels, of one model.
@@ -27,6 +31,10 @@ const MAX_ENTRIES: usize = 10_000;
 const MAX_METADATA_BYTES: usize = 64 << 10;
 /// Longest class names, all together.
 const MAX_LABEL_BYTES: usize = 1 << 20;
+/// Longest serialised program of a model: as text, it fits a header with many tensors.
+const MAX_PROGRAM_BYTES: usize = 8 << 20;
+/// Where a model's file holds its program, in base64.
+pub(crate) const PROGRAM_KEY: &str = "trainshed.program";
 
 impl Host for TaskState {
     async fn save(
@@ -36,20 +44,48 @@ impl Host for TaskState {
         tensors: Vec<(String, Resource<Tensor>)>,
         details: Details,
     ) -> wasmtime::Result<Result<(), ModelError>> {
-        let mut named = Vec::with_capacity(tensors.len());
-        for (name, tensor) in tensors {
-            named.push((name, self.table.get(&tensor)?.clone()));
-        }
-        Ok(self.save_model(name, named, details).await)
+        let named = self.named(tensors)?;
+        Ok(self.save_model(name, named, details, None).await)
+    }
+
+    async fn save_with_program(
+        &mut self,
+        _run: Resource<Run>,
+        name: String,
+        tensors: Vec<(String, Resource<Tensor>)>,
+        details: Details,
+        inference: Program,
+    ) -> wasmtime::Result<Result<(), ModelError>> {
+        let named = self.named(tensors)?;
+        let program = match program_text(&inference.into(), &named) {
+            Ok(text) => text,
+            Err(message) => {
+                let refused = ModelError::InvalidArgument(("inference".to_owned(), message));
+                return Ok(Err(refused));
+            }
+        };
+        Ok(self.save_model(name, named, details, Some(program)).await)
     }
 }
 
 impl TaskState {
+    fn named(
+        &self,
+        tensors: Vec<(String, Resource<Tensor>)>,
+    ) -> wasmtime::Result<Vec<(String, Tensor)>> {
+        let mut named = Vec::with_capacity(tensors.len());
+        for (name, tensor) in tensors {
+            named.push((name, self.table.get(&tensor)?.clone()));
+        }
+        Ok(named)
+    }
+
     async fn save_model(
         &mut self,
         name: String,
         tensors: Vec<(String, Tensor)>,
         details: Details,
+        program: Option<String>,
     ) -> Result<(), ModelError> {
         check(&name, &tensors, &details)?;
         let data_bytes = tensors
@@ -60,7 +96,7 @@ impl TaskState {
         self.saves += 1;
         let file = format!("{name}.{}.safetensors", self.saves);
         let file = self.facts.outgoing.join(file);
-        let (sha256, size_bytes) = write(tensors, &file)?;
+        let (sha256, size_bytes) = write(tensors, program, &file)?;
         // The header is known only now; it is small beside the limit on its entries.
         if let Err(error) = self.check_output(size_bytes) {
             // The folder goes when the task ends; until then the file is only in the way.
@@ -138,13 +174,62 @@ fn check(name: &str, tensors: &[(String, Tensor)], details: &Details) -> Result<
     Ok(())
 }
 
-/// Writes a safetensors file. The same tensors give the same bytes.
-fn write(tensors: Vec<(String, Tensor)>, file: &Path) -> Result<(Digest, u64), ModelError> {
+/// A program as the text that a model's file holds, when its states are among the tensors;
+/// otherwise what is wrong with it.
+fn program_text(
+    program: &trainshed_tensor::Program,
+    tensors: &[(String, Tensor)],
+) -> Result<String, String> {
+    let states = program.states().map_err(|error| error.to_string())?;
+    if !program.updates.is_empty() {
+        return Err("must not update its states".to_owned());
+    }
+    let tensors: HashMap<&str, &Tensor> = tensors
+        .iter()
+        .map(|(name, tensor)| (name.as_str(), tensor))
+        .collect();
+    for (index, state) in states.iter().enumerate() {
+        let Some(label) = &state.label else {
+            return Err(format!(
+                "must have labels on its `state` instructions, but state {index} has none"
+            ));
+        };
+        let label = shortened(label, 200);
+        let Some(tensor) = tensors.get(label.as_str()) else {
+            return Err(format!(
+                "must have states that are saved, but `{label}` is not"
+            ));
+        };
+        let (dtype, shape) = (state.dtype, &state.shape);
+        if (tensor.dtype(), tensor.shape()) != (dtype, shape) {
+            let (found, size) = (tensor.dtype(), tensor.shape());
+            return Err(format!(
+                "must have states like the tensors, but `{label}` is {dtype} {shape:?} there and {found} {size:?} here"
+            ));
+        }
+    }
+    let bytes = program.to_bytes();
+    if bytes.len() > MAX_PROGRAM_BYTES {
+        let found = bytes.len();
+        return Err(format!(
+            "must have at most {MAX_PROGRAM_BYTES} bytes, but has {found}"
+        ));
+    }
+    Ok(BASE64.encode(bytes))
+}
+
+/// Writes a safetensors file. The same tensors and program give the same bytes.
+fn write(
+    tensors: Vec<(String, Tensor)>,
+    program: Option<String>,
+    file: &Path,
+) -> Result<(Digest, u64), ModelError> {
     let not_stored = |error: &dyn std::fmt::Display| ModelError::NotStored(error.to_string());
     let views = tensors
         .into_iter()
         .map(|(name, tensor)| (name, Weights(tensor)));
-    safetensors::serialize_to_file(views, None, file).map_err(|error| not_stored(&error))?;
+    let metadata = program.map(|text| HashMap::from([(PROGRAM_KEY.to_owned(), text)]));
+    safetensors::serialize_to_file(views, metadata, file).map_err(|error| not_stored(&error))?;
     hash(file).map_err(|error| not_stored(&error))
 }
 

@@ -3293,9 +3293,1034 @@ pub mod trainshed {
                     result129
                 }
             }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The program in the serialised form that `docs/programs.md` describes. Checks no
+            /// rule of operations.
+            #[allow(async_fn_in_trait)]
+            pub fn serialize(of: &Program) -> _rt::Vec<u8> {
+                unsafe {
+                    let mut cleanup_list = _rt::Vec::new();
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 2 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 2
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let Program {
+                        bodies: bodies0,
+                        instructions: instructions0,
+                        outputs: outputs0,
+                        updates: updates0,
+                    } = of;
+                    let vec14 = bodies0;
+                    let len14 = vec14.len();
+                    let layout14 = _rt::alloc::Layout::from_size_align(
+                            vec14.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result14, _cleanup14) = wit_bindgen::rt::Cleanup::new(layout14);
+                    for (i, e) in vec14.into_iter().enumerate() {
+                        let base = result14
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Body {
+                                instructions: instructions1,
+                                outputs: outputs1,
+                            } = e;
+                            let vec12 = instructions1;
+                            let len12 = vec12.len();
+                            let layout12 = _rt::alloc::Layout::from_size_align(
+                                    vec12.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                )
+                                .unwrap();
+                            let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(
+                                layout12,
+                            );
+                            cleanup_list.extend(_cleanup12);
+                            for (i, e) in vec12.into_iter().enumerate() {
+                                let base = result12
+                                    .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let Instruction {
+                                        op: op2,
+                                        operands: operands2,
+                                        attributes: attributes2,
+                                        label: label2,
+                                    } = e;
+                                    let vec3 = op2;
+                                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                                    let len3 = vec3.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len3;
+                                    *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                                    let vec4 = operands2;
+                                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                                    let len4 = vec4.len();
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len4;
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr4.cast_mut();
+                                    let vec10 = attributes2;
+                                    let len10 = vec10.len();
+                                    let layout10 = _rt::alloc::Layout::from_size_align(
+                                            vec10.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                            8,
+                                        )
+                                        .unwrap();
+                                    let (result10, _cleanup10) = wit_bindgen::rt::Cleanup::new(
+                                        layout10,
+                                    );
+                                    cleanup_list.extend(_cleanup10);
+                                    for (i, e) in vec10.into_iter().enumerate() {
+                                        let base = result10
+                                            .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                        {
+                                            let (t5_0, t5_1) = e;
+                                            let vec6 = t5_0;
+                                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                                            let len6 = vec6.len();
+                                            *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len6;
+                                            *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                                            match t5_1 {
+                                                Attribute::Integer(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (0i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<i64>() = _rt::as_i64(e);
+                                                }
+                                                Attribute::Integers(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (1i32) as u8;
+                                                    let vec7 = e;
+                                                    let ptr7 = vec7.as_ptr().cast::<u8>();
+                                                    let len7 = vec7.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len7;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr7.cast_mut();
+                                                }
+                                                Attribute::Number(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (2i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>() = _rt::as_f64(e);
+                                                }
+                                                Attribute::Text(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (3i32) as u8;
+                                                    let vec8 = e;
+                                                    let ptr8 = vec8.as_ptr().cast::<u8>();
+                                                    let len8 = vec8.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr8.cast_mut();
+                                                }
+                                                Attribute::Flag(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (4i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (match e {
+                                                        true => 1,
+                                                        false => 0,
+                                                    }) as u8;
+                                                }
+                                                Attribute::Bytes(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (5i32) as u8;
+                                                    let vec9 = e;
+                                                    let ptr9 = vec9.as_ptr().cast::<u8>();
+                                                    let len9 = vec9.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len9;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr9.cast_mut();
+                                                }
+                                            }
+                                        }
+                                    }
+                                    *base
+                                        .add(5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len10;
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = result10;
+                                    match label2 {
+                                        Some(e) => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (1i32) as u8;
+                                            let vec11 = e;
+                                            let ptr11 = vec11.as_ptr().cast::<u8>();
+                                            let len11 = vec11.len();
+                                            *base
+                                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len11;
+                                            *base
+                                                .add(7 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr11.cast_mut();
+                                        }
+                                        None => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (0i32) as u8;
+                                        }
+                                    };
+                                }
+                            }
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len12;
+                            *base.add(0).cast::<*mut u8>() = result12;
+                            let vec13 = outputs1;
+                            let ptr13 = vec13.as_ptr().cast::<u8>();
+                            let len13 = vec13.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len13;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr13.cast_mut();
+                        }
+                    }
+                    let vec25 = instructions0;
+                    let len25 = vec25.len();
+                    let layout25 = _rt::alloc::Layout::from_size_align(
+                            vec25.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result25, _cleanup25) = wit_bindgen::rt::Cleanup::new(layout25);
+                    for (i, e) in vec25.into_iter().enumerate() {
+                        let base = result25
+                            .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Instruction {
+                                op: op15,
+                                operands: operands15,
+                                attributes: attributes15,
+                                label: label15,
+                            } = e;
+                            let vec16 = op15;
+                            let ptr16 = vec16.as_ptr().cast::<u8>();
+                            let len16 = vec16.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len16;
+                            *base.add(0).cast::<*mut u8>() = ptr16.cast_mut();
+                            let vec17 = operands15;
+                            let ptr17 = vec17.as_ptr().cast::<u8>();
+                            let len17 = vec17.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len17;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr17.cast_mut();
+                            let vec23 = attributes15;
+                            let len23 = vec23.len();
+                            let layout23 = _rt::alloc::Layout::from_size_align(
+                                    vec23.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                    8,
+                                )
+                                .unwrap();
+                            let (result23, _cleanup23) = wit_bindgen::rt::Cleanup::new(
+                                layout23,
+                            );
+                            cleanup_list.extend(_cleanup23);
+                            for (i, e) in vec23.into_iter().enumerate() {
+                                let base = result23
+                                    .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let (t18_0, t18_1) = e;
+                                    let vec19 = t18_0;
+                                    let ptr19 = vec19.as_ptr().cast::<u8>();
+                                    let len19 = vec19.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len19;
+                                    *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
+                                    match t18_1 {
+                                        Attribute::Integer(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (0i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<i64>() = _rt::as_i64(e);
+                                        }
+                                        Attribute::Integers(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (1i32) as u8;
+                                            let vec20 = e;
+                                            let ptr20 = vec20.as_ptr().cast::<u8>();
+                                            let len20 = vec20.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len20;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr20.cast_mut();
+                                        }
+                                        Attribute::Number(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (2i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<f64>() = _rt::as_f64(e);
+                                        }
+                                        Attribute::Text(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (3i32) as u8;
+                                            let vec21 = e;
+                                            let ptr21 = vec21.as_ptr().cast::<u8>();
+                                            let len21 = vec21.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len21;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr21.cast_mut();
+                                        }
+                                        Attribute::Flag(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (4i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (match e {
+                                                true => 1,
+                                                false => 0,
+                                            }) as u8;
+                                        }
+                                        Attribute::Bytes(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (5i32) as u8;
+                                            let vec22 = e;
+                                            let ptr22 = vec22.as_ptr().cast::<u8>();
+                                            let len22 = vec22.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len22;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr22.cast_mut();
+                                        }
+                                    }
+                                }
+                            }
+                            *base
+                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len23;
+                            *base
+                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = result23;
+                            match label15 {
+                                Some(e) => {
+                                    *base
+                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (1i32) as u8;
+                                    let vec24 = e;
+                                    let ptr24 = vec24.as_ptr().cast::<u8>();
+                                    let len24 = vec24.len();
+                                    *base
+                                        .add(8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len24;
+                                    *base
+                                        .add(7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr24.cast_mut();
+                                }
+                                None => {
+                                    *base
+                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (0i32) as u8;
+                                }
+                            };
+                        }
+                    }
+                    let vec26 = outputs0;
+                    let ptr26 = vec26.as_ptr().cast::<u8>();
+                    let len26 = vec26.len();
+                    let vec27 = updates0;
+                    let ptr27 = vec27.as_ptr().cast::<u8>();
+                    let len27 = vec27.len();
+                    let ptr28 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/compute@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "serialize"]
+                        fn wit_import29(
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import29(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import29(
+                        result14,
+                        len14,
+                        result25,
+                        len25,
+                        ptr26.cast_mut(),
+                        len26,
+                        ptr27.cast_mut(),
+                        len27,
+                        ptr28,
+                    );
+                    let l30 = *ptr28.add(0).cast::<*mut u8>();
+                    let l31 = *ptr28
+                        .add(::core::mem::size_of::<*const u8>())
+                        .cast::<usize>();
+                    let len32 = l31;
+                    let result33 = <_ as From<
+                        _rt::Vec<_>,
+                    >>::from(_rt::Vec::from_raw_parts(l30.cast(), len32, len32));
+                    result33
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Reads a serialised program; `invalid-argument` says what is wrong with the bytes.
+            /// The rules of operations are checked when it is compiled.
+            #[allow(async_fn_in_trait)]
+            pub fn deserialize(bytes: &[u8]) -> Result<Program, ProgramError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 40 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 40
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = bytes;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/compute@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "deserialize"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(_: *mut u8, _: usize, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1);
+                    let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                    let result100 = match l3 {
+                        0 => {
+                            let e = {
+                                let l4 = *ptr1.add(8).cast::<*mut u8>();
+                                let l5 = *ptr1
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base42 = l4;
+                                let len42 = l5;
+                                let mut result42 = _rt::Vec::with_capacity(len42);
+                                for i in 0..len42 {
+                                    let base = base42
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e42 = {
+                                        let l6 = *base.add(0).cast::<*mut u8>();
+                                        let l7 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let base38 = l6;
+                                        let len38 = l7;
+                                        let mut result38 = _rt::Vec::with_capacity(len38);
+                                        for i in 0..len38 {
+                                            let base = base38
+                                                .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                            let e38 = {
+                                                let l8 = *base.add(0).cast::<*mut u8>();
+                                                let l9 = *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l12 = *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len13 = l12;
+                                                let l14 = *base
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l15 = *base
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base33 = l14;
+                                                let len33 = l15;
+                                                let mut result33 = _rt::Vec::with_capacity(len33);
+                                                for i in 0..len33 {
+                                                    let base = base33
+                                                        .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e33 = {
+                                                        let l16 = *base.add(0).cast::<*mut u8>();
+                                                        let l17 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len18 = l17;
+                                                        let bytes18 = _rt::Vec::from_raw_parts(
+                                                            l16.cast(),
+                                                            len18,
+                                                            len18,
+                                                        );
+                                                        let l19 = i32::from(
+                                                            *base
+                                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<u8>(),
+                                                        );
+                                                        let v32 = match l19 {
+                                                            0 => {
+                                                                let e32 = {
+                                                                    let l20 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<i64>();
+                                                                    l20
+                                                                };
+                                                                Attribute::Integer(e32)
+                                                            }
+                                                            1 => {
+                                                                let e32 = {
+                                                                    let l21 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l22 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len23 = l22;
+                                                                    <_ as From<
+                                                                        _rt::Vec<_>,
+                                                                    >>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23))
+                                                                };
+                                                                Attribute::Integers(e32)
+                                                            }
+                                                            2 => {
+                                                                let e32 = {
+                                                                    let l24 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<f64>();
+                                                                    l24
+                                                                };
+                                                                Attribute::Number(e32)
+                                                            }
+                                                            3 => {
+                                                                let e32 = {
+                                                                    let l25 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l26 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len27 = l26;
+                                                                    let bytes27 = _rt::Vec::from_raw_parts(
+                                                                        l25.cast(),
+                                                                        len27,
+                                                                        len27,
+                                                                    );
+                                                                    _rt::string_lift(bytes27)
+                                                                };
+                                                                Attribute::Text(e32)
+                                                            }
+                                                            4 => {
+                                                                let e32 = {
+                                                                    let l28 = i32::from(
+                                                                        *base
+                                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                            .cast::<u8>(),
+                                                                    );
+                                                                    _rt::bool_lift(l28 as u8)
+                                                                };
+                                                                Attribute::Flag(e32)
+                                                            }
+                                                            n => {
+                                                                debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                                                let e32 = {
+                                                                    let l29 = *base
+                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<*mut u8>();
+                                                                    let l30 = *base
+                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<usize>();
+                                                                    let len31 = l30;
+                                                                    <_ as From<
+                                                                        _rt::Vec<_>,
+                                                                    >>::from(_rt::Vec::from_raw_parts(l29.cast(), len31, len31))
+                                                                };
+                                                                Attribute::Bytes(e32)
+                                                            }
+                                                        };
+                                                        (_rt::string_lift(bytes18), v32)
+                                                    };
+                                                    result33.push(e33);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base33,
+                                                    len33 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                                    8,
+                                                );
+                                                let l34 = i32::from(
+                                                    *base
+                                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                Instruction {
+                                                    op: _rt::string_lift(bytes10),
+                                                    operands: <_ as From<
+                                                        _rt::Vec<_>,
+                                                    >>::from(
+                                                        _rt::Vec::from_raw_parts(l11.cast(), len13, len13),
+                                                    ),
+                                                    attributes: result33,
+                                                    label: match l34 {
+                                                        0 => None,
+                                                        1 => {
+                                                            let e = {
+                                                                let l35 = *base
+                                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l36 = *base
+                                                                    .add(8 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len37 = l36;
+                                                                let bytes37 = _rt::Vec::from_raw_parts(
+                                                                    l35.cast(),
+                                                                    len37,
+                                                                    len37,
+                                                                );
+                                                                _rt::string_lift(bytes37)
+                                                            };
+                                                            Some(e)
+                                                        }
+                                                        _ => _rt::invalid_enum_discriminant(),
+                                                    },
+                                                }
+                                            };
+                                            result38.push(e38);
+                                        }
+                                        _rt::cabi_dealloc(
+                                            base38,
+                                            len38 * (9 * ::core::mem::size_of::<*const u8>()),
+                                            ::core::mem::size_of::<*const u8>(),
+                                        );
+                                        let l39 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l40 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len41 = l40;
+                                        Body {
+                                            instructions: result38,
+                                            outputs: <_ as From<
+                                                _rt::Vec<_>,
+                                            >>::from(_rt::Vec::from_raw_parts(l39.cast(), len41, len41)),
+                                        }
+                                    };
+                                    result42.push(e42);
+                                }
+                                _rt::cabi_dealloc(
+                                    base42,
+                                    len42 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l43 = *ptr1
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l44 = *ptr1
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base75 = l43;
+                                let len75 = l44;
+                                let mut result75 = _rt::Vec::with_capacity(len75);
+                                for i in 0..len75 {
+                                    let base = base75
+                                        .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                    let e75 = {
+                                        let l45 = *base.add(0).cast::<*mut u8>();
+                                        let l46 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len47 = l46;
+                                        let bytes47 = _rt::Vec::from_raw_parts(
+                                            l45.cast(),
+                                            len47,
+                                            len47,
+                                        );
+                                        let l48 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l49 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len50 = l49;
+                                        let l51 = *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l52 = *base
+                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let base70 = l51;
+                                        let len70 = l52;
+                                        let mut result70 = _rt::Vec::with_capacity(len70);
+                                        for i in 0..len70 {
+                                            let base = base70
+                                                .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                            let e70 = {
+                                                let l53 = *base.add(0).cast::<*mut u8>();
+                                                let l54 = *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len55 = l54;
+                                                let bytes55 = _rt::Vec::from_raw_parts(
+                                                    l53.cast(),
+                                                    len55,
+                                                    len55,
+                                                );
+                                                let l56 = i32::from(
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>(),
+                                                );
+                                                let v69 = match l56 {
+                                                    0 => {
+                                                        let e69 = {
+                                                            let l57 = *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<i64>();
+                                                            l57
+                                                        };
+                                                        Attribute::Integer(e69)
+                                                    }
+                                                    1 => {
+                                                        let e69 = {
+                                                            let l58 = *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<*mut u8>();
+                                                            let l59 = *base
+                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<usize>();
+                                                            let len60 = l59;
+                                                            <_ as From<
+                                                                _rt::Vec<_>,
+                                                            >>::from(_rt::Vec::from_raw_parts(l58.cast(), len60, len60))
+                                                        };
+                                                        Attribute::Integers(e69)
+                                                    }
+                                                    2 => {
+                                                        let e69 = {
+                                                            let l61 = *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<f64>();
+                                                            l61
+                                                        };
+                                                        Attribute::Number(e69)
+                                                    }
+                                                    3 => {
+                                                        let e69 = {
+                                                            let l62 = *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<*mut u8>();
+                                                            let l63 = *base
+                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<usize>();
+                                                            let len64 = l63;
+                                                            let bytes64 = _rt::Vec::from_raw_parts(
+                                                                l62.cast(),
+                                                                len64,
+                                                                len64,
+                                                            );
+                                                            _rt::string_lift(bytes64)
+                                                        };
+                                                        Attribute::Text(e69)
+                                                    }
+                                                    4 => {
+                                                        let e69 = {
+                                                            let l65 = i32::from(
+                                                                *base
+                                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<u8>(),
+                                                            );
+                                                            _rt::bool_lift(l65 as u8)
+                                                        };
+                                                        Attribute::Flag(e69)
+                                                    }
+                                                    n => {
+                                                        debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                                        let e69 = {
+                                                            let l66 = *base
+                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<*mut u8>();
+                                                            let l67 = *base
+                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<usize>();
+                                                            let len68 = l67;
+                                                            <_ as From<
+                                                                _rt::Vec<_>,
+                                                            >>::from(_rt::Vec::from_raw_parts(l66.cast(), len68, len68))
+                                                        };
+                                                        Attribute::Bytes(e69)
+                                                    }
+                                                };
+                                                (_rt::string_lift(bytes55), v69)
+                                            };
+                                            result70.push(e70);
+                                        }
+                                        _rt::cabi_dealloc(
+                                            base70,
+                                            len70 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                            8,
+                                        );
+                                        let l71 = i32::from(
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        Instruction {
+                                            op: _rt::string_lift(bytes47),
+                                            operands: <_ as From<
+                                                _rt::Vec<_>,
+                                            >>::from(
+                                                _rt::Vec::from_raw_parts(l48.cast(), len50, len50),
+                                            ),
+                                            attributes: result70,
+                                            label: match l71 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l72 = *base
+                                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l73 = *base
+                                                            .add(8 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len74 = l73;
+                                                        let bytes74 = _rt::Vec::from_raw_parts(
+                                                            l72.cast(),
+                                                            len74,
+                                                            len74,
+                                                        );
+                                                        _rt::string_lift(bytes74)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                        }
+                                    };
+                                    result75.push(e75);
+                                }
+                                _rt::cabi_dealloc(
+                                    base75,
+                                    len75 * (9 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                let l76 = *ptr1
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l77 = *ptr1
+                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len78 = l77;
+                                let l79 = *ptr1
+                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l80 = *ptr1
+                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len81 = l80;
+                                Program {
+                                    bodies: result42,
+                                    instructions: result75,
+                                    outputs: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(
+                                        _rt::Vec::from_raw_parts(l76.cast(), len78, len78),
+                                    ),
+                                    updates: <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l79.cast(), len81, len81)),
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l82 = i32::from(*ptr1.add(8).cast::<u8>());
+                                let v99 = match l82 {
+                                    0 => {
+                                        let e99 = {
+                                            let l83 = i32::from(*ptr1.add(16).cast::<u8>());
+                                            let l85 = i32::from(*ptr1.add(24).cast::<u8>());
+                                            let l87 = i32::from(*ptr1.add(32).cast::<u8>());
+                                            let l91 = *ptr1
+                                                .add(32 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l92 = *ptr1
+                                                .add(32 + 4 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len93 = l92;
+                                            let bytes93 = _rt::Vec::from_raw_parts(
+                                                l91.cast(),
+                                                len93,
+                                                len93,
+                                            );
+                                            Problem {
+                                                body: match l83 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l84 = *ptr1.add(20).cast::<i32>();
+                                                            l84 as u32
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                                instruction: match l85 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l86 = *ptr1.add(28).cast::<i32>();
+                                                            l86 as u32
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                                label: match l87 {
+                                                    0 => None,
+                                                    1 => {
+                                                        let e = {
+                                                            let l88 = *ptr1
+                                                                .add(32 + 1 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<*mut u8>();
+                                                            let l89 = *ptr1
+                                                                .add(32 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<usize>();
+                                                            let len90 = l89;
+                                                            let bytes90 = _rt::Vec::from_raw_parts(
+                                                                l88.cast(),
+                                                                len90,
+                                                                len90,
+                                                            );
+                                                            _rt::string_lift(bytes90)
+                                                        };
+                                                        Some(e)
+                                                    }
+                                                    _ => _rt::invalid_enum_discriminant(),
+                                                },
+                                                message: _rt::string_lift(bytes93),
+                                            }
+                                        };
+                                        ProgramError::Invalid(e99)
+                                    }
+                                    1 => {
+                                        let e99 = {
+                                            let l94 = *ptr1.add(16).cast::<*mut u8>();
+                                            let l95 = *ptr1
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len96 = l95;
+                                            let bytes96 = _rt::Vec::from_raw_parts(
+                                                l94.cast(),
+                                                len96,
+                                                len96,
+                                            );
+                                            _rt::string_lift(bytes96)
+                                        };
+                                        ProgramError::InvalidArgument(e99)
+                                    }
+                                    2 => {
+                                        let e99 = {
+                                            let l97 = *ptr1.add(16).cast::<i64>();
+                                            let l98 = *ptr1.add(24).cast::<i64>();
+                                            (l97 as u64, l98 as u64)
+                                        };
+                                        ProgramError::OutOfMemory(e99)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 3, "invalid enum discriminant");
+                                        ProgramError::Stopped
+                                    }
+                                };
+                                v99
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result100
+                }
+            }
             impl Executable {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Checks every rule and plans memory. Costs time linear in the program.
+                /// Checks every rule and plans memory. Costs time linear in the program; one that
+                /// the task has compiled before, and still holds, costs less.
+                ///
+                /// `out-of-memory` when a run would need more than the task may ever hold, and
+                /// `invalid-argument` when its estimated operations are more than any machine
+                /// could do in the time that the task has left.
                 #[allow(async_fn_in_trait)]
                 pub fn compile(of: &Program) -> Result<Executable, ProgramError> {
                     unsafe {
@@ -4442,7 +5467,9 @@ pub mod trainshed {
             impl Session {
                 #[allow(unused_unsafe, clippy::all)]
                 /// Runs the program once: one crossing for a whole training step. On an error
-                /// the state is as it was.
+                /// the state is as it was. `invalid-argument`, and no run, when the estimated
+                /// operations are more than any machine could do in the time that the task has
+                /// left.
                 #[allow(async_fn_in_trait)]
                 pub fn run(
                     &self,
@@ -7094,6 +8121,7 @@ pub mod trainshed {
             use super::super::super::_rt;
             pub type Dtype = super::super::super::trainshed::plugin::types::Dtype;
             pub type Tensor = super::super::super::trainshed::plugin::compute::Tensor;
+            pub type Program = super::super::super::trainshed::plugin::compute::Program;
             /// One named tensor of a checkpoint.
             #[derive(Clone)]
             pub struct Entry {
@@ -7499,6 +8527,551 @@ pub mod trainshed {
                     }
                 }
             }
+            impl Checkpoint {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The program that it was saved with, if there was one. Its states are the
+                /// tensors that the labels of the `state` instructions name. `unreadable` when
+                /// the file holds something else in its place.
+                #[allow(async_fn_in_trait)]
+                pub fn program(&self) -> Result<Option<Program>, CheckpointError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 8 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 8 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/checkpoint@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]checkpoint.program"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result92 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    match l3 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l4 = *ptr0
+                                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l5 = *ptr0
+                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base42 = l4;
+                                                let len42 = l5;
+                                                let mut result42 = _rt::Vec::with_capacity(len42);
+                                                for i in 0..len42 {
+                                                    let base = base42
+                                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                                    let e42 = {
+                                                        let l6 = *base.add(0).cast::<*mut u8>();
+                                                        let l7 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let base38 = l6;
+                                                        let len38 = l7;
+                                                        let mut result38 = _rt::Vec::with_capacity(len38);
+                                                        for i in 0..len38 {
+                                                            let base = base38
+                                                                .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                                            let e38 = {
+                                                                let l8 = *base.add(0).cast::<*mut u8>();
+                                                                let l9 = *base
+                                                                    .add(::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len10 = l9;
+                                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                                    l8.cast(),
+                                                                    len10,
+                                                                    len10,
+                                                                );
+                                                                let l11 = *base
+                                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l12 = *base
+                                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len13 = l12;
+                                                                let l14 = *base
+                                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<*mut u8>();
+                                                                let l15 = *base
+                                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let base33 = l14;
+                                                                let len33 = l15;
+                                                                let mut result33 = _rt::Vec::with_capacity(len33);
+                                                                for i in 0..len33 {
+                                                                    let base = base33
+                                                                        .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                                                    let e33 = {
+                                                                        let l16 = *base.add(0).cast::<*mut u8>();
+                                                                        let l17 = *base
+                                                                            .add(::core::mem::size_of::<*const u8>())
+                                                                            .cast::<usize>();
+                                                                        let len18 = l17;
+                                                                        let bytes18 = _rt::Vec::from_raw_parts(
+                                                                            l16.cast(),
+                                                                            len18,
+                                                                            len18,
+                                                                        );
+                                                                        let l19 = i32::from(
+                                                                            *base
+                                                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<u8>(),
+                                                                        );
+                                                                        use super::super::super::trainshed::plugin::compute::Attribute as V32;
+                                                                        let v32 = match l19 {
+                                                                            0 => {
+                                                                                let e32 = {
+                                                                                    let l20 = *base
+                                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<i64>();
+                                                                                    l20
+                                                                                };
+                                                                                V32::Integer(e32)
+                                                                            }
+                                                                            1 => {
+                                                                                let e32 = {
+                                                                                    let l21 = *base
+                                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<*mut u8>();
+                                                                                    let l22 = *base
+                                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<usize>();
+                                                                                    let len23 = l22;
+                                                                                    <_ as From<
+                                                                                        _rt::Vec<_>,
+                                                                                    >>::from(_rt::Vec::from_raw_parts(l21.cast(), len23, len23))
+                                                                                };
+                                                                                V32::Integers(e32)
+                                                                            }
+                                                                            2 => {
+                                                                                let e32 = {
+                                                                                    let l24 = *base
+                                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<f64>();
+                                                                                    l24
+                                                                                };
+                                                                                V32::Number(e32)
+                                                                            }
+                                                                            3 => {
+                                                                                let e32 = {
+                                                                                    let l25 = *base
+                                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<*mut u8>();
+                                                                                    let l26 = *base
+                                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<usize>();
+                                                                                    let len27 = l26;
+                                                                                    let bytes27 = _rt::Vec::from_raw_parts(
+                                                                                        l25.cast(),
+                                                                                        len27,
+                                                                                        len27,
+                                                                                    );
+                                                                                    _rt::string_lift(bytes27)
+                                                                                };
+                                                                                V32::Text(e32)
+                                                                            }
+                                                                            4 => {
+                                                                                let e32 = {
+                                                                                    let l28 = i32::from(
+                                                                                        *base
+                                                                                            .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                            .cast::<u8>(),
+                                                                                    );
+                                                                                    _rt::bool_lift(l28 as u8)
+                                                                                };
+                                                                                V32::Flag(e32)
+                                                                            }
+                                                                            n => {
+                                                                                debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                                                                let e32 = {
+                                                                                    let l29 = *base
+                                                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<*mut u8>();
+                                                                                    let l30 = *base
+                                                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                        .cast::<usize>();
+                                                                                    let len31 = l30;
+                                                                                    <_ as From<
+                                                                                        _rt::Vec<_>,
+                                                                                    >>::from(_rt::Vec::from_raw_parts(l29.cast(), len31, len31))
+                                                                                };
+                                                                                V32::Bytes(e32)
+                                                                            }
+                                                                        };
+                                                                        (_rt::string_lift(bytes18), v32)
+                                                                    };
+                                                                    result33.push(e33);
+                                                                }
+                                                                _rt::cabi_dealloc(
+                                                                    base33,
+                                                                    len33 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                                                    8,
+                                                                );
+                                                                let l34 = i32::from(
+                                                                    *base
+                                                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<u8>(),
+                                                                );
+                                                                super::super::super::trainshed::plugin::compute::Instruction {
+                                                                    op: _rt::string_lift(bytes10),
+                                                                    operands: <_ as From<
+                                                                        _rt::Vec<_>,
+                                                                    >>::from(
+                                                                        _rt::Vec::from_raw_parts(l11.cast(), len13, len13),
+                                                                    ),
+                                                                    attributes: result33,
+                                                                    label: match l34 {
+                                                                        0 => None,
+                                                                        1 => {
+                                                                            let e = {
+                                                                                let l35 = *base
+                                                                                    .add(7 * ::core::mem::size_of::<*const u8>())
+                                                                                    .cast::<*mut u8>();
+                                                                                let l36 = *base
+                                                                                    .add(8 * ::core::mem::size_of::<*const u8>())
+                                                                                    .cast::<usize>();
+                                                                                let len37 = l36;
+                                                                                let bytes37 = _rt::Vec::from_raw_parts(
+                                                                                    l35.cast(),
+                                                                                    len37,
+                                                                                    len37,
+                                                                                );
+                                                                                _rt::string_lift(bytes37)
+                                                                            };
+                                                                            Some(e)
+                                                                        }
+                                                                        _ => _rt::invalid_enum_discriminant(),
+                                                                    },
+                                                                }
+                                                            };
+                                                            result38.push(e38);
+                                                        }
+                                                        _rt::cabi_dealloc(
+                                                            base38,
+                                                            len38 * (9 * ::core::mem::size_of::<*const u8>()),
+                                                            ::core::mem::size_of::<*const u8>(),
+                                                        );
+                                                        let l39 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l40 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len41 = l40;
+                                                        super::super::super::trainshed::plugin::compute::Body {
+                                                            instructions: result38,
+                                                            outputs: <_ as From<
+                                                                _rt::Vec<_>,
+                                                            >>::from(_rt::Vec::from_raw_parts(l39.cast(), len41, len41)),
+                                                        }
+                                                    };
+                                                    result42.push(e42);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base42,
+                                                    len42 * (4 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l43 = *ptr0
+                                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l44 = *ptr0
+                                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let base75 = l43;
+                                                let len75 = l44;
+                                                let mut result75 = _rt::Vec::with_capacity(len75);
+                                                for i in 0..len75 {
+                                                    let base = base75
+                                                        .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                                    let e75 = {
+                                                        let l45 = *base.add(0).cast::<*mut u8>();
+                                                        let l46 = *base
+                                                            .add(::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len47 = l46;
+                                                        let bytes47 = _rt::Vec::from_raw_parts(
+                                                            l45.cast(),
+                                                            len47,
+                                                            len47,
+                                                        );
+                                                        let l48 = *base
+                                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l49 = *base
+                                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len50 = l49;
+                                                        let l51 = *base
+                                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l52 = *base
+                                                            .add(5 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let base70 = l51;
+                                                        let len70 = l52;
+                                                        let mut result70 = _rt::Vec::with_capacity(len70);
+                                                        for i in 0..len70 {
+                                                            let base = base70
+                                                                .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                                            let e70 = {
+                                                                let l53 = *base.add(0).cast::<*mut u8>();
+                                                                let l54 = *base
+                                                                    .add(::core::mem::size_of::<*const u8>())
+                                                                    .cast::<usize>();
+                                                                let len55 = l54;
+                                                                let bytes55 = _rt::Vec::from_raw_parts(
+                                                                    l53.cast(),
+                                                                    len55,
+                                                                    len55,
+                                                                );
+                                                                let l56 = i32::from(
+                                                                    *base
+                                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                                        .cast::<u8>(),
+                                                                );
+                                                                use super::super::super::trainshed::plugin::compute::Attribute as V69;
+                                                                let v69 = match l56 {
+                                                                    0 => {
+                                                                        let e69 = {
+                                                                            let l57 = *base
+                                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<i64>();
+                                                                            l57
+                                                                        };
+                                                                        V69::Integer(e69)
+                                                                    }
+                                                                    1 => {
+                                                                        let e69 = {
+                                                                            let l58 = *base
+                                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<*mut u8>();
+                                                                            let l59 = *base
+                                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<usize>();
+                                                                            let len60 = l59;
+                                                                            <_ as From<
+                                                                                _rt::Vec<_>,
+                                                                            >>::from(_rt::Vec::from_raw_parts(l58.cast(), len60, len60))
+                                                                        };
+                                                                        V69::Integers(e69)
+                                                                    }
+                                                                    2 => {
+                                                                        let e69 = {
+                                                                            let l61 = *base
+                                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<f64>();
+                                                                            l61
+                                                                        };
+                                                                        V69::Number(e69)
+                                                                    }
+                                                                    3 => {
+                                                                        let e69 = {
+                                                                            let l62 = *base
+                                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<*mut u8>();
+                                                                            let l63 = *base
+                                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<usize>();
+                                                                            let len64 = l63;
+                                                                            let bytes64 = _rt::Vec::from_raw_parts(
+                                                                                l62.cast(),
+                                                                                len64,
+                                                                                len64,
+                                                                            );
+                                                                            _rt::string_lift(bytes64)
+                                                                        };
+                                                                        V69::Text(e69)
+                                                                    }
+                                                                    4 => {
+                                                                        let e69 = {
+                                                                            let l65 = i32::from(
+                                                                                *base
+                                                                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                    .cast::<u8>(),
+                                                                            );
+                                                                            _rt::bool_lift(l65 as u8)
+                                                                        };
+                                                                        V69::Flag(e69)
+                                                                    }
+                                                                    n => {
+                                                                        debug_assert_eq!(n, 5, "invalid enum discriminant");
+                                                                        let e69 = {
+                                                                            let l66 = *base
+                                                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<*mut u8>();
+                                                                            let l67 = *base
+                                                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                                                .cast::<usize>();
+                                                                            let len68 = l67;
+                                                                            <_ as From<
+                                                                                _rt::Vec<_>,
+                                                                            >>::from(_rt::Vec::from_raw_parts(l66.cast(), len68, len68))
+                                                                        };
+                                                                        V69::Bytes(e69)
+                                                                    }
+                                                                };
+                                                                (_rt::string_lift(bytes55), v69)
+                                                            };
+                                                            result70.push(e70);
+                                                        }
+                                                        _rt::cabi_dealloc(
+                                                            base70,
+                                                            len70 * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                                            8,
+                                                        );
+                                                        let l71 = i32::from(
+                                                            *base
+                                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                                .cast::<u8>(),
+                                                        );
+                                                        super::super::super::trainshed::plugin::compute::Instruction {
+                                                            op: _rt::string_lift(bytes47),
+                                                            operands: <_ as From<
+                                                                _rt::Vec<_>,
+                                                            >>::from(
+                                                                _rt::Vec::from_raw_parts(l48.cast(), len50, len50),
+                                                            ),
+                                                            attributes: result70,
+                                                            label: match l71 {
+                                                                0 => None,
+                                                                1 => {
+                                                                    let e = {
+                                                                        let l72 = *base
+                                                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                                                            .cast::<*mut u8>();
+                                                                        let l73 = *base
+                                                                            .add(8 * ::core::mem::size_of::<*const u8>())
+                                                                            .cast::<usize>();
+                                                                        let len74 = l73;
+                                                                        let bytes74 = _rt::Vec::from_raw_parts(
+                                                                            l72.cast(),
+                                                                            len74,
+                                                                            len74,
+                                                                        );
+                                                                        _rt::string_lift(bytes74)
+                                                                    };
+                                                                    Some(e)
+                                                                }
+                                                                _ => _rt::invalid_enum_discriminant(),
+                                                            },
+                                                        }
+                                                    };
+                                                    result75.push(e75);
+                                                }
+                                                _rt::cabi_dealloc(
+                                                    base75,
+                                                    len75 * (9 * ::core::mem::size_of::<*const u8>()),
+                                                    ::core::mem::size_of::<*const u8>(),
+                                                );
+                                                let l76 = *ptr0
+                                                    .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l77 = *ptr0
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len78 = l77;
+                                                let l79 = *ptr0
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l80 = *ptr0
+                                                    .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len81 = l80;
+                                                super::super::super::trainshed::plugin::compute::Program {
+                                                    bodies: result42,
+                                                    instructions: result75,
+                                                    outputs: <_ as From<
+                                                        _rt::Vec<_>,
+                                                    >>::from(
+                                                        _rt::Vec::from_raw_parts(l76.cast(), len78, len78),
+                                                    ),
+                                                    updates: <_ as From<
+                                                        _rt::Vec<_>,
+                                                    >>::from(_rt::Vec::from_raw_parts(l79.cast(), len81, len81)),
+                                                }
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    }
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l82 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v91 = match l82 {
+                                        0 => {
+                                            let e91 = {
+                                                let l83 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l84 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len85 = l84;
+                                                let bytes85 = _rt::Vec::from_raw_parts(
+                                                    l83.cast(),
+                                                    len85,
+                                                    len85,
+                                                );
+                                                _rt::string_lift(bytes85)
+                                            };
+                                            CheckpointError::UnknownTensor(e91)
+                                        }
+                                        1 => {
+                                            let e91 = {
+                                                let l86 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l87 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len88 = l87;
+                                                let bytes88 = _rt::Vec::from_raw_parts(
+                                                    l86.cast(),
+                                                    len88,
+                                                    len88,
+                                                );
+                                                _rt::string_lift(bytes88)
+                                            };
+                                            CheckpointError::Unreadable(e91)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                            let e91 = {
+                                                let l89 = *ptr0.add(16).cast::<i64>();
+                                                let l90 = *ptr0.add(24).cast::<i64>();
+                                                (l89 as u64, l90 as u64)
+                                            };
+                                            CheckpointError::OutOfMemory(e91)
+                                        }
+                                    };
+                                    v91
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result92
+                    }
+                }
+            }
         }
         /// The models that the task makes.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -7508,6 +9081,7 @@ pub mod trainshed {
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
             pub type Tensor = super::super::super::trainshed::plugin::compute::Tensor;
+            pub type Program = super::super::super::trainshed::plugin::compute::Program;
             pub type Run = super::super::super::trainshed::plugin::run::Run;
             /// What is known about a saved model beside its weights.
             #[derive(Clone)]
@@ -7811,6 +9385,622 @@ pub mod trainshed {
                     result28
                 }
             }
+            #[allow(unused_unsafe, clippy::all)]
+            /// As `save`, together with the program that computes the model's predictions, so
+            /// that whoever has the file can run it: `checkpoint.program` gives it back.
+            ///
+            /// Every `state` instruction's label names one of `tensors`, of the type and shape
+            /// that it declares, and nothing is updated. The program's serialised form has at most
+            /// 8 MiB.
+            #[allow(async_fn_in_trait)]
+            pub fn save_with_program(
+                run: &Run,
+                name: &str,
+                tensors: &[(_rt::String, &Tensor)],
+                details: &Details,
+                inference: &Program,
+            ) -> Result<(), ModelError> {
+                unsafe {
+                    let mut cleanup_list = _rt::Vec::new();
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 16 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 16
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    *ptr0.add(0).cast::<i32>() = (run).handle() as i32;
+                    let vec1 = name;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    *ptr0.add(2 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len1;
+                    *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr1
+                        .cast_mut();
+                    let vec4 = tensors;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (3 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = wit_bindgen::rt::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>() = (t2_1).handle() as i32;
+                        }
+                    }
+                    *ptr0.add(4 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len4;
+                    *ptr0
+                        .add(3 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result4;
+                    let Details {
+                        iteration: iteration5,
+                        labels: labels5,
+                        metadata: metadata5,
+                    } = details;
+                    *ptr0
+                        .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<i64>() = _rt::as_i64(iteration5);
+                    let vec8 = labels5;
+                    let len8 = vec8.len();
+                    let layout8 = _rt::alloc::Layout::from_size_align(
+                            vec8.len() * (8 + 2 * ::core::mem::size_of::<*const u8>()),
+                            8,
+                        )
+                        .unwrap();
+                    let (result8, _cleanup8) = wit_bindgen::rt::Cleanup::new(layout8);
+                    for (i, e) in vec8.into_iter().enumerate() {
+                        let base = result8
+                            .add(i * (8 + 2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t6_0, t6_1) = e;
+                            let vec7 = t6_0;
+                            let ptr7 = vec7.as_ptr().cast::<u8>();
+                            let len7 = vec7.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len7;
+                            *base.add(0).cast::<*mut u8>() = ptr7.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i64>() = _rt::as_i64(t6_1);
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 5 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len8;
+                    *ptr0
+                        .add(16 + 4 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result8;
+                    let vec12 = metadata5;
+                    let len12 = vec12.len();
+                    let layout12 = _rt::alloc::Layout::from_size_align(
+                            vec12.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(layout12);
+                    for (i, e) in vec12.into_iter().enumerate() {
+                        let base = result12
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t9_0, t9_1) = e;
+                            let vec10 = t9_0;
+                            let ptr10 = vec10.as_ptr().cast::<u8>();
+                            let len10 = vec10.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len10;
+                            *base.add(0).cast::<*mut u8>() = ptr10.cast_mut();
+                            let vec11 = t9_1;
+                            let ptr11 = vec11.as_ptr().cast::<u8>();
+                            let len11 = vec11.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len11;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr11.cast_mut();
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 7 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len12;
+                    *ptr0
+                        .add(16 + 6 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result12;
+                    let super::super::super::trainshed::plugin::compute::Program {
+                        bodies: bodies13,
+                        instructions: instructions13,
+                        outputs: outputs13,
+                        updates: updates13,
+                    } = inference;
+                    let vec28 = bodies13;
+                    let len28 = vec28.len();
+                    let layout28 = _rt::alloc::Layout::from_size_align(
+                            vec28.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result28, _cleanup28) = wit_bindgen::rt::Cleanup::new(layout28);
+                    for (i, e) in vec28.into_iter().enumerate() {
+                        let base = result28
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let super::super::super::trainshed::plugin::compute::Body {
+                                instructions: instructions14,
+                                outputs: outputs14,
+                            } = e;
+                            let vec26 = instructions14;
+                            let len26 = vec26.len();
+                            let layout26 = _rt::alloc::Layout::from_size_align(
+                                    vec26.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                )
+                                .unwrap();
+                            let (result26, _cleanup26) = wit_bindgen::rt::Cleanup::new(
+                                layout26,
+                            );
+                            cleanup_list.extend(_cleanup26);
+                            for (i, e) in vec26.into_iter().enumerate() {
+                                let base = result26
+                                    .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let super::super::super::trainshed::plugin::compute::Instruction {
+                                        op: op15,
+                                        operands: operands15,
+                                        attributes: attributes15,
+                                        label: label15,
+                                    } = e;
+                                    let vec16 = op15;
+                                    let ptr16 = vec16.as_ptr().cast::<u8>();
+                                    let len16 = vec16.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len16;
+                                    *base.add(0).cast::<*mut u8>() = ptr16.cast_mut();
+                                    let vec17 = operands15;
+                                    let ptr17 = vec17.as_ptr().cast::<u8>();
+                                    let len17 = vec17.len();
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len17;
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr17.cast_mut();
+                                    let vec24 = attributes15;
+                                    let len24 = vec24.len();
+                                    let layout24 = _rt::alloc::Layout::from_size_align(
+                                            vec24.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                            8,
+                                        )
+                                        .unwrap();
+                                    let (result24, _cleanup24) = wit_bindgen::rt::Cleanup::new(
+                                        layout24,
+                                    );
+                                    cleanup_list.extend(_cleanup24);
+                                    for (i, e) in vec24.into_iter().enumerate() {
+                                        let base = result24
+                                            .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                        {
+                                            let (t18_0, t18_1) = e;
+                                            let vec19 = t18_0;
+                                            let ptr19 = vec19.as_ptr().cast::<u8>();
+                                            let len19 = vec19.len();
+                                            *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len19;
+                                            *base.add(0).cast::<*mut u8>() = ptr19.cast_mut();
+                                            use super::super::super::trainshed::plugin::compute::Attribute as V23;
+                                            match t18_1 {
+                                                V23::Integer(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (0i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<i64>() = _rt::as_i64(e);
+                                                }
+                                                V23::Integers(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (1i32) as u8;
+                                                    let vec20 = e;
+                                                    let ptr20 = vec20.as_ptr().cast::<u8>();
+                                                    let len20 = vec20.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len20;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr20.cast_mut();
+                                                }
+                                                V23::Number(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (2i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<f64>() = _rt::as_f64(e);
+                                                }
+                                                V23::Text(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (3i32) as u8;
+                                                    let vec21 = e;
+                                                    let ptr21 = vec21.as_ptr().cast::<u8>();
+                                                    let len21 = vec21.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len21;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr21.cast_mut();
+                                                }
+                                                V23::Flag(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (4i32) as u8;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (match e {
+                                                        true => 1,
+                                                        false => 0,
+                                                    }) as u8;
+                                                }
+                                                V23::Bytes(e) => {
+                                                    *base
+                                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<u8>() = (5i32) as u8;
+                                                    let vec22 = e;
+                                                    let ptr22 = vec22.as_ptr().cast::<u8>();
+                                                    let len22 = vec22.len();
+                                                    *base
+                                                        .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<usize>() = len22;
+                                                    *base
+                                                        .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                        .cast::<*mut u8>() = ptr22.cast_mut();
+                                                }
+                                            }
+                                        }
+                                    }
+                                    *base
+                                        .add(5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len24;
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = result24;
+                                    match label15 {
+                                        Some(e) => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (1i32) as u8;
+                                            let vec25 = e;
+                                            let ptr25 = vec25.as_ptr().cast::<u8>();
+                                            let len25 = vec25.len();
+                                            *base
+                                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len25;
+                                            *base
+                                                .add(7 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr25.cast_mut();
+                                        }
+                                        None => {
+                                            *base
+                                                .add(6 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (0i32) as u8;
+                                        }
+                                    };
+                                }
+                            }
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len26;
+                            *base.add(0).cast::<*mut u8>() = result26;
+                            let vec27 = outputs14;
+                            let ptr27 = vec27.as_ptr().cast::<u8>();
+                            let len27 = vec27.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len27;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr27.cast_mut();
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 9 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len28;
+                    *ptr0
+                        .add(16 + 8 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result28;
+                    let vec40 = instructions13;
+                    let len40 = vec40.len();
+                    let layout40 = _rt::alloc::Layout::from_size_align(
+                            vec40.len() * (9 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result40, _cleanup40) = wit_bindgen::rt::Cleanup::new(layout40);
+                    for (i, e) in vec40.into_iter().enumerate() {
+                        let base = result40
+                            .add(i * (9 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let super::super::super::trainshed::plugin::compute::Instruction {
+                                op: op29,
+                                operands: operands29,
+                                attributes: attributes29,
+                                label: label29,
+                            } = e;
+                            let vec30 = op29;
+                            let ptr30 = vec30.as_ptr().cast::<u8>();
+                            let len30 = vec30.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len30;
+                            *base.add(0).cast::<*mut u8>() = ptr30.cast_mut();
+                            let vec31 = operands29;
+                            let ptr31 = vec31.as_ptr().cast::<u8>();
+                            let len31 = vec31.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len31;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr31.cast_mut();
+                            let vec38 = attributes29;
+                            let len38 = vec38.len();
+                            let layout38 = _rt::alloc::Layout::from_size_align(
+                                    vec38.len() * (8 + 4 * ::core::mem::size_of::<*const u8>()),
+                                    8,
+                                )
+                                .unwrap();
+                            let (result38, _cleanup38) = wit_bindgen::rt::Cleanup::new(
+                                layout38,
+                            );
+                            cleanup_list.extend(_cleanup38);
+                            for (i, e) in vec38.into_iter().enumerate() {
+                                let base = result38
+                                    .add(i * (8 + 4 * ::core::mem::size_of::<*const u8>()));
+                                {
+                                    let (t32_0, t32_1) = e;
+                                    let vec33 = t32_0;
+                                    let ptr33 = vec33.as_ptr().cast::<u8>();
+                                    let len33 = vec33.len();
+                                    *base
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len33;
+                                    *base.add(0).cast::<*mut u8>() = ptr33.cast_mut();
+                                    use super::super::super::trainshed::plugin::compute::Attribute as V37;
+                                    match t32_1 {
+                                        V37::Integer(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (0i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<i64>() = _rt::as_i64(e);
+                                        }
+                                        V37::Integers(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (1i32) as u8;
+                                            let vec34 = e;
+                                            let ptr34 = vec34.as_ptr().cast::<u8>();
+                                            let len34 = vec34.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len34;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr34.cast_mut();
+                                        }
+                                        V37::Number(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (2i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<f64>() = _rt::as_f64(e);
+                                        }
+                                        V37::Text(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (3i32) as u8;
+                                            let vec35 = e;
+                                            let ptr35 = vec35.as_ptr().cast::<u8>();
+                                            let len35 = vec35.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len35;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr35.cast_mut();
+                                        }
+                                        V37::Flag(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (4i32) as u8;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (match e {
+                                                true => 1,
+                                                false => 0,
+                                            }) as u8;
+                                        }
+                                        V37::Bytes(e) => {
+                                            *base
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>() = (5i32) as u8;
+                                            let vec36 = e;
+                                            let ptr36 = vec36.as_ptr().cast::<u8>();
+                                            let len36 = vec36.len();
+                                            *base
+                                                .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len36;
+                                            *base
+                                                .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>() = ptr36.cast_mut();
+                                        }
+                                    }
+                                }
+                            }
+                            *base
+                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len38;
+                            *base
+                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = result38;
+                            match label29 {
+                                Some(e) => {
+                                    *base
+                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (1i32) as u8;
+                                    let vec39 = e;
+                                    let ptr39 = vec39.as_ptr().cast::<u8>();
+                                    let len39 = vec39.len();
+                                    *base
+                                        .add(8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len39;
+                                    *base
+                                        .add(7 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr39.cast_mut();
+                                }
+                                None => {
+                                    *base
+                                        .add(6 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (0i32) as u8;
+                                }
+                            };
+                        }
+                    }
+                    *ptr0
+                        .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len40;
+                    *ptr0
+                        .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = result40;
+                    let vec41 = outputs13;
+                    let ptr41 = vec41.as_ptr().cast::<u8>();
+                    let len41 = vec41.len();
+                    *ptr0
+                        .add(16 + 13 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len41;
+                    *ptr0
+                        .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr41.cast_mut();
+                    let vec42 = updates13;
+                    let ptr42 = vec42.as_ptr().cast::<u8>();
+                    let len42 = vec42.len();
+                    *ptr0
+                        .add(16 + 15 * ::core::mem::size_of::<*const u8>())
+                        .cast::<usize>() = len42;
+                    *ptr0
+                        .add(16 + 14 * ::core::mem::size_of::<*const u8>())
+                        .cast::<*mut u8>() = ptr42.cast_mut();
+                    let ptr43 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/models@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "save-with-program"]
+                        fn wit_import44(_: *mut u8, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import44(_: *mut u8, _: *mut u8) {
+                        unreachable!()
+                    }
+                    wit_import44(ptr0, ptr43);
+                    let l45 = i32::from(*ptr43.add(0).cast::<u8>());
+                    let result59 = match l45 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l46 = i32::from(*ptr43.add(8).cast::<u8>());
+                                let v58 = match l46 {
+                                    0 => {
+                                        let e58 = {
+                                            let l47 = *ptr43.add(16).cast::<*mut u8>();
+                                            let l48 = *ptr43
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len49 = l48;
+                                            let bytes49 = _rt::Vec::from_raw_parts(
+                                                l47.cast(),
+                                                len49,
+                                                len49,
+                                            );
+                                            let l50 = *ptr43
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l51 = *ptr43
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len52 = l51;
+                                            let bytes52 = _rt::Vec::from_raw_parts(
+                                                l50.cast(),
+                                                len52,
+                                                len52,
+                                            );
+                                            (_rt::string_lift(bytes49), _rt::string_lift(bytes52))
+                                        };
+                                        ModelError::InvalidArgument(e58)
+                                    }
+                                    1 => {
+                                        let e58 = {
+                                            let l53 = *ptr43.add(16).cast::<i64>();
+                                            let l54 = *ptr43.add(24).cast::<i64>();
+                                            (l53 as u64, l54 as u64)
+                                        };
+                                        ModelError::QuotaExceeded(e58)
+                                    }
+                                    2 => ModelError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 3, "invalid enum discriminant");
+                                        let e58 = {
+                                            let l55 = *ptr43.add(16).cast::<*mut u8>();
+                                            let l56 = *ptr43
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len57 = l56;
+                                            let bytes57 = _rt::Vec::from_raw_parts(
+                                                l55.cast(),
+                                                len57,
+                                                len57,
+                                            );
+                                            _rt::string_lift(bytes57)
+                                        };
+                                        ModelError::NotStored(e58)
+                                    }
+                                };
+                                v58
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result59
+                }
+            }
         }
     }
 }
@@ -8036,8 +10226,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4458] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xcc!\x01A\x02\x01A\x10\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4676] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa6#\x01A\x02\x01A\x11\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -8060,7 +10250,7 @@ n.report-single\x01\x19\x01@\x03\x04self\x0b\x05level\x06\x07messages\0\x12\x04\
 \x17[method]run.report-text\x01\x1a\x01@\x04\x04self\x0b\x08categorys\x07current\
 w\x05totalw\0\x12\x04\0\x18[method]run.set-progress\x01\x1b\x01@\x02\x04self\x0b\
 \x04names\0\x12\x04\0![method]run.set-checkpoint-output\x01\x1c\x03\0\x1atrainsh\
-ed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BU\x02\x03\x02\x01\x03\x04\0\
+ed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BY\x02\x03\x02\x01\x03\x04\0\
 \x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05value\x03\0\x02\x01\
 px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06number\x01u\0\x04te\
 xt\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribute\x03\0\x06\x01p\
@@ -8089,51 +10279,57 @@ ches.next\x01>\x01h\"\x01j\x01;\x01\x1c\x01@\x02\x04self?\x06inputs1\0\xc0\0\x04
 \0\x13[method]session.run\x01A\x01@\x03\x04self?\x06source9\x06inputs1\0=\x04\0\x19\
 [method]session.run-batch\x01B\x01@\x02\x04self?\x05indexy\0%\x04\0\x15[method]s\
 ession.state\x01C\x01j\x01\x16\x01\x1c\x01@\x03\x02of\x16\x06output\x03\x0fwith-\
-respect-to\x08\0\xc4\0\x04\0\x08gradient\x01E\x03\0\x1etrainshed:plugin/compute@\
-0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B9\x02\x03\x02\x01\x03\x04\0\x05dtype\x03\
-\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01m\x06\x07integer\x06number\
-\x04text\x05array\x05image\x05other\x04\0\x0bcolumn-kind\x03\0\x04\x01pw\x01r\x04\
-\x04names\x04kind\x05\x07elements\x05shape\x06\x04\0\x06column\x03\0\x07\x01p\x08\
-\x01r\x03\x04paths\x04rowsw\x07columns\x09\x04\0\x05table\x03\0\x0a\x01o\x02yy\x01\
-k\x0c\x01ky\x01r\x02\x04size\x0d\x08channels\x0e\x04\0\x0dimage-options\x03\0\x0f\
-\x01ps\x01i\x03\x01r\x02\x0avocabulary\x11\x07indices\x12\x04\0\x07classes\x03\0\
-\x13\x01o\x02s\x11\x01o\x02ww\x01q\x06\x0dunknown-table\x01\x15\0\x0eunknown-col\
-umn\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\0\x0dout-of-memory\x01\x16\
-\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\x17\x01r\x03\x02idw\x06num\
-bery\x06digests\x04\0\x07version\x03\0\x19\x04\0\x07dataset\x03\x01\x01h\x1b\x01\
-@\x01\x04self\x1c\0w\x04\0\x12[method]dataset.id\x01\x1d\x01@\x01\x04self\x1c\0s\
-\x04\0\x14[method]dataset.name\x01\x1e\x01@\x01\x04self\x1c\0y\x04\0\x17[method]\
-dataset.version\x01\x1f\x04\0\x16[method]dataset.digest\x01\x1e\x01p\x0b\x01j\x01\
-\x20\x01\x18\x01@\x01\x04self\x1c\0!\x04\0\x16[method]dataset.tables\x01\"\x01j\x01\
-\x12\x01\x18\x01@\x04\x04self\x1c\x05tables\x07columns\x11\x05dtype\x01\0#\x04\0\
-\x14[method]dataset.load\x01$\x01@\x04\x04self\x1c\x05tables\x06columns\x05dtype\
-\x01\0#\x04\0\x1a[method]dataset.load-array\x01%\x01@\x04\x04self\x1c\x05tables\x06\
-columns\x07options\x10\0#\x04\0\x1b[method]dataset.load-images\x01&\x01k\x11\x01\
-j\x01\x14\x01\x18\x01@\x04\x04self\x1c\x05tables\x06columns\x0avocabulary'\0(\x04\
-\0\x1c[method]dataset.load-classes\x01)\x01j\x01\x11\x01\x18\x01@\x05\x04self\x1c\
-\x05tables\x06columns\x05firstw\x05countw\0*\x04\0\x15[method]dataset.texts\x01+\
-\x01j\x01\x1a\x01\x18\x01@\x03\x04self\x1c\x06folders\x0bdescriptions\0,\x04\0\x1e\
-[method]dataset.commit-version\x01-\x03\0\x1etrainshed:plugin/dataset@0.1.0\x05\x06\
-\x01B\x1a\x02\x03\x02\x01\x03\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06\
-tensor\x03\0\x02\x01pw\x01r\x03\x04names\x05dtype\x01\x05shape\x04\x04\0\x05entr\
-y\x03\0\x05\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0aunreadable\x01s\0\x0d\
-out-of-memory\x01\x07\0\x04\0\x10checkpoint-error\x03\0\x08\x04\0\x0acheckpoint\x03\
-\x01\x01h\x0a\x01@\x01\x04self\x0b\0w\x04\0\x1b[method]checkpoint.model-id\x01\x0c\
-\x04\0\x1c[method]checkpoint.iteration\x01\x0c\x01o\x02ss\x01p\x0d\x01@\x01\x04s\
-elf\x0b\0\x0e\x04\0\x1b[method]checkpoint.metadata\x01\x0f\x01p\x06\x01@\x01\x04\
-self\x0b\0\x10\x04\0\x1a[method]checkpoint.entries\x01\x11\x01i\x03\x01j\x01\x12\
-\x01\x09\x01@\x02\x04self\x0b\x04names\0\x13\x04\0\x17[method]checkpoint.load\x01\
-\x14\x03\0!trainshed:plugin/checkpoint@0.1.0\x05\x07\x02\x03\0\x01\x03run\x01B\x14\
-\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\0\x02\x03\x02\x01\x08\x04\0\x03run\x03\
-\0\x02\x01o\x02sx\x01p\x04\x01o\x02ss\x01p\x06\x01r\x03\x09iterationw\x06labels\x05\
-\x08metadata\x07\x04\0\x07details\x03\0\x08\x01o\x02ww\x01q\x04\x10invalid-argum\
-ent\x01\x06\0\x0equota-exceeded\x01\x0a\0\x07stopped\0\0\x0anot-stored\x01s\0\x04\
-\0\x0bmodel-error\x03\0\x0b\x01h\x03\x01h\x01\x01o\x02s\x0e\x01p\x0f\x01j\0\x01\x0c\
-\x01@\x04\x03run\x0d\x04names\x07tensors\x10\x07details\x09\0\x11\x04\0\x04save\x01\
-\x12\x03\0\x1dtrainshed:plugin/models@0.1.0\x05\x09\x04\0>trainshed:plugin/impor\
-ts-with-all-of-its-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-it\
-s-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-compone\
-nt\x070.254.2\x10wit-bindgen-rust\x060.60.0";
+respect-to\x08\0\xc4\0\x04\0\x08gradient\x01E\x01@\x01\x02of\x16\0\x05\x04\0\x09\
+serialize\x01F\x01@\x01\x05bytes\x05\0\xc4\0\x04\0\x0bdeserialize\x01G\x03\0\x1e\
+trainshed:plugin/compute@0.1.0\x05\x04\x02\x03\0\x02\x06tensor\x01B9\x02\x03\x02\
+\x01\x03\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x01\
+m\x06\x07integer\x06number\x04text\x05array\x05image\x05other\x04\0\x0bcolumn-ki\
+nd\x03\0\x04\x01pw\x01r\x04\x04names\x04kind\x05\x07elements\x05shape\x06\x04\0\x06\
+column\x03\0\x07\x01p\x08\x01r\x03\x04paths\x04rowsw\x07columns\x09\x04\0\x05tab\
+le\x03\0\x0a\x01o\x02yy\x01k\x0c\x01ky\x01r\x02\x04size\x0d\x08channels\x0e\x04\0\
+\x0dimage-options\x03\0\x0f\x01ps\x01i\x03\x01r\x02\x0avocabulary\x11\x07indices\
+\x12\x04\0\x07classes\x03\0\x13\x01o\x02s\x11\x01o\x02ww\x01q\x06\x0dunknown-tab\
+le\x01\x15\0\x0eunknown-column\x01s\0\x0aunreadable\x01s\0\x0dunknown-dtype\x01s\
+\0\x0dout-of-memory\x01\x16\0\x0bnot-written\x01s\0\x04\0\x0ddataset-error\x03\0\
+\x17\x01r\x03\x02idw\x06numbery\x06digests\x04\0\x07version\x03\0\x19\x04\0\x07d\
+ataset\x03\x01\x01h\x1b\x01@\x01\x04self\x1c\0w\x04\0\x12[method]dataset.id\x01\x1d\
+\x01@\x01\x04self\x1c\0s\x04\0\x14[method]dataset.name\x01\x1e\x01@\x01\x04self\x1c\
+\0y\x04\0\x17[method]dataset.version\x01\x1f\x04\0\x16[method]dataset.digest\x01\
+\x1e\x01p\x0b\x01j\x01\x20\x01\x18\x01@\x01\x04self\x1c\0!\x04\0\x16[method]data\
+set.tables\x01\"\x01j\x01\x12\x01\x18\x01@\x04\x04self\x1c\x05tables\x07columns\x11\
+\x05dtype\x01\0#\x04\0\x14[method]dataset.load\x01$\x01@\x04\x04self\x1c\x05tabl\
+es\x06columns\x05dtype\x01\0#\x04\0\x1a[method]dataset.load-array\x01%\x01@\x04\x04\
+self\x1c\x05tables\x06columns\x07options\x10\0#\x04\0\x1b[method]dataset.load-im\
+ages\x01&\x01k\x11\x01j\x01\x14\x01\x18\x01@\x04\x04self\x1c\x05tables\x06column\
+s\x0avocabulary'\0(\x04\0\x1c[method]dataset.load-classes\x01)\x01j\x01\x11\x01\x18\
+\x01@\x05\x04self\x1c\x05tables\x06columns\x05firstw\x05countw\0*\x04\0\x15[meth\
+od]dataset.texts\x01+\x01j\x01\x1a\x01\x18\x01@\x03\x04self\x1c\x06folders\x0bde\
+scriptions\0,\x04\0\x1e[method]dataset.commit-version\x01-\x03\0\x1etrainshed:pl\
+ugin/dataset@0.1.0\x05\x06\x02\x03\0\x02\x07program\x01B\x20\x02\x03\x02\x01\x03\
+\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x02\x03\x02\
+\x01\x07\x04\0\x07program\x03\0\x04\x01pw\x01r\x03\x04names\x05dtype\x01\x05shap\
+e\x06\x04\0\x05entry\x03\0\x07\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0au\
+nreadable\x01s\0\x0dout-of-memory\x01\x09\0\x04\0\x10checkpoint-error\x03\0\x0a\x04\
+\0\x0acheckpoint\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0w\x04\0\x1b[method]check\
+point.model-id\x01\x0e\x04\0\x1c[method]checkpoint.iteration\x01\x0e\x01o\x02ss\x01\
+p\x0f\x01@\x01\x04self\x0d\0\x10\x04\0\x1b[method]checkpoint.metadata\x01\x11\x01\
+p\x08\x01@\x01\x04self\x0d\0\x12\x04\0\x1a[method]checkpoint.entries\x01\x13\x01\
+i\x03\x01j\x01\x14\x01\x0b\x01@\x02\x04self\x0d\x04names\0\x15\x04\0\x17[method]\
+checkpoint.load\x01\x16\x01k\x05\x01j\x01\x17\x01\x0b\x01@\x01\x04self\x0d\0\x18\
+\x04\0\x1a[method]checkpoint.program\x01\x19\x03\0!trainshed:plugin/checkpoint@0\
+.1.0\x05\x08\x02\x03\0\x01\x03run\x01B\x18\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\
+\0\0\x02\x03\x02\x01\x07\x04\0\x07program\x03\0\x02\x02\x03\x02\x01\x09\x04\0\x03\
+run\x03\0\x04\x01o\x02sx\x01p\x06\x01o\x02ss\x01p\x08\x01r\x03\x09iterationw\x06\
+labels\x07\x08metadata\x09\x04\0\x07details\x03\0\x0a\x01o\x02ww\x01q\x04\x10inv\
+alid-argument\x01\x08\0\x0equota-exceeded\x01\x0c\0\x07stopped\0\0\x0anot-stored\
+\x01s\0\x04\0\x0bmodel-error\x03\0\x0d\x01h\x05\x01h\x01\x01o\x02s\x10\x01p\x11\x01\
+j\0\x01\x0e\x01@\x04\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\0\x13\x04\
+\0\x04save\x01\x14\x01@\x05\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\x09\
+inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin\
+/models@0.1.0\x05\x0a\x04\0>trainshed:plugin/imports-with-all-of-its-exports-rem\
+oved@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\x03\0\0\0G\x09\
+producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rus\
+t\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -131,6 +131,9 @@ pub enum Purpose {
     Train,
     /// For judging and predicting: they are inputs of a run.
     Judge,
+    /// For predicting without the code of the model: they are state that no run changes,
+    /// labelled with their names. See [`crate::Run::save_model_with_program`].
+    Predict,
 }
 
 #[derive(Debug)]
@@ -236,7 +239,7 @@ impl Scope {
     }
 
     /// What the model asked for so far, in order, and the values that stand for it: states
-    /// of a program that trains, inputs of one that judges.
+    /// of a program that trains or predicts, inputs of one that judges.
     pub fn states(&self) -> (Vec<StateSpec>, Vec<Var>) {
         let states = self.states.borrow();
         (states.specs.clone(), states.values.clone())
@@ -264,7 +267,7 @@ impl Scope {
             return value;
         }
         let value = match states.purpose {
-            Purpose::Train => self.graph.state(&spec.name, spec.dtype, &spec.shape),
+            Purpose::Train | Purpose::Predict => self.graph.state(&spec.name, spec.dtype, &spec.shape),
             Purpose::Judge => self.graph.input(&spec.name, spec.dtype, &spec.shape),
         };
         states.specs.push(spec);

@@ -33,7 +33,7 @@ use std::collections::BTreeMap;
 use crate::checkpoint::ModelDetails;
 use crate::compute::{Batches, Executable, Session};
 use crate::graph::{Graph, Var, evaluate};
-use crate::nn::{Measured, Role, Schedule, Scope};
+use crate::nn::{Measured, Purpose, Role, Schedule, Scope};
 use crate::{DType, Failure, ProgramError, Run, Tensor};
 
 pub use recipe::Recipe;
@@ -255,12 +255,56 @@ impl<'m> Trainer<'m> {
     /// # Errors
     /// When an argument breaks a rule, a quota is used up, or the host cannot store it.
     pub fn save(&self, run: &Run, name: &str, details: &ModelDetails) -> Result<(), Failure> {
+        Ok(run.save_model(name, &self.saved()?, details)?)
+    }
+
+    /// What belongs into a file.
+    fn saved(&self) -> Result<Vec<(String, Tensor)>, ProgramError> {
         let tensors = (0..).zip(&self.step.saved).map(|(index, saved)| {
             let tensor = self.session.state(index)?;
             Ok((saved.spec.name.clone(), tensor))
         });
-        let tensors: Vec<(String, Tensor)> = tensors.collect::<Result<_, ProgramError>>()?;
-        Ok(run.save_model(name, &tensors, details)?)
+        tensors.collect()
+    }
+
+    /// As [`Trainer::save`], together with a program that predicts: `predict` is given its
+    /// inputs, of these types and shapes, and records what it returns with the same parts
+    /// of the model. Whoever has the file can then run it; see [`Checkpoint::session`].
+    ///
+    /// # Errors
+    /// As [`Trainer::save`], and the first mistake in what `predict` records.
+    ///
+    /// [`Checkpoint::session`]: crate::Checkpoint::session
+    pub fn save_with_program(
+        &self,
+        run: &Run,
+        name: &str,
+        details: &ModelDetails,
+        inputs: &[(&str, DType, &[usize])],
+        predict: impl FnOnce(&Scope, &[Var]) -> Vec<Var>,
+    ) -> Result<(), Failure> {
+        let graph = Graph::new();
+        let inputs = inputs.iter();
+        let inputs: Vec<Var> = inputs
+            .map(|(name, dtype, shape)| graph.input(name, *dtype, shape))
+            .collect();
+        let scope = Scope::new(&graph, Purpose::Predict, self.dtype);
+        for output in predict(&scope, &inputs) {
+            graph.output(&output);
+        }
+        let mut program = graph.finish()?;
+        let instructions = program.instructions.iter_mut();
+        for state in instructions.filter(|instruction| instruction.op == "state") {
+            // The tensor that the model is used with.
+            let label = state.label.as_deref();
+            let index = label.and_then(|label| self.step.index_of(label));
+            let owner = index.map(|index| Owner::Average(index as usize));
+            let mut saved = self.step.saved.iter();
+            if let Some(average) = saved.find(|saved| Some(saved.owner) == owner) {
+                state.label = Some(average.spec.name.clone());
+            }
+        }
+        Ok(run.save_model_with_program(name, &self.saved()?, details, &program)?)
     }
 
     /// The tensor of this name as [`Trainer::save`] would save it now: a parameter, a

@@ -3,7 +3,8 @@
 
 use serde_json::{Value, json};
 use trainshed_sdk::nn::{
-    Activation, AdamW, BatchNorm, Cosine, Dropout, InType, Linear, Residual, Sequential, WarmUp,
+    Activation, AdamW, BatchNorm, Cosine, Dropout, InType, Linear, Module, Residual, Sequential,
+    WarmUp,
     classification,
 };
 use trainshed_sdk::rng::Rng;
@@ -13,6 +14,8 @@ use trainshed_sdk::{Checkpoint, DType, Failure, ModelDetails, Run, Tensor};
 const ROWS: u32 = 50;
 const INPUTS: usize = 6;
 const CLASSES: i32 = 3;
+/// Rows that the program beside the model predicts at once.
+const PREDICTED: usize = 2;
 /// Seven batches an epoch, of which three make a step: an epoch ends between two steps.
 const BATCH: u32 = 7;
 const BATCHES_PER_STEP: u32 = 3;
@@ -75,7 +78,13 @@ pub(crate) fn train(
             iteration: epoch + 1,
             ..ModelDetails::default()
         };
-        trainer.save(run, "last", &details)?;
+        let inputs = [("x", DType::F32, &[PREDICTED, INPUTS][..])];
+        trainer.save_with_program(run, "last", &details, &inputs, |scope, inputs| {
+            vec![network.forward(scope, &inputs[0])]
+        })?;
     }
-    Ok(json!({ "steps": trainer.steps()? }))
+    let halves = Tensor::from_slice(&[PREDICTED, INPUTS], &[0.5f32; PREDICTED * INPUTS])?;
+    let zeros = Tensor::from_slice(&[PREDICTED], &[0i32; PREDICTED])?;
+    let predicted = trainer.predict_all(&[&halves, &zeros], &[0, 1])?;
+    Ok(json!({ "steps": trainer.steps()?, "predicted": predicted.to_vec::<f32>()? }))
 }
