@@ -1,4 +1,4 @@
-//! What the tests of this crate share: short ways to write programs and run them, and
+//! What the tests and examples of this crate share: short ways to write programs and run them, and
 //! random programs that obey every rule.
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
@@ -10,6 +10,7 @@
     reason = "a failed unwrap is a failed test, and the numbers are small"
 )]
 
+pub(crate) mod anything;
 pub(crate) mod cases;
 pub(crate) mod operations;
 pub(crate) mod random;

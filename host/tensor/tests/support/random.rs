@@ -5,21 +5,28 @@ use trainshed_tensor::{Attribute, DType, Program, Tensor, Value};
 use super::{Build, budget, list};
 
 /// A small generator of numbers: the same on every machine.
-pub(crate) struct Random(u64);
+pub(crate) struct Random {
+    state: u64,
+    /// What dimensions are picked of.
+    sizes: &'static [usize],
+}
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        let mut random = Self(seed ^ 0x9e37_79b9_7f4a_7c15);
+        let mut random = Self {
+            state: seed ^ 0x9e37_79b9_7f4a_7c15,
+            sizes: &[0, 1, 2, 3, 3, 4, 5],
+        };
         random.below(2);
         random
     }
 
     pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
+        self.state = self
+            .state
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) as usize) % limit
+        ((self.state >> 33) as usize) % limit
     }
 
     pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
@@ -38,9 +45,7 @@ impl Random {
 
     pub(crate) fn shape(&mut self) -> Vec<usize> {
         let rank = self.below(4);
-        (0..rank)
-            .map(|_| self.pick(&[0, 1, 2, 3, 3, 4, 5]))
-            .collect()
+        (0..rank).map(|_| self.pick(self.sizes)).collect()
     }
 
     pub(crate) fn tensor(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
@@ -68,6 +73,7 @@ pub(crate) struct Growing {
     pub(crate) program: Program,
     pub(crate) random: Random,
     pub(crate) inputs: Vec<Tensor>,
+    pub(crate) states: Vec<Tensor>,
     pub(crate) values: Vec<(Value, DType, Vec<usize>)>,
     /// Only operations that have a derivative, away from jumps.
     pub(crate) smooth: bool,
@@ -77,6 +83,15 @@ pub(crate) struct Growing {
 /// depend on how its operands lie in memory.
 pub(crate) fn program(seed: u64, length: usize) -> (Program, Vec<Tensor>) {
     program_of(Growing::new(seed, false), length)
+}
+
+/// As [`program`], with larger shapes.
+pub(crate) fn large_program(seed: u64, length: usize) -> (Program, Vec<Tensor>) {
+    let random = Random {
+        sizes: &[1, 7, 30, 30, 64],
+        ..Random::new(seed)
+    };
+    program_of(Growing::starting(random, false), length)
 }
 
 /// A random program of smooth operations, products among them.
@@ -106,10 +121,15 @@ fn program_of(mut growing: Growing, length: usize) -> (Program, Vec<Tensor>) {
 
 impl Growing {
     pub(crate) fn new(seed: u64, smooth: bool) -> Self {
+        Self::starting(Random::new(seed), smooth)
+    }
+
+    fn starting(random: Random, smooth: bool) -> Self {
         let mut growing = Self {
             program: Program::default(),
-            random: Random::new(seed),
+            random,
             inputs: Vec::new(),
+            states: Vec::new(),
             values: Vec::new(),
             smooth,
         };
@@ -138,7 +158,7 @@ impl Growing {
         value
     }
 
-    fn any(&mut self, fits: impl Fn(DType) -> bool) -> (Value, DType, Vec<usize>) {
+    pub(crate) fn any(&mut self, fits: impl Fn(DType) -> bool) -> (Value, DType, Vec<usize>) {
         let fitting: Vec<usize> = (0..self.values.len())
             .filter(|&place| fits(self.values[place].1))
             .collect();
@@ -402,7 +422,7 @@ impl Growing {
         self.op("dot-general", &[lhs, rhs], &attributes, DType::F32, &result);
     }
 
-    fn same_or_input(&mut self, shape: &[usize]) -> Value {
+    pub(crate) fn same_or_input(&mut self, shape: &[usize]) -> Value {
         let known = self
             .values
             .iter()
