@@ -72,7 +72,6 @@ unsafe impl GlobalAlloc for Counting {
 
 /// What `read` answers; fails when it held more than a small task may and readers take.
 #[track_caller]
-#[expect(clippy::print_stderr, reason = "as the usual hook does")]
 pub(crate) fn within_memory<R>(read: impl FnOnce() -> R) -> R {
     // A panic that readers catch would fill memory with the symbols of its backtrace.
     static QUIET: Once = Once::new();

@@ -14,12 +14,15 @@ use trainshed_tensor::{
     Attribute, Budget, Executable, Program, ProgramError, Update, Value, gradient,
 };
 
+/// Makes a program of so many instructions.
+type Make = fn(usize) -> Program;
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "{:<12} {:>7} {:>9} {:>9} {:>9}",
         "kind", "length", "check", "gradient", "compile"
     );
-    let kinds: [(&str, fn(usize) -> Program); 5] = [
+    let kinds: [(&str, Make); 5] = [
         ("chain", chain),
         ("layers", layers),
         ("states", states),
