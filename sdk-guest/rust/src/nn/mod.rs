@@ -267,7 +267,9 @@ impl Scope {
             return value;
         }
         let value = match states.purpose {
-            Purpose::Train | Purpose::Predict => self.graph.state(&spec.name, spec.dtype, &spec.shape),
+            Purpose::Train | Purpose::Predict => {
+                self.graph.state(&spec.name, spec.dtype, &spec.shape)
+            }
             Purpose::Judge => self.graph.input(&spec.name, spec.dtype, &spec.shape),
         };
         states.specs.push(spec);

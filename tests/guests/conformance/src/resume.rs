@@ -4,8 +4,7 @@
 use serde_json::{Value, json};
 use trainshed_sdk::nn::{
     Activation, AdamW, BatchNorm, Cosine, Dropout, InType, Linear, Module, Residual, Sequential,
-    WarmUp,
-    classification,
+    WarmUp, classification,
 };
 use trainshed_sdk::rng::Rng;
 use trainshed_sdk::trainer::{Column, Recipe, Start, Trainer};

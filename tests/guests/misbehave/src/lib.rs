@@ -191,10 +191,13 @@ fn predicted(checkpoint: &Checkpoint) -> Result<Value, Failure> {
     let copy = deserialize(&serialize(&program))?;
     let inputs = copy.instructions.iter().filter(|one| one.op == "input");
     let inputs = inputs.map(|input| {
-        let shapes = input.attributes.iter().filter_map(|(_, value)| match value {
-            Attribute::Integers(shape) => Some(shape),
-            _ => None,
-        });
+        let shapes = input
+            .attributes
+            .iter()
+            .filter_map(|(_, value)| match value {
+                Attribute::Integers(shape) => Some(shape),
+                _ => None,
+            });
         let shape: Vec<usize> = shapes
             .flatten()
             .map(|&size| usize::try_from(size))
