@@ -70,8 +70,8 @@ async fn a_plugin_that_ends_badly_fails_with_its_reason() {
         ground.check(json!({"do": deed}), json!({}), expected)
     };
 
-    check("panic", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:48:28: asked to panic)"]).await;
-    check("panic-in-a-line", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:52:17: asked to panic)"]).await;
+    check("panic", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:49:28: asked to panic)"]).await;
+    check("panic-in-a-line", expect!["failed: the plugin trapped: unreachable executed (panicked at /trainshed/tests/guests/misbehave/src/lib.rs:53:17: asked to panic)"]).await;
     check("exit", expect!["failed: the plugin exited with status 1"]).await;
     check("fail", expect!["failed: asked to fail"]).await;
     check(
@@ -155,12 +155,14 @@ async fn a_plugin_that_never_ends_runs_into_its_limits() {
         expect!["failed: the plugin ran longer than its limit of 300 ms"],
     )
     .await;
-    check(
-        "heavy-program",
-        json!({"wall_ms": 500}),
-        expect!["failed: the plugin ran longer than its limit of 500 ms"],
-    )
-    .await;
+    let heavy = |products: u64| json!({"do": "heavy-program", "count": products});
+    let limits = json!({"wall_ms": 500, "threads": 1});
+    let expected = expect!["failed: the plugin ran longer than its limit of 500 ms"];
+    ground.check(heavy(50), limits.clone(), expected).await;
+    let expected = expect![
+        "failed: a run of the program is estimated at 86234890240000 floating-point operations, but in the 1000 ms that the task has left it can do at most 1000000000000"
+    ];
+    ground.check(heavy(5000), limits, expected).await;
     ground.still_works().await;
 }
 

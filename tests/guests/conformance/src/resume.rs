@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use trainshed_sdk::nn::{
-    Activation, AdamW, BatchNorm, Cosine, Dropout, InType, Linear, Module, Residual, Sequential,
-    WarmUp, classification,
+    Activation, AdamW, BatchNorm, Cosine, Dropout, InType, Linear, Measured, Module, Residual,
+    Sequential, WarmUp, cross_entropy,
 };
 use trainshed_sdk::rng::Rng;
 use trainshed_sdk::trainer::{Column, Recipe, Start, Trainer};
@@ -60,7 +60,10 @@ pub(crate) fn train(
     let mut trainer = Trainer::new(
         &columns.map(Column::of),
         BATCH,
-        |scope, batch| classification(&network, scope, &batch[0], &batch[1]),
+        |scope, batch| {
+            let logits = network.forward(scope, &batch[0]);
+            Measured::new(cross_entropy(&logits, &batch[1]), logits)
+        },
         recipe,
         &start,
     )?;

@@ -272,12 +272,12 @@ fn random_attribute(rng: &mut Rng) -> Attribute {
     }
 }
 
-/// Runs matrix products that take hours, in one call.
-pub(crate) fn heavy_program() -> Result<Json, Failure> {
+/// Runs so many large matrix products in one call; each takes a tenth of a second or more.
+pub(crate) fn heavy_program(products: u64) -> Result<Json, Failure> {
     const SIDE: usize = 2048;
     let graph = Graph::new();
     let state = graph.state("x", DType::F32, &[SIDE, SIDE]);
-    let product = (0..5000).fold(state.clone(), |product, _| product.matmul(&state).tanh());
+    let product = (0..products).fold(state.clone(), |product, _| product.matmul(&state).tanh());
     graph.update(&state, &product);
     let start = Tensor::from_slice(&[SIDE, SIDE], &vec![0.001f32; SIDE * SIDE])?;
     let session = graph.compile()?.bind(&[&start])?;

@@ -94,7 +94,7 @@ impl Train for Misbehave {
             Deed::ManyTensors => compute::many_tensors(count),
             Deed::MalformedPrograms => Ok(compute::malformed_programs()),
             Deed::RandomPrograms => Ok(compute::random_programs(run.seed(), count)),
-            Deed::HeavyProgram => compute::heavy_program(),
+            Deed::HeavyProgram => compute::heavy_program(settings.count),
         }
     }
 }

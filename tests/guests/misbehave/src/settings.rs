@@ -87,7 +87,7 @@ pub(crate) enum Deed {
     MalformedPrograms,
     /// Hands over `count` programs of random instructions.
     RandomPrograms,
-    /// Runs a program that takes hours.
+    /// Runs a program of `count` large products.
     HeavyProgram,
 }
 
