@@ -50,6 +50,9 @@ enum Bench {
     Compute {
         /// Letters of the tasks, a to h; without them all
         tasks: Vec<String>,
+        /// How often everything is measured, in turns; the fastest counts
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+        rounds: u32,
     },
     /// Measure boosted trees that a plugin grows by itself, beside the same code outside
     Trees,
@@ -78,8 +81,8 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Ci => commands::ci(root)?,
         Task::Bench { what: None } => bench::run(root)?,
         Task::Bench {
-            what: Some(Bench::Compute { tasks }),
-        } => bench::compute::run(root, tasks)?,
+            what: Some(Bench::Compute { tasks, rounds }),
+        } => bench::compute::run(root, tasks, *rounds)?,
         Task::Bench {
             what: Some(Bench::Trees),
         } => bench::trees::run(root)?,

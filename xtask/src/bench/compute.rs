@@ -11,8 +11,6 @@ use super::{BenchError, Printed, Shed, build, fastest, prepare, python_with_torc
 use crate::files::{self, FileError};
 use crate::say;
 
-/// How often everything is measured, in turns. The fastest counts.
-const ROUNDS: usize = 3;
 /// Numbers of threads.
 const THREADS: [usize; 2] = [1, 2];
 
@@ -74,11 +72,12 @@ impl Task {
     }
 }
 
-/// Measures the tasks whose letters are given, or all, and prints a table.
+/// Measures the tasks whose letters are given, or all, and prints a table. Everything is
+/// measured `rounds` times, in turns, and the fastest counts.
 ///
 /// # Errors
 /// A letter that there is not, no PyTorch, and the first step that fails.
-pub fn run(root: &Path, letters: &[String]) -> Result<(), BenchError> {
+pub fn run(root: &Path, letters: &[String], rounds: u32) -> Result<(), BenchError> {
     let known = |letter: &&String| !TASKS.iter().any(|task| task.letter == **letter);
     if let Some(letter) = letters.iter().find(known) {
         return Err(BenchError::Task(letter.clone()));
@@ -90,14 +89,19 @@ pub fn run(root: &Path, letters: &[String]) -> Result<(), BenchError> {
     let example = ["--package", "trainshed-tensor", "--example", "compute_step"];
     build(root, &example)?;
 
-    let bench = Bench { root, shed, python };
-    let mut lines = Vec::new();
+    let bench = Bench {
+        root,
+        shed,
+        python,
+        rounds,
+    };
+    print(HEADER.trim_start());
     for task in &TASKS {
         if letters.is_empty() || letters.iter().any(|letter| letter == task.letter) {
-            lines.extend(bench.task(task)?);
+            bench.task(task)?;
         }
     }
-    print(&lines);
+    print(&format!("\n{}", table::machine()));
     Ok(())
 }
 
@@ -105,6 +109,7 @@ struct Bench<'a> {
     root: &'a Path,
     shed: Shed,
     python: String,
+    rounds: u32,
 }
 
 /// The fastest times of a step in µs, the last loss that each way came to, and peaks in
@@ -122,25 +127,25 @@ struct Measured {
 }
 
 impl Bench<'_> {
-    /// One line of the table for each number of threads.
-    fn task(&self, task: &Task) -> Result<Vec<String>, BenchError> {
+    /// Prints one line of the table for each number of threads.
+    fn task(&self, task: &Task) -> Result<(), BenchError> {
         let letter = task.letter;
         say(&format!("Task {letter}"));
         let folder = self.shed.folder.join(letter);
         self.pytorch(task, 1, "eager", Some(&folder))?;
         let folder_text = folder.to_string_lossy();
+        let name = format!("task {letter}");
         let made = self
             .shed
-            .json(&["dataset", "create", letter, &folder_text])?;
+            .json(&["dataset", "create", &name, &folder_text])?;
         let dataset = made.number("/id")?;
-        let mut lines = Vec::new();
         for (threads, speed) in THREADS.into_iter().zip(task.speed) {
             let measured = self.measure(task, threads, &folder, dataset)?;
-            lines.push(line(task, threads, speed, &measured));
+            print(&line(task, threads, speed, &measured));
         }
         // Some are 100 MB, and the next task has its own.
         fs::remove_dir_all(&folder).map_err(|error| FileError::new(&folder, "removed", error))?;
-        Ok(lines)
+        Ok(())
     }
 
     fn measure(
@@ -159,9 +164,10 @@ impl Bench<'_> {
         let (mut plugin, mut native, mut eager) = (Vec::new(), Vec::new(), Vec::new());
         let (mut peaks, mut pytorch_peaks) = (Vec::new(), Vec::new());
         let (mut loss, mut pytorch_loss) = (f64::NAN, f64::NAN);
-        for round in 1..=ROUNDS {
+        for round in 1..=self.rounds {
             say(&format!(
-                "Task {letter}, threads {threads}: round {round} of {ROUNDS}"
+                "Task {letter}, threads {threads}: round {round} of {}",
+                self.rounds
             ));
             let printed = self.shed.json(&["run", &action])?;
             plugin.push(printed.number("/result/us_per_step")?);
@@ -258,17 +264,14 @@ fn judged(value: String, met: bool, target: impl Display) -> String {
     format!("{value} ({target}: {verdict})")
 }
 
+const HEADER: &str = "
+| task | threads | plugin, µs | native, µs | plugin / native | PyTorch eager, µs \
+| torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |
+|---|---:|---:|---:|---|---:|---:|---|---|---:|---|";
+
 #[expect(clippy::print_stdout, reason = "the table is the benchmark's result")]
-fn print(lines: &[String]) {
-    println!("{}\n", table::machine());
-    println!(
-        "| task | threads | plugin, µs | native, µs | plugin / native | PyTorch eager, µs \
-         | torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |"
-    );
-    println!("|---|---:|---:|---:|---|---:|---:|---|---|---:|---|");
-    for line in lines {
-        println!("{line}");
-    }
+fn print(line: &str) {
+    println!("{line}");
 }
 
 #[cfg(test)]

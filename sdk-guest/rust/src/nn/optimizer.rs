@@ -188,10 +188,8 @@ impl Moments {
         };
         let average = average * self.beta1 + gradient * (1.0 - self.beta1);
         let squares = squares * self.beta2 + gradient.square() * (1.0 - self.beta2);
-        let correction = |beta: f64| {
-            let beta = step.count.full_like(beta);
-            1.0 - beta.power(&step.count)
-        };
+        // As 1 - beta^count, which would lose the digits that beta has in common with 1.
+        let correction = |beta: f64| -(&step.count * beta.ln()).expm1();
         let step_size = &step.learning_rate / correction(self.beta1);
         // Inverted once, so that elements are multiplied and not divided.
         let root_correction = 1.0 / correction(self.beta2).sqrt();
