@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
+use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use trainshed_agent::AgentConfig;
 use trainshed_core::limits::Limits;
@@ -33,14 +34,15 @@ pub(crate) async fn agent(
         // The server holds the lock on the data folder: what lies here is left of a former run.
         let _ = std::fs::remove_dir_all(&work_dir);
     }
+    let slots = arguments.capacity.slots.unwrap_or_else(cores);
     let config = AgentConfig {
         client: Client::new(url, &key_for_server(global)?),
         name: arguments.name.unwrap_or_else(machine_name),
         local: arguments.child,
         cache_dir: cache_dir(&data_dir),
         work_dir,
-        slots: arguments.capacity.slots.unwrap_or_else(cores),
-        limits: limits(arguments.capacity.limits.as_deref())?,
+        slots,
+        limits: limits(arguments.capacity.limits.as_deref(), cores() / slots)?,
         accelerators: search(&arguments.capacity.accelerator),
         environment: granted(&arguments.capacity),
     };
@@ -81,9 +83,21 @@ async fn long_after(mut gone: tokio::sync::watch::Receiver<bool>) {
     tokio::time::sleep(AGENT_PATIENCE).await;
 }
 
-fn limits(path: Option<&Path>) -> Result<Limits, CliError> {
+/// What a file of limits says about threads.
+#[derive(Deserialize)]
+struct Threads {
+    threads: Option<u32>,
+}
+
+/// The limits of a task, of a file where there is one. Without a word in it about threads, a
+/// task may use its share of the processors, `threads`, but at least one.
+fn limits(path: Option<&Path>, threads: u32) -> Result<Limits, CliError> {
+    let share = threads.max(1);
     let Some(path) = path else {
-        return Ok(Limits::default());
+        return Ok(Limits {
+            threads: share,
+            ..Limits::default()
+        });
     };
     let failed = |source| CliError::File {
         path: path.to_owned(),
@@ -91,7 +105,15 @@ fn limits(path: Option<&Path>) -> Result<Limits, CliError> {
         source,
     };
     let content = std::fs::read(path).map_err(failed)?;
-    serde_json::from_slice(&content).map_err(|source| CliError::Json {
+    let read = || {
+        let limits: Limits = serde_json::from_slice(&content)?;
+        let Threads { threads } = serde_json::from_slice(&content)?;
+        Ok(Limits {
+            threads: threads.unwrap_or(share),
+            ..limits
+        })
+    };
+    read().map_err(|source| CliError::Json {
         path: path.to_owned(),
         expected: "an object of limits",
         source,
@@ -117,4 +139,21 @@ fn cores() -> u32 {
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname");
     name.map_or_else(|_| "agent".to_owned(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_may_use_its_share_of_the_processors_unless_a_file_says_otherwise() {
+        assert_eq!(limits(None, 4).unwrap().threads, 4);
+        assert_eq!(limits(None, 0).unwrap().threads, 1);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("limits.json");
+        for (content, threads) in [(r#"{"wall_ms": 5}"#, 4), (r#"{"threads": 2}"#, 2)] {
+            std::fs::write(&path, content).unwrap();
+            assert_eq!(limits(Some(&path), 4).unwrap().threads, threads);
+        }
+    }
 }
