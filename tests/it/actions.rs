@@ -109,7 +109,7 @@ async fn an_action_that_names_no_plugin_takes_the_only_one_that_can() {
     shed.push("standardize").await;
     shed.push("digits-mlp").await;
     let task = shed.client.submit(&action).await.unwrap().task;
-    assert_eq!(task.plugin.name, "digits-mlp");
+    assert_eq!(task.plugin.as_ref().unwrap().name, "digits-mlp");
     let (status, problem) = shed
         .raw(Method::POST, "/api/v1/actions", action.to_string())
         .await;

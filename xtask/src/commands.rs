@@ -38,6 +38,7 @@ pub enum TaskError {
     reason = "another plugin than the fetched one is named by the environment"
 )]
 pub fn test(root: &Path) -> Result<(), TaskError> {
+    install_postgres()?;
     plugins::build(root)?;
     let settings = Settings::from_environment(root).map_err(BuildError::from)?;
     let mut tests = cargo(root);
@@ -48,6 +49,14 @@ pub fn test(root: &Path) -> Result<(), TaskError> {
     step(guest_cargo(root, "test").arg("--workspace"))?;
     say("All tests passed.");
     Ok(())
+}
+
+/// Installs PostgreSQL where its programs are missing: tests start a cluster of their own.
+fn install_postgres() -> Result<(), CommandError> {
+    if trainshed_postgres::is_installed() {
+        return Ok(());
+    }
+    step(Command::new("apt-get").args(["install", "-qy", "postgresql"]))
 }
 
 /// Trains the digits model from nothing and shows the task and the model it made.

@@ -30,6 +30,17 @@ pub(crate) struct Global {
     /// Folder of the database, files and keys [default: ~/.local/share/trainshed]
     #[arg(long, global = true, env = "TRAINSHED_DATA_DIR", value_name = "FOLDER")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Database of a server that this command starts: `postgres://USER:PASSWORD@HOST/NAME`;
+    /// without it, SQLite in the data folder
+    #[arg(
+        long,
+        global = true,
+        env = "TRAINSHED_DATABASE",
+        hide_env_values = true,
+        value_name = "URL",
+        value_parser = database
+    )]
+    pub(crate) database: Option<Database>,
     /// Server to talk to, e.g. `http://127.0.0.1:8080`; without it, the one that runs on the
     /// data folder, or none: the command then opens the data folder itself
     #[arg(long, global = true, env = "TRAINSHED_SERVER", value_name = "URL")]
@@ -279,4 +290,12 @@ pub(crate) struct InspectArgs {
     pub(crate) file: PathBuf,
     #[arg(long)]
     pub(crate) cache_dir: PathBuf,
+}
+
+/// The database at an address; SQLite needs none, because it is in the data folder.
+fn database(url: &str) -> Result<Database, String> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Database::Postgres(url.to_owned()));
+    }
+    Err("must begin with `postgres://`; SQLite in the data folder is used without it".to_owned())
 }

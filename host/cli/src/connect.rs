@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use trainshed_engine::OpenError;
+use trainshed_engine::{Database, OpenError};
 use trainshed_wire::Client;
 
 use crate::args::{AcceleratorArgs, Global};
@@ -53,7 +53,7 @@ impl Connection {
         let data_dir = data_dir(global)?;
         let started = Instant::now();
         loop {
-            match LocalServer::start(&data_dir, agent.clone()).await {
+            match LocalServer::start(&data_dir, database(global), agent.clone()).await {
                 Ok(local) => {
                     return Ok(Self {
                         client: local.client().clone(),
@@ -90,6 +90,11 @@ async fn running_server(data_dir: &Path) -> Option<Client> {
     let address: ServerAddress = serde_json::from_slice(&address).ok()?;
     let client = Client::new(&address.url, &read_key(data_dir)?);
     client.plugins().await.is_ok().then_some(client)
+}
+
+/// Where a server of our own keeps its tables.
+pub(crate) fn database(global: &Global) -> Database {
+    global.database.clone().unwrap_or_default()
 }
 
 /// The folder of the database, files and keys.

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trainshed_core::Timestamp;
-use trainshed_engine::{Engine, EngineConfig};
+use trainshed_engine::{Database, Engine, EngineConfig};
 use trainshed_wire::Client;
 
 use crate::args::{AcceleratorArgs, Capacity};
@@ -39,6 +39,7 @@ impl LocalServer {
     /// agent, it is told where accelerators are.
     pub(crate) async fn start(
         data_dir: &Path,
+        database: Database,
         agent: Option<AcceleratorArgs>,
     ) -> Result<Self, CliError> {
         let capacity = agent.map(|accelerator| Capacity {
@@ -47,16 +48,18 @@ impl LocalServer {
             accelerator,
             grant_env: Vec::new(),
         });
-        Self::start_at(data_dir, SocketAddr::from(([127, 0, 0, 1], 0)), capacity).await
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start_at(data_dir, database, address, capacity).await
     }
 
     /// Opens the data folder and serves it at `address`, with an agent of `capacity`.
     pub(crate) async fn start_at(
         data_dir: &Path,
+        database: Database,
         address: SocketAddr,
         capacity: Option<Capacity>,
     ) -> Result<Self, CliError> {
-        let (engine, key) = open_engine(data_dir).await?;
+        let (engine, key) = open_engine(data_dir, database).await?;
         let listening = |source| CliError::Listen {
             address: address.to_string(),
             source,
@@ -125,9 +128,10 @@ async fn asked_to_stop(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Opens the data folder and returns the key for it, which the first opening makes.
-async fn open_engine(data_dir: &Path) -> Result<(Engine, String), CliError> {
+async fn open_engine(data_dir: &Path, database: Database) -> Result<(Engine, String), CliError> {
     let config = EngineConfig {
         data_dir: data_dir.to_owned(),
+        database,
         lease_ttl_ms: 60_000,
         inspector: Arc::new(ProcessInspector::new(&cache_dir(data_dir))),
         clock: Arc::new(now),
@@ -137,17 +141,22 @@ async fn open_engine(data_dir: &Path) -> Result<(Engine, String), CliError> {
         path: data_dir.to_owned(),
         source: Box::new(source),
     })?;
+    let failed = |source| CliError::Store {
+        path: data_dir.to_owned(),
+        source,
+    };
     let path = data_dir.join("key");
-    let key = match (opened.admin_key, read_key(data_dir)) {
-        (Some(first), _) => first,
-        (None, Some(known)) => return Ok((engine, known)),
-        // The file was removed, or the first start was killed before it was written.
-        (None, None) => {
-            let added = engine.add_key().await;
-            added.map_err(|source| CliError::Store {
-                path: data_dir.to_owned(),
-                source,
-            })?
+    let key = match opened.admin_key {
+        Some(first) => first,
+        None => {
+            if let Some(known) = read_key(data_dir)
+                && engine.authenticate(&known).await.map_err(failed)?.is_some()
+            {
+                return Ok((engine, known));
+            }
+            // The file was removed, is of another database, or the first start was killed
+            // before it was written.
+            engine.add_key().await.map_err(failed)?
         }
     };
     write_private(&path, format!("{key}\n").as_bytes())?;

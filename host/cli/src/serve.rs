@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::args::{Global, ServeArgs};
-use crate::connect::data_dir;
+use crate::connect::{data_dir, database};
 use crate::error::CliError;
 use crate::local::LocalServer;
 use crate::output::Output;
@@ -15,7 +15,8 @@ pub(crate) async fn serve(
 ) -> Result<ExitCode, CliError> {
     let data_dir = data_dir(global)?;
     let capacity = (!arguments.no_agent).then_some(arguments.capacity);
-    let server = LocalServer::start_at(&data_dir, arguments.listen, capacity).await?;
+    let server =
+        LocalServer::start_at(&data_dir, database(global), arguments.listen, capacity).await?;
     output.say(&format!(
         "trainshed serves {} at {}",
         data_dir.display(),

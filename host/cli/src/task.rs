@@ -121,14 +121,27 @@ fn row(task: &TaskView) -> Vec<String> {
         task.name.clone(),
         task.status.to_string(),
         format!("{:.0}%", task.progress),
-        format!("{}@{}", task.plugin.name, task.plugin.version),
-        task.dataset.to_string(),
+        plugin_name(task),
+        dash(task.dataset),
         time(task.created),
     ]
 }
 
+/// Name and version of the plugin that runs a task.
+fn plugin_name(task: &TaskView) -> String {
+    dash(
+        task.plugin
+            .as_ref()
+            .map(|plugin| format!("{}@{}", plugin.name, plugin.version)),
+    )
+}
+
+/// What may be absent, which a dash stands for.
+fn dash<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
 fn details(task: &TaskView) -> Vec<(&'static str, String)> {
-    let optional = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let json = |map| serde_json::Value::Object(map).to_string();
     vec![
         ("id", task.id.to_string()),
@@ -141,26 +154,25 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("tags", task.tags.join(", ")),
         ("action", task.action.clone()),
         ("params", json(task.params.clone())),
-        ("result", optional(task.result.clone().map(json))),
+        ("result", dash(task.result.clone().map(json))),
+        ("plugin", plugin_name(task)),
         (
-            "plugin",
-            format!(
-                "{}@{} sha256:{}",
-                task.plugin.name, task.plugin.version, task.plugin.digest
+            "component",
+            dash(
+                task.plugin
+                    .as_ref()
+                    .map(|plugin| format!("sha256:{}", plugin.digest)),
             ),
         ),
-        ("data set", task.dataset.to_string()),
-        (
-            "checkpoint",
-            optional(task.checkpoint.map(|id| id.to_string())),
-        ),
-        ("seed", task.seed.to_string()),
+        ("data set", dash(task.dataset)),
+        ("checkpoint", dash(task.checkpoint)),
+        ("seed", dash(task.seed)),
         ("progress", format!("{:.0}%", task.progress)),
         ("last iteration", task.last_iteration.to_string()),
-        ("agent", optional(task.agent.clone())),
+        ("agent", dash(task.agent.clone())),
         ("created", time(task.created)),
-        ("started", optional(task.started.map(time))),
-        ("completed", optional(task.completed.map(time))),
+        ("started", dash(task.started.map(time))),
+        ("completed", dash(task.completed.map(time))),
     ]
 }
 

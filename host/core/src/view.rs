@@ -43,14 +43,14 @@ pub struct TaskView {
     pub action: String,
     /// The action's `params`, unchanged.
     pub params: Map<String, Value>,
-    /// Which component runs it.
-    pub plugin: PluginSummary,
+    /// Which component runs it; absent for a task that no plugin runs.
+    pub plugin: Option<PluginSummary>,
     /// The data set version it reads.
-    pub dataset: u64,
+    pub dataset: Option<u64>,
     /// The model it goes on from.
     pub checkpoint: Option<u64>,
     /// The seed of the run.
-    pub seed: u64,
+    pub seed: Option<u64>,
     /// What the action returned; absent before it completed.
     pub result: Option<Map<String, Value>>,
     /// Percent of the whole, 0 to 100.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use trainshed_core::{TaskId, Timestamp, WorkspaceId};
-use trainshed_store::{EndedTask, Store, StoreError, Workspace};
+use trainshed_store::{Database, EndedTask, Store, StoreError, Workspace};
 use uuid::Uuid;
 
 use crate::catalog::Inspector;
@@ -36,6 +36,8 @@ struct Shared {
 pub struct EngineConfig {
     /// Made if it is missing.
     pub data_dir: PathBuf,
+    /// Where the tables are.
+    pub database: Database,
     /// A lease ends this long after it was last renewed; 60,000 is a good value.
     pub lease_ttl_ms: u32,
     /// Looks into pushed components.
@@ -93,7 +95,7 @@ impl Engine {
     /// # Errors
     /// When another process has the folder open, or its data cannot be used.
     pub async fn open(config: EngineConfig) -> Result<(Self, OpenedStore), OpenError> {
-        let store = Store::open(&config.data_dir).await?;
+        let store = Store::open(&config.data_dir, &config.database).await?;
         let engine = Self {
             store,
             shared: Arc::new(Shared {

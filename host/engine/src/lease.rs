@@ -104,7 +104,8 @@ impl Engine {
         };
         let task = self.store.task(workspace, &claimed.task).await?;
         let task = task.ok_or_else(|| gone("row"))?;
-        let dataset = self.store.dataset(workspace, task.dataset).await?;
+        let dataset = task.dataset.ok_or_else(|| gone("data set"))?;
+        let dataset = self.store.dataset(workspace, dataset).await?;
         let dataset = dataset.ok_or_else(|| gone("data set"))?;
         let checkpoint = match task.checkpoint {
             Some(id) => {
@@ -113,7 +114,9 @@ impl Engine {
             }
             None => None,
         };
-        let component = trainshed_core::action::PluginRef::Digest(task.plugin.digest);
+        let seed = task.seed.ok_or_else(|| gone("seed"))?;
+        let summary = task.plugin.ok_or_else(|| gone("plugin"))?;
+        let component = trainshed_core::action::PluginRef::Digest(summary.digest);
         let plugins = self.store.plugins(workspace).await?;
         let plugin = plugins
             .into_iter()
@@ -127,9 +130,9 @@ impl Engine {
             action: task.action,
             params: task.params,
             settings: claimed.settings,
-            seed: task.seed,
+            seed,
             limits: claimed.limits,
-            plugin: task.plugin,
+            plugin: summary,
             environment,
             dataset,
             checkpoint,

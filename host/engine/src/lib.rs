@@ -23,5 +23,6 @@ pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
 pub use submit::SubmitError;
 pub use trainshed_store::{
-    BadCursor, FileContent, LeaseError, PutError, QueryError, StopError, StoreError, Workspace,
+    BadCursor, Database, FileContent, LeaseError, PutError, QueryError, StopError, StoreError,
+    Workspace,
 };

@@ -160,11 +160,11 @@ async fn a_name_without_a_version_means_the_newest_version() {
     lab.push(&manifest("mlp", "0.10.0", &["train"])).await;
     lab.push(&manifest("mlp", "0.9.0", &["train"])).await;
     let task = lab.submit(lab.train("newest")).await;
-    assert_eq!(task.plugin.version, "0.10.0");
+    assert_eq!(task.plugin.unwrap().version, "0.10.0");
     let named = lab
         .try_submit(Some("mlp@0.9.0"), &lab.train("old one"))
         .await;
-    assert_eq!(named.unwrap().plugin.version, "0.9.0");
+    assert_eq!(named.unwrap().plugin.unwrap().version, "0.9.0");
 }
 
 #[tokio::test]
@@ -190,16 +190,16 @@ async fn two_active_tasks_cannot_have_one_name() {
 async fn a_random_seed_is_drawn_and_kept() {
     let lab = Lab::ready().await;
     let mut action = lab.train("seeded");
-    assert_eq!(lab.submit(action.clone()).await.seed, 1337);
+    assert_eq!(lab.submit(action.clone()).await.seed, Some(1337));
     action["seed"] = json!(u64::MAX);
     action["name"] = json!("greatest");
-    assert_eq!(lab.submit(action.clone()).await.seed, u64::MAX);
+    assert_eq!(lab.submit(action.clone()).await.seed, Some(u64::MAX));
     action["seed"] = json!(null);
     action["name"] = json!("drawn");
     let drawn = lab.submit(action).await;
     let read = lab.engine.task(&lab.workspace, &drawn.id).await.unwrap();
     assert_eq!(read.unwrap().seed, drawn.seed);
-    assert!(drawn.seed < 1 << 48);
+    assert!(drawn.seed.unwrap() < 1 << 48);
 }
 
 #[tokio::test]

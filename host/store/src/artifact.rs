@@ -18,7 +18,8 @@ struct ArtifactRow {
 }
 
 impl Store {
-    /// Attaches an uploaded file to a task; an artifact of the same name is replaced.
+    /// Attaches an uploaded file to a task; an artifact of the same name becomes a
+    /// former version of it.
     ///
     /// Returns whether it did, which is false when there is no such task, it is published,
     /// or the file was not uploaded.
@@ -35,17 +36,30 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let action = "attach an artifact";
         let mut transaction = self.begin(action).await?;
+        let former: Option<(i64,)> = sqlx::query_as(
+            "update artifact set replaced = $1
+              where workspace = $2 and task = $3 and name = $4 and mode = 'output'
+                and replaced is null
+          returning version",
+        )
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(name)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
         let written = sqlx::query(
-            "insert into artifact (workspace, task, name, sha256, size_bytes, content_type, created)
-             select task.workspace, task.id, $1, file.sha256, file.size_bytes, $2, $3
+            "insert into artifact (workspace, task, name, mode, version, type, sha256, size_bytes,
+                                   content_type, preview, display, created)
+             select task.workspace, task.id, $1, 'output', $2, 'file', file.sha256,
+                    file.size_bytes, $3, '', '[]', $4
                from task join file on file.workspace = task.workspace
-              where task.workspace = $4 and task.id = $5 and task.state <> 'published'
-                and file.sha256 = $6
-             on conflict (workspace, task, name) do update
-                set sha256 = excluded.sha256, size_bytes = excluded.size_bytes,
-                    content_type = excluded.content_type, created = excluded.created",
+              where task.workspace = $5 and task.id = $6 and task.state <> 'published'
+                and file.sha256 = $7",
         )
         .bind(name)
+        .bind(former.map_or(1, |(version,)| version + 1))
         .bind(content.1)
         .bind(now.as_millis())
         .bind(workspace.as_str())
@@ -54,9 +68,12 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        if written.rows_affected() == 0 {
+            return Ok(false);
+        }
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
-        Ok(written.rows_affected() == 1)
+        Ok(true)
     }
 
     /// The artifacts of a task, ordered by name.
@@ -70,7 +87,7 @@ impl Store {
     ) -> Result<Vec<ArtifactView>, StoreError> {
         let rows: Vec<ArtifactRow> = sqlx::query_as(
             "select name, sha256, size_bytes, content_type, created from artifact
-              where workspace = $1 and task = $2 order by name",
+              where workspace = $1 and task = $2 and replaced is null order by name",
         )
         .bind(workspace.as_str())
         .bind(task.as_str())

@@ -1,9 +1,11 @@
-//! Opening the data folder: lock, database, migrations, file store.
+//! Opening the data: folder, lock, database, migrations, file store.
 
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
 use sqlx::any::AnyPoolOptions;
@@ -13,19 +15,49 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transact
 use crate::error::StoreError;
 use crate::file;
 
-/// Schema changes, oldest first. A released one is never edited.
+/// Schema changes, oldest first. A released one is never edited. The two databases have the
+/// same versions, tables and columns.
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("./migrations/postgres");
 
 /// Readers beside the one writer: as many as requests that are likely to read at once on a
 /// small machine; more would only hold memory.
 const READERS: u32 = 4;
 
-/// The open data folder. Cheap to clone.
+/// How long a call waits for a connection: a database that has gone away is then reported
+/// instead of holding requests.
+const ACQUIRE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The key of the advisory lock under which transactions write to PostgreSQL.
+const WRITE_LOCK: &str = "select pg_advisory_xact_lock(8388101)";
+
+/// Where the tables are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Database {
+    /// SQLite, in the data folder.
+    #[default]
+    Folder,
+    /// PostgreSQL 15 or later at this address, `postgres://user:password@host/database`. Any
+    /// number of servers may share it.
+    Postgres(String),
+}
+
+/// Which of the two databases the tables are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// The open data. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    pub(crate) kind: Kind,
     /// One connection, so that transactions follow each other.
     writer: AnyPool,
     pub(crate) reader: AnyPool,
+    /// Names the data folder: the agents that its server starts belong to it.
+    pub(crate) home: Arc<str>,
     pub(crate) files: Arc<LocalFileSystem>,
     pub(crate) files_folder: PathBuf,
     /// Held for as long as the store is open; the operating system lets go of it when the
@@ -34,18 +66,20 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data in `folder`, which is made if it is missing, and brings its schema up
-    /// to date. Parts of uploads that a killed process left behind are removed.
+    /// Opens the data in `folder`, which is made if it is missing, with its tables in
+    /// `database`, and brings the schema up to date. Parts of uploads that a killed process
+    /// left behind are removed.
     ///
     /// # Errors
-    /// [`StoreError::Locked`] while another process has it open;
-    /// [`StoreError::NewerSchema`] when a newer trainshed wrote it.
-    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError::Locked`] while another process has the folder open;
+    /// [`StoreError::NewerSchema`] when a newer trainshed wrote the tables.
+    pub async fn open(folder: &Path, database: &Database) -> Result<Self, StoreError> {
         let action = "open the data folder";
         let files_folder = folder.join("files");
         std::fs::create_dir_all(&files_folder).map_err(StoreError::io(action))?;
         let folder = folder.canonicalize().map_err(StoreError::io(action))?;
         let lock = lock(&folder)?;
+        let home = home(&folder)?;
 
         let files_folder = folder.join("files");
         file::remove_partial_uploads(&files_folder)?;
@@ -54,41 +88,16 @@ impl Store {
             .with_fsync(true);
 
         sqlx::any::install_default_drivers();
-        let url = sqlite_url(&folder.join("trainshed.db"))?;
-        migrate(&url).await?;
-        let writer = AnyPoolOptions::new()
-            .max_connections(1)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in [
-                        "pragma journal_mode = wal",
-                        "pragma synchronous = full",
-                        "pragma foreign_keys = on",
-                        "pragma busy_timeout = 10000",
-                    ] {
-                        connection.execute(pragma).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await
-            .map_err(StoreError::database("open the database"))?;
-        let reader = AnyPoolOptions::new()
-            .max_connections(READERS)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    connection.execute("pragma busy_timeout = 10000").await?;
-                    connection.execute("pragma query_only = on").await?;
-                    Ok(())
-                })
-            })
-            .connect(&url)
-            .await
-            .map_err(StoreError::database("open the database"))?;
+        let (kind, url) = match database {
+            Database::Folder => (Kind::Sqlite, sqlite_url(&folder.join("trainshed.db"))?),
+            Database::Postgres(url) => (Kind::Postgres, url.clone()),
+        };
+        migrate(kind, &url).await?;
         Ok(Self {
-            writer,
-            reader,
+            kind,
+            writer: pool(1, &url, kind.writer_settings()).await?,
+            reader: pool(READERS, &url, kind.reader_settings()).await?,
+            home,
             files: Arc::new(files),
             files_folder,
             _lock: Arc::new(lock),
@@ -102,17 +111,75 @@ impl Store {
         self.writer.close().await;
     }
 
-    /// Begins a transaction that may write. It waits for the one before it; dropped without
-    /// a commit, it leaves nothing.
+    /// Begins a transaction that may write. It waits for the one before it, of whichever
+    /// server; dropped without a commit, it leaves nothing.
+    ///
+    /// So a transaction sees what all before it have written, in both databases: a check at
+    /// its beginning holds until its end.
     pub(crate) async fn begin(
         &self,
         action: &'static str,
     ) -> Result<Transaction<'static, Any>, StoreError> {
-        self.writer
-            .begin()
-            .await
-            .map_err(StoreError::database(action))
+        let begun = self.writer.begin().await;
+        let mut transaction = begun.map_err(StoreError::database(action))?;
+        if self.kind == Kind::Postgres {
+            let locked = transaction.execute(WRITE_LOCK).await;
+            locked.map_err(StoreError::database(action))?;
+        }
+        Ok(transaction)
     }
+}
+
+impl Kind {
+    fn writer_settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &[
+                "pragma journal_mode = wal",
+                "pragma synchronous = full",
+                "pragma foreign_keys = on",
+                "pragma busy_timeout = 10000",
+            ],
+            // A server that has stalled in the middle of a transaction holds the others up
+            // no longer than this.
+            Self::Postgres => &["set idle_in_transaction_session_timeout = '30s'"],
+        }
+    }
+
+    fn reader_settings(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &["pragma busy_timeout = 10000", "pragma query_only = on"],
+            Self::Postgres => &["set default_transaction_read_only = on"],
+        }
+    }
+
+    fn migrations(self) -> &'static Migrator {
+        match self {
+            Self::Sqlite => &SQLITE_MIGRATIONS,
+            Self::Postgres => &POSTGRES_MIGRATIONS,
+        }
+    }
+}
+
+/// Connections that have each run `settings`.
+async fn pool(
+    connections: u32,
+    url: &str,
+    settings: &'static [&'static str],
+) -> Result<AnyPool, StoreError> {
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_PATIENCE)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for setting in settings {
+                    connection.execute(*setting).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect(url)
+        .await
+        .map_err(StoreError::database("open the database"))
 }
 
 /// Takes the folder for this process.
@@ -133,27 +200,67 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
+/// The name of the data folder, which is drawn when the folder is first opened.
+fn home(folder: &Path) -> Result<Arc<str>, StoreError> {
+    let action = "name the data folder";
+    let path = folder.join("home");
+    match std::fs::read_to_string(&path) {
+        Ok(name) => Ok(name.trim().into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let name = format!("{:032x}", fresh_id());
+            std::fs::write(&path, &name).map_err(StoreError::io(action))?;
+            Ok(name.into())
+        }
+        Err(error) => Err(StoreError::io(action)(error)),
+    }
+}
+
 /// Brings the schema up to date, on a connection of its own: a pool would try a file that is
-/// no database again and again, and not say why.
-async fn migrate(url: &str) -> Result<(), StoreError> {
+/// no database again and again, and not say why. Servers that open one database at a time
+/// wait for each other.
+async fn migrate(kind: Kind, url: &str) -> Result<(), StoreError> {
+    let failed = StoreError::database;
     let connection = AnyConnection::connect(url).await;
-    let mut connection = connection.map_err(StoreError::database("open the database"))?;
-    let migrated = SQLITE_MIGRATIONS.run(&mut connection).await;
+    let mut connection = connection.map_err(failed("open the database"))?;
+    if kind == Kind::Sqlite {
+        // Tables that others refer to are built anew by some migrations.
+        let switched = connection.execute("pragma foreign_keys = off").await;
+        switched.map_err(failed("migrate the database"))?;
+    }
+    let migrated = kind.migrations().run(&mut connection).await;
+    if kind == Kind::Sqlite && migrated.is_ok() {
+        check_foreign_keys(&mut connection).await?;
+    }
     let closed = connection.close().await;
     match migrated {
-        Ok(()) => closed.map_err(StoreError::database("open the database")),
+        Ok(()) => closed.map_err(failed("open the database")),
         Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema {
             found,
-            known: SQLITE_MIGRATIONS
-                .iter()
-                .map(|migration| migration.version)
-                .max()
-                .unwrap_or(0),
+            known: newest(kind.migrations()),
         }),
-        Err(MigrateError::Execute(error)) => {
-            Err(StoreError::database("migrate the database")(error))
-        }
+        Err(MigrateError::Execute(error)) => Err(failed("migrate the database")(error)),
         Err(other) => Err(StoreError::damaged("migrate the database")(other)),
+    }
+}
+
+fn newest(migrations: &Migrator) -> i64 {
+    let versions = migrations.iter().map(|migration| migration.version);
+    versions.max().unwrap_or(0)
+}
+
+/// Whether every reference leads somewhere: they were not checked while tables were built.
+async fn check_foreign_keys(connection: &mut AnyConnection) -> Result<(), StoreError> {
+    let action = "migrate the database";
+    let broken: Vec<(String,)> =
+        sqlx::query_as("select distinct \"table\" from pragma_foreign_key_check")
+            .fetch_all(connection)
+            .await
+            .map_err(StoreError::database(action))?;
+    match broken.first() {
+        None => Ok(()),
+        Some((table,)) => Err(StoreError::damaged(action)(format!(
+            "rows of the table `{table}` refer to rows that are not there"
+        ))),
     }
 }
 

@@ -70,8 +70,8 @@ impl Store {
         interrupt(transaction, action, expired, reason, now).await
     }
 
-    /// Stops the tasks of every workspace that local agents run, for `reason`: those agents
-    /// have ended.
+    /// Stops the tasks of every workspace that agents of this data folder's server run, for
+    /// `reason`: those agents have ended.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -85,8 +85,9 @@ impl Store {
         let left: Vec<LeasedRow> = sqlx::query_as(
             "select task.workspace, task.id, agent.name as agent_name, output_model
                from task join agent on agent.workspace = task.workspace and agent.id = task.agent
-              where state = 'in_progress' and is_local = 1",
+              where state = 'in_progress' and is_local = 1 and home in ('', $1)",
         )
+        .bind(&*self.home)
         .fetch_all(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
@@ -110,7 +111,8 @@ async fn interrupt(
         let task: TaskId = row.id.parse().map_err(StoreError::damaged(action))?;
         sqlx::query(
             "update task
-                set state = 'stopped', state_reason = $1, ended = $2, last_update = $2,
+                set state = 'stopped', state_reason = $1, ended = $2, state_changed = $2,
+                    last_update = $2,
                     lease_until = null, fence = fence + 1
               where workspace = $3 and id = $4 and state = 'in_progress'",
         )

@@ -117,7 +117,7 @@ pub struct ClaimedTask {
 pub(crate) struct Held {
     pub(crate) progress: String,
     pub(crate) checkpoint: Option<i64>,
-    pub(crate) dataset: i64,
+    pub(crate) dataset: Option<i64>,
     pub(crate) stop_requested: Option<i64>,
     pub(crate) stop_reason: Option<String>,
 }
@@ -153,14 +153,15 @@ impl Store {
         let id = AgentId::from_u128(fresh_id());
         let mut transaction = self.begin(action).await?;
         sqlx::query(
-            "insert into agent (workspace, id, name, is_local, last_seen)
-             values ($1, $2, $3, $4, $5)",
+            "insert into agent (workspace, id, name, is_local, last_seen, home)
+             values ($1, $2, $3, $4, $5, $6)",
         )
         .bind(workspace.as_str())
         .bind(id.as_str())
         .bind(&info.name)
         .bind(i64::from(info.local))
         .bind(now.as_millis())
+        .bind(if info.local { &*self.home } else { "" })
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
@@ -200,7 +201,8 @@ impl Store {
     pub async fn has_queued_task(&self, workspace: &Workspace) -> Result<bool, StoreError> {
         let (waiting,): (i64,) = sqlx::query_as(
             "select count(*) from
-               (select 1 from task where workspace = $1 and state = 'queued' limit 1) as waiting",
+               (select 1 from task where workspace = $1 and state = 'queued'
+                   and plugin_digest is not null limit 1) as waiting",
         )
         .bind(workspace.as_str())
         .fetch_one(&self.reader)
@@ -229,9 +231,11 @@ impl Store {
             "update task
                 set state = 'in_progress', agent = $1, fence = fence + 1, ended_fence = null,
                     attempts = attempts + 1,
-                    lease_until = $2, started = $3, last_update = $3
+                    lease_until = $2, started = $3, state_changed = $3, last_update = $3
               where workspace = $4 and state = 'queued'
-                and id = (select id from task where workspace = $4 and state = 'queued'
+                and id = (select id from task
+                           where workspace = $4 and state = 'queued'
+                             and plugin_digest is not null
                            order by queued, id limit 1)
           returning id, fence, settings, limits",
         )
@@ -317,11 +321,15 @@ impl Store {
         let action = "record a data set";
         let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
         let held = hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
-        let name = dataset_name(&mut transaction, workspace, held.dataset).await;
+        let Some(base) = held.dataset else {
+            let refusal = "the task reads no data set of which it could make a version";
+            return Err(LeaseError::Invalid(refusal.into()));
+        };
+        let name = dataset_name(&mut transaction, workspace, base).await;
         let name = name.map_err(lease_error(action))?;
         let version = NewVersion {
             name: &name,
-            parent: u64::try_from(held.dataset).ok(),
+            parent: u64::try_from(base).ok(),
             ..*version
         };
         let staged = stage_version(&mut transaction, workspace, task, &version, now).await;
@@ -364,8 +372,8 @@ impl Store {
         };
         let ended: Option<(String, Option<String>, String)> = sqlx::query_as(
             "update task
-                set state = $1, state_reason = $2, ended = $3, last_update = $3,
-                    lease_until = null, ended_fence = fence
+                set state = $1, state_reason = $2, ended = $3, state_changed = $3,
+                    last_update = $3, lease_until = null, ended_fence = fence
               where workspace = $4 and id = $5 and fence = $6 and state = 'in_progress'
           returning action, output_model, progress",
         )
@@ -439,6 +447,7 @@ impl Store {
             "update task
                 set state_reason = case when state = 'queued' then $1 else state_reason end,
                     ended = case when state = 'queued' then $2 else ended end,
+                    state_changed = case when state = 'queued' then $2 else state_changed end,
                     stop_requested = coalesce(stop_requested, $2),
                     stop_reason = coalesce(stop_reason, $1),
                     last_update = $2,

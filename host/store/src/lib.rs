@@ -23,7 +23,7 @@ mod results;
 mod task;
 mod workspace;
 
-pub use database::Store;
+pub use database::{Database, Store};
 pub use dataset::{InsertDatasetError, NewVersion};
 pub use error::StoreError;
 pub use file::{FileContent, PutError};

@@ -1,5 +1,7 @@
 //! Models: what tasks saved.
 
+use std::collections::HashMap;
+
 use sqlx::{Any, Transaction};
 use trainshed_core::model::SavedModel;
 use trainshed_core::view::ModelView;
@@ -22,7 +24,6 @@ struct ModelRow {
     sha256: String,
     size_bytes: i64,
     labels: String,
-    metadata: String,
     created: i64,
 }
 
@@ -39,7 +40,7 @@ impl Store {
         let rows: Vec<ModelRow> = sqlx::query_as(
             "select model.id, model.uuid, model.name, model.task, task.name as task_name,
                     model.parent, model.iteration, model.sha256, model.size_bytes,
-                    model.labels, model.metadata, model.created
+                    model.labels, model.created
                from model join task on task.workspace = model.workspace and task.id = model.task
               where model.workspace = $1 and model.state = 'visible'
                 and ($2 = '' or model.task = $2)
@@ -50,7 +51,12 @@ impl Store {
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("list models"))?;
-        rows.into_iter().map(ModelRow::view).collect()
+        let mut metadata = self.metadata(workspace, task, None).await?;
+        let views = rows.into_iter().map(|row| {
+            let metadata = metadata.remove(&row.id).unwrap_or_default();
+            row.view(metadata)
+        });
+        views.collect()
     }
 
     /// A visible model.
@@ -65,7 +71,7 @@ impl Store {
         let row: Option<ModelRow> = sqlx::query_as(
             "select model.id, model.uuid, model.name, model.task, task.name as task_name,
                     model.parent, model.iteration, model.sha256, model.size_bytes,
-                    model.labels, model.metadata, model.created
+                    model.labels, model.created
                from model join task on task.workspace = model.workspace and task.id = model.task
               where model.workspace = $1 and model.id = $2 and model.state = 'visible'",
         )
@@ -74,7 +80,38 @@ impl Store {
         .fetch_optional(&self.reader)
         .await
         .map_err(StoreError::database("read a model"))?;
-        row.map(ModelRow::view).transpose()
+        let Some(row) = row else { return Ok(None) };
+        let mut metadata = self.metadata(workspace, None, Some(row.id)).await?;
+        let metadata = metadata.remove(&row.id).unwrap_or_default();
+        row.view(metadata).map(Some)
+    }
+
+    /// What is kept with each model: of one task, of one model, or of all.
+    async fn metadata(
+        &self,
+        workspace: &Workspace,
+        task: Option<&TaskId>,
+        model: Option<i64>,
+    ) -> Result<HashMap<i64, Vec<(String, String)>>, StoreError> {
+        let rows: Vec<(i64, String, String)> = sqlx::query_as(
+            "select model_metadata.model, model_metadata.key, model_metadata.value
+               from model_metadata
+               join model on model.id = model_metadata.model
+              where model_metadata.workspace = $1 and ($2 = '' or model.task = $2)
+                and ($3 = 0 or model.id = $3)
+              order by model_metadata.model, model_metadata.key",
+        )
+        .bind(workspace.as_str())
+        .bind(task.map_or("", TaskId::as_str))
+        .bind(model.unwrap_or(0))
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::database("read what is kept with models"))?;
+        let mut kept: HashMap<i64, Vec<(String, String)>> = HashMap::new();
+        for (model, key, value) in rows {
+            kept.entry(model).or_default().push((key, value));
+        }
+        Ok(kept)
     }
 }
 
@@ -88,33 +125,58 @@ pub(crate) async fn stage_model(
     model: &SavedModel,
     now: Timestamp,
 ) -> Result<bool, sqlx::Error> {
-    let staged = sqlx::query(
-        "insert into model (workspace, uuid, task, name, parent, iteration, sha256, size_bytes,
-                            labels, metadata, state, created)
-         select workspace, $1, $2, $3, $4, $5, sha256, size_bytes, $6, $7, 'staged', $8
-           from file where workspace = $9 and sha256 = $10 and size_bytes = $11
-         on conflict (workspace, task, name) do update
+    let staged: Option<(i64,)> = sqlx::query_as(
+        "insert into model (workspace, uuid, task, slot, project, creator, name, comment, parent,
+                            iteration, sha256, size_bytes, framework, design, labels, tags,
+                            system_tags, state, created, last_update)
+         select task.workspace, $1, task.id, $2, task.project, task.creator, $2, '', $3, $4,
+                file.sha256, file.size_bytes, 'trainshed', '', $5, '[]', '[]', 'staged', $6, $6
+           from task join file on file.workspace = task.workspace
+          where task.workspace = $7 and task.id = $8 and file.sha256 = $9
+            and file.size_bytes = $10
+         on conflict (workspace, task, slot) do update
             set iteration = excluded.iteration, sha256 = excluded.sha256,
                 size_bytes = excluded.size_bytes, labels = excluded.labels,
-                metadata = excluded.metadata, created = excluded.created",
+                created = excluded.created, last_update = excluded.last_update
+         returning id",
     )
     .bind(format!("{:032x}", fresh_id()))
-    .bind(task.as_str())
     .bind(&model.name)
     .bind(parent)
     .bind(bigint(model.iteration))
     .bind(serde_json::json!(model.labels).to_string())
-    .bind(serde_json::json!(model.metadata).to_string())
     .bind(now.as_millis())
     .bind(workspace.as_str())
+    .bind(task.as_str())
     .bind(model.sha256.to_string())
     .bind(bigint(model.size_bytes))
-    .execute(&mut **transaction)
+    .fetch_optional(&mut **transaction)
     .await?;
-    Ok(staged.rows_affected() == 1)
+    let Some((id,)) = staged else {
+        return Ok(false);
+    };
+    sqlx::query("delete from model_metadata where workspace = $1 and model = $2")
+        .bind(workspace.as_str())
+        .bind(id)
+        .execute(&mut **transaction)
+        .await?;
+    for (key, value) in &model.metadata {
+        sqlx::query(
+            "insert into model_metadata (workspace, model, key, type, value)
+             values ($1, $2, $3, 'str', $4)
+             on conflict (workspace, model, key) do update set value = excluded.value",
+        )
+        .bind(workspace.as_str())
+        .bind(id)
+        .bind(key)
+        .bind(value)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(true)
 }
 
-/// Shows all models of a task that ends; returns the id of its result: the model called
+/// Shows all models of a task that ends, and lists them as what it made; returns the id of its result: the model called
 /// `output`, and without such a name or model the one that was saved last.
 pub(crate) async fn show_models(
     transaction: &mut Transaction<'static, Any>,
@@ -127,9 +189,19 @@ pub(crate) async fn show_models(
         .bind(task.as_str())
         .execute(&mut **transaction)
         .await?;
+    sqlx::query(
+        "insert into task_model (workspace, task, role, name, model, position)
+         select workspace, task, 'output', slot, id, id
+           from model where workspace = $1 and task = $2 and slot is not null
+         on conflict do nothing",
+    )
+    .bind(workspace)
+    .bind(task.as_str())
+    .execute(&mut **transaction)
+    .await?;
     let result: Option<(i64,)> = sqlx::query_as(
-        "select id from model where workspace = $1 and task = $2
-          order by case when name = $3 then 0 else 1 end,
+        "select id from model where workspace = $1 and task = $2 and slot is not null
+          order by case when slot = $3 then 0 else 1 end,
                    created desc, iteration desc, id desc limit 1",
     )
     .bind(workspace)
@@ -141,7 +213,7 @@ pub(crate) async fn show_models(
 }
 
 impl ModelRow {
-    fn view(self) -> Result<ModelView, StoreError> {
+    fn view(self, metadata: Vec<(String, String)>) -> Result<ModelView, StoreError> {
         let action = "read a model";
         Ok(ModelView {
             id: unsigned(self.id),
@@ -154,7 +226,7 @@ impl ModelRow {
             sha256: self.sha256.parse().map_err(StoreError::damaged(action))?,
             size_bytes: unsigned(self.size_bytes),
             labels: serde_json::from_str(&self.labels).map_err(StoreError::damaged(action))?,
-            metadata: serde_json::from_str(&self.metadata).map_err(StoreError::damaged(action))?,
+            metadata,
             created: Timestamp(self.created),
         })
     }

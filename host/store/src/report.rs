@@ -272,11 +272,11 @@ impl BatchWriter<'_> {
     /// Records a sample; one at the same place is replaced.
     async fn write_sample(&self, transaction: &mut Tx, sample: &Sample) -> Result<(), LeaseError> {
         let written = sqlx::query(
-            "insert into sample (workspace, task, category, sample_group, position, sha256,
-                                 size_bytes, content_type, at, extra)
-             select workspace, $1, $2, $3, $4, sha256, size_bytes, $5, $6, $7
+            "insert into sample (workspace, task, kind, category, sample_group, position, name,
+                                 sha256, size_bytes, content_type, at, extra)
+             select workspace, $1, 'visualization', $2, $3, $4, '', sha256, size_bytes, $5, $6, $7
                from file where workspace = $8 and sha256 = $9 and size_bytes = $10
-             on conflict (workspace, task, category, sample_group, position) do update
+             on conflict (workspace, task, kind, category, sample_group, position, name) do update
                 set sha256 = excluded.sha256, size_bytes = excluded.size_bytes,
                     content_type = excluded.content_type, at = excluded.at,
                     extra = excluded.extra",

@@ -215,7 +215,7 @@ impl Store {
     ) -> Result<Vec<Sample>, StoreError> {
         let rows: Vec<SampleRow> = sqlx::query_as(
             "select category, sample_group, position, sha256, size_bytes, content_type, at, extra
-               from sample where workspace = $1 and task = $2
+               from sample where workspace = $1 and task = $2 and kind = 'visualization'
               order by category, sample_group, position",
         )
         .bind(workspace.as_str())

@@ -12,7 +12,7 @@ use trainshed_core::{ProjectId, TaskId, Timestamp};
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
-use crate::workspace::Workspace;
+use crate::workspace::{DEFAULT_QUEUE, Workspace};
 
 /// A task to be inserted and queued.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,6 +108,20 @@ impl QueryError {
     }
 }
 
+/// Reads a [`TaskRow`]; a condition follows.
+macro_rules! select_tasks {
+    () => {
+        "select task.id, task.name, encoded_name, project.path as project, type, state,
+                state_reason, comment, task.tags, action, params, plugin_digest, plugin_name,
+                plugin_version, dataset, checkpoint, seed, result, progress, last_iteration,
+                task.created, started, ended, task.last_update, stop_requested,
+                agent.name as agent
+           from task
+           join project on project.workspace = task.workspace and project.id = task.project
+           left join agent on agent.workspace = task.workspace and agent.id = task.agent "
+    };
+}
+
 /// A task as the database has it, with the names it refers to.
 #[derive(sqlx::FromRow)]
 struct TaskRow {
@@ -122,12 +136,12 @@ struct TaskRow {
     tags: String,
     action: String,
     params: String,
-    plugin_digest: String,
-    plugin_name: String,
-    plugin_version: String,
-    dataset: i64,
+    plugin_digest: Option<String>,
+    plugin_name: Option<String>,
+    plugin_version: Option<String>,
+    dataset: Option<i64>,
     checkpoint: Option<i64>,
-    seed: String,
+    seed: Option<String>,
     result: Option<String>,
     progress: String,
     last_iteration: i64,
@@ -178,6 +192,27 @@ impl Store {
         insert_row(&mut transaction, workspace, task, &project, now)
             .await
             .map_err(failed)?;
+        write_tags(
+            &mut transaction,
+            workspace,
+            "task",
+            task.id.as_str(),
+            &task.tags,
+        )
+        .await
+        .map_err(failed)?;
+        if let Some(checkpoint) = task.checkpoint {
+            sqlx::query(
+                "insert into task_model (workspace, task, role, name, model, position)
+                 values ($1, $2, 'input', 'checkpoint', $3, 0)",
+            )
+            .bind(workspace.as_str())
+            .bind(task.id.as_str())
+            .bind(bigint(checkpoint))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        }
         for parameter in &task.parameters {
             sqlx::query(
                 "insert into parameter (workspace, task, section, name, type, value)
@@ -205,17 +240,10 @@ impl Store {
         workspace: &Workspace,
         id: &TaskId,
     ) -> Result<Option<TaskView>, StoreError> {
-        let row: Option<TaskRow> = sqlx::query_as(
-            "select task.id, task.name, encoded_name, project.path as project, type, state,
-                    state_reason, comment, tags, action, params, plugin_digest, plugin_name,
-                    plugin_version, dataset, checkpoint, seed, result, progress, last_iteration,
-                    task.created, started, ended, last_update, stop_requested,
-                    agent.name as agent
-               from task
-               join project on project.workspace = task.workspace and project.id = task.project
-               left join agent on agent.workspace = task.workspace and agent.id = task.agent
-              where task.workspace = $1 and task.id = $2",
-        )
+        let row: Option<TaskRow> = sqlx::query_as(concat!(
+            select_tasks!(),
+            " where task.workspace = $1 and task.id = $2"
+        ))
         .bind(workspace.as_str())
         .bind(id.as_str())
         .fetch_optional(&self.reader)
@@ -243,23 +271,16 @@ impl Store {
             return Ok(Page { items, next });
         }
         let limit = usize::try_from(query.limit.clamp(1, 500)).expect("500 fits");
-        let mut statement = sqlx::query_as(
-            "select task.id, task.name, encoded_name, project.path as project, type, state,
-                    state_reason, comment, tags, action, params, plugin_digest, plugin_name,
-                    plugin_version, dataset, checkpoint, seed, result, progress, last_iteration,
-                    task.created, started, ended, last_update, stop_requested,
-                    agent.name as agent
-               from task
-               join project on project.workspace = task.workspace and project.id = task.project
-               left join agent on agent.workspace = task.workspace and agent.id = task.agent
-              where task.workspace = $1
+        let mut statement = sqlx::query_as(concat!(
+            select_tasks!(),
+            "where task.workspace = $1
                 and (task.created < $2 or (task.created = $2 and task.id < $3))
                 and ($4 = '' or project.path = $4
                      or substr(project.path, 1, length($4) + 1) = $4 || '/')
                 and lower(task.name) like $5 escape '\\'
                 and state in ($7, $8, $9, $10, $11, $12, $13)
-              order by task.created desc, task.id desc limit $6",
-        )
+              order by task.created desc, task.id desc limit $6"
+        ))
         .bind(workspace.as_str())
         .bind(after.0)
         .bind(after.1)
@@ -315,8 +336,8 @@ async fn ensure_project(
     let parents = path.match_indices('/').map(|(end, _)| &path[..end]);
     for path in parents.chain([path]) {
         sqlx::query(
-            "insert into project (workspace, id, path, created) values ($1, $2, $3, $4)
-             on conflict do nothing",
+            "insert into project (workspace, id, path, created, last_update)
+             values ($1, $2, $3, $4, $4) on conflict do nothing",
         )
         .bind(workspace.as_str())
         .bind(ProjectId::from_u128(fresh_id()).as_str())
@@ -334,6 +355,37 @@ async fn ensure_project(
     Ok(id)
 }
 
+/// Writes the tags by which `owner` is found: of a task, model, data set or project.
+pub(crate) async fn write_tags(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    kind: &'static str,
+    owner: &str,
+    tags: &[String],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "delete from tag where workspace = $1 and kind = $2 and owner = $3 and is_system = 0",
+    )
+    .bind(workspace.as_str())
+    .bind(kind)
+    .bind(owner)
+    .execute(&mut **transaction)
+    .await?;
+    for tag in tags {
+        sqlx::query(
+            "insert into tag (workspace, kind, is_system, tag, owner) values ($1, $2, 0, $3, $4)
+             on conflict do nothing",
+        )
+        .bind(workspace.as_str())
+        .bind(kind)
+        .bind(tag)
+        .bind(owner)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
 async fn insert_row(
     transaction: &mut Transaction<'static, Any>,
     workspace: &Workspace,
@@ -342,12 +394,15 @@ async fn insert_row(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into task (workspace, id, project, name, encoded_name, type, state, state_reason,
-                           comment, tags, action, params, settings, plugin_digest, plugin_name,
-                           plugin_version, dataset, checkpoint, seed, limits, progress,
-                           last_iteration, created, queued, last_update, fence, attempts)
-         values ($1, $2, $3, $4, $5, $6, 'queued', '', $7, $8, $9, $10, $11, $12, $13, $14, $15,
-                 $16, $17, $18, $19, 0, $20, $20, $20, 0, 0)",
+        "insert into task (workspace, id, project, name, encoded_name, type, creator, state,
+                           state_reason, state_message, state_changed, comment, tags,
+                           system_tags, action, params, settings, plugin_digest, plugin_name,
+                           plugin_version, dataset, checkpoint, seed, limits, runtime, record,
+                           progress, initial_iteration, last_iteration, created, queue, queued,
+                           last_update, fence, attempts)
+         select $1, $2, $3, $4, $5, $6, '', 'queued', '', '', $7, $8, $9, '[]', $10, $11, $12,
+                $13, $14, $15, $16, $17, $18, $19, '{}', '{}', $20, 0, 0, $7, id, $7, $7, 0, 0
+           from queue where workspace = $1 and name = $21",
     )
     .bind(workspace.as_str())
     .bind(task.id.as_str())
@@ -355,6 +410,7 @@ async fn insert_row(
     .bind(&task.name)
     .bind(&task.encoded_name)
     .bind(task.task_type.as_str())
+    .bind(now.as_millis())
     .bind(&task.comment)
     .bind(serde_json::json!(task.tags).to_string())
     .bind(task.action)
@@ -368,7 +424,7 @@ async fn insert_row(
     .bind(task.seed.to_string())
     .bind(serde_json::json!(task.limits).to_string())
     .bind(serde_json::json!(Progress::default()).to_string())
-    .bind(now.as_millis())
+    .bind(DEFAULT_QUEUE)
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -421,17 +477,21 @@ impl TaskRow {
             tags: serde_json::from_str(&self.tags).map_err(StoreError::damaged(action))?,
             action: self.action,
             params: serde_json::from_str(&self.params).map_err(StoreError::damaged(action))?,
-            plugin: PluginSummary {
-                name: self.plugin_name,
-                version: self.plugin_version,
-                digest: self
-                    .plugin_digest
-                    .parse()
-                    .map_err(StoreError::damaged(action))?,
+            plugin: match self.plugin_digest {
+                Some(digest) => Some(PluginSummary {
+                    name: self.plugin_name.unwrap_or_default(),
+                    version: self.plugin_version.unwrap_or_default(),
+                    digest: digest.parse().map_err(StoreError::damaged(action))?,
+                }),
+                None => None,
             },
-            dataset: unsigned(self.dataset),
+            dataset: self.dataset.map(unsigned),
             checkpoint: self.checkpoint.map(unsigned),
-            seed: self.seed.parse().map_err(StoreError::damaged(action))?,
+            seed: self
+                .seed
+                .map(|seed| seed.parse())
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
             result: self
                 .result
                 .map(|result| serde_json::from_str(&result))

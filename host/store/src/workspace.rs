@@ -2,8 +2,11 @@
 
 use trainshed_core::{Digest, Timestamp, WorkspaceId};
 
-use crate::database::Store;
+use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
+
+/// The queue that every workspace has.
+pub(crate) const DEFAULT_QUEUE: &str = "default";
 
 /// Permission to see and change one workspace. Only [`Store::authenticate`] makes one, so
 /// no function can be asked for data of a workspace whose key was not shown.
@@ -22,7 +25,7 @@ impl Workspace {
 }
 
 impl Store {
-    /// Makes a workspace and a key for it; returns whether it did, which is false when the
+    /// Makes a workspace with a queue called `default` and a key for it; returns whether it did, which is false when the
     /// name is taken.
     ///
     /// # Errors
@@ -49,6 +52,14 @@ impl Store {
         if made.rows_affected() == 0 {
             return Ok(false);
         }
+        sqlx::query("insert into queue (workspace, id, name, created) values ($1, $2, $3, $4)")
+            .bind(id.as_str())
+            .bind(format!("{:032x}", fresh_id()))
+            .bind(DEFAULT_QUEUE)
+            .bind(now.as_millis())
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::database(action))?;
         sqlx::query("insert into api_key (sha256, workspace, created) values ($1, $2, $3)")
             .bind(Digest::of(key.as_bytes()).to_string())
             .bind(id.as_str())

@@ -13,9 +13,10 @@ use trainshed_core::report::{Real, Report, Sample};
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskQuery;
 use trainshed_core::{Digest, Timestamp, WorkspaceId};
+use trainshed_postgres::Cluster;
 use trainshed_store::{
-    InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, PutError, QueryError, StopError,
-    Store,
+    Database, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, PutError, QueryError,
+    StopError, Store,
 };
 
 use lab::{Lab, NOW, UNTIL, completed, failed, line, loss, model, point};
@@ -28,8 +29,21 @@ macro_rules! store_contract {
                 #[tokio::test]
                 async fn $behaviour() {
                     let folder = tempfile::tempdir().unwrap();
-                    let store = super::Store::open(folder.path()).await.unwrap();
-                    super::$behaviour(super::Lab::new(store).await).await;
+                    let store = super::Store::open(folder.path(), &super::Database::Folder);
+                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    let folder = tempfile::tempdir().unwrap();
+                    let database = super::Cluster::shared().database();
+                    let database = super::Database::Postgres(database);
+                    let store = super::Store::open(folder.path(), &database);
+                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
                 }
             )*
         }
@@ -572,7 +586,7 @@ async fn a_component_is_installed_once(lab: Lab) {
 async fn an_exact_seed_and_parameters_come_back(lab: Lab) {
     let id = lab.queue("task").await;
     let task = lab.store.task(&lab.workspace, &id).await.unwrap().unwrap();
-    assert_eq!(task.seed, u64::MAX);
+    assert_eq!(task.seed, Some(u64::MAX));
     assert_eq!(task.params["name"], "task");
     assert_eq!(task.tags, ["a"]);
     let parameters = lab.store.parameters(&lab.workspace, &id).await.unwrap();

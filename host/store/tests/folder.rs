@@ -13,26 +13,26 @@ use proptest::prelude::*;
 use sqlx::Executor as _;
 use trainshed_core::TaskId;
 use trainshed_core::task::{Outcome, TaskState};
-use trainshed_store::{Store, StoreError};
+use trainshed_store::{Database, Store, StoreError};
 
 use lab::{Lab, NOW, Running, UNTIL, completed, line, loss, model};
 
 #[tokio::test]
 async fn a_second_opener_is_told_that_the_folder_is_in_use() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
-    let second = Store::open(folder.path()).await;
+    let store = Store::open(folder.path(), &Database::Folder).await.unwrap();
+    let second = Store::open(folder.path(), &Database::Folder).await;
     assert!(matches!(second, Err(StoreError::Locked { .. })));
     store.close().await;
     drop(store);
-    Store::open(folder.path()).await.unwrap();
+    Store::open(folder.path(), &Database::Folder).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_folder_with_any_name_can_be_opened() {
     let folder = tempfile::tempdir().unwrap();
     let odd = folder.path().join("50% of ?this #and ünïcode/deep");
-    let lab = Lab::new(Store::open(&odd).await.unwrap()).await;
+    let lab = Lab::new(Store::open(&odd, &Database::Folder).await.unwrap()).await;
     lab.queue("task").await;
     assert!(odd.join("trainshed.db").exists());
 }
@@ -40,7 +40,7 @@ async fn a_folder_with_any_name_can_be_opened() {
 #[tokio::test]
 async fn data_of_a_newer_trainshed_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = Store::open(folder.path(), &Database::Folder).await.unwrap();
     store.close().await;
     drop(store);
     change(
@@ -50,10 +50,12 @@ async fn data_of_a_newer_trainshed_is_refused() {
               from _sqlx_migrations limit 1",
     )
     .await;
-    let error = Store::open(folder.path()).await.unwrap_err();
+    let error = Store::open(folder.path(), &Database::Folder)
+        .await
+        .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 1"
+        "the data has schema 9999, but this trainshed knows schemas up to 2"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }
@@ -62,14 +64,16 @@ async fn data_of_a_newer_trainshed_is_refused() {
 async fn a_file_that_is_no_database_is_called_damaged() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("trainshed.db"), vec![b'x'; 8192]).unwrap();
-    let error = Store::open(folder.path()).await.unwrap_err();
+    let error = Store::open(folder.path(), &Database::Folder)
+        .await
+        .unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
 }
 
 #[tokio::test]
 async fn damaged_points_are_never_shown() {
     let folder = tempfile::tempdir().unwrap();
-    let lab = Lab::new(Store::open(folder.path()).await.unwrap()).await;
+    let lab = Lab::new(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let running = lab.run("task").await;
     lab.report(&running, 0, vec![loss(0, 1.0)]).await;
     lab.store.close().await;
@@ -79,7 +83,7 @@ async fn damaged_points_are_never_shown() {
         "update ingest set frame = x'5453463101000000'",
     )
     .await;
-    let lab = Lab::again(Store::open(folder.path()).await.unwrap()).await;
+    let lab = Lab::again(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let read = lab
         .store
         .points(&lab.workspace, &running.task, "train", "loss")
@@ -91,7 +95,7 @@ async fn damaged_points_are_never_shown() {
 #[tokio::test]
 async fn what_was_acknowledged_survives_a_kill_and_half_an_upload_does_not() {
     let folder = tempfile::tempdir().unwrap();
-    let lab = Lab::new(Store::open(folder.path()).await.unwrap()).await;
+    let lab = Lab::new(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let weights = lab.put(b"weights").await;
     let running = lab.run("task").await;
     for key in 0..20 {
@@ -104,7 +108,7 @@ async fn what_was_acknowledged_survives_a_kill_and_half_an_upload_does_not() {
 
     let left = tempfile::tempdir().unwrap();
     copy(folder.path(), left.path());
-    let lab = Lab::again(Store::open(left.path()).await.unwrap()).await;
+    let lab = Lab::again(Store::open(left.path(), &Database::Folder).await.unwrap()).await;
     assert!(!left.path().join("files/incoming").exists());
     let series = lab
         .store
@@ -172,7 +176,7 @@ struct Expected {
 
 async fn follow(steps: Vec<Step>) {
     let folder = tempfile::tempdir().unwrap();
-    let lab = Lab::new(Store::open(folder.path()).await.unwrap()).await;
+    let lab = Lab::new(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let mut tasks: Vec<Expected> = Vec::new();
     for (number, step) in steps.into_iter().enumerate() {
         match step {
