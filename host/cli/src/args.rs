@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use trainshed_engine::Database;
 
 /// Run, track and repeat machine-learning plugins in a sandbox
 ///

@@ -2,10 +2,6 @@
 //! are installed on the machine. It lives in a temporary folder, answers on a Unix socket
 //! there, and ends with the process that started it, however that ends.
 #![warn(missing_docs)]
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "a test that has no database fails, with a sentence that says why"
-)]
 
 use std::fs;
 use std::io::Write as _;
@@ -193,6 +189,10 @@ pub fn is_installed() -> bool {
 
 /// Where `initdb` and the others are: in the newest version of the Debian package, or where
 /// `initdb` of the path leads.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the path is where programs that are no Debian package are found"
+)]
 fn find_binaries() -> Option<PathBuf> {
     let packages = fs::read_dir("/usr/lib/postgresql");
     let versions = packages.into_iter().flatten().flatten();
