@@ -1,12 +1,13 @@
 //! Data sets: named, versioned sets of files.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::digest::{Digest, Hasher};
 use crate::name::is_file_path;
 
 /// One file of a data set version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FileEntry {
     /// Where it lies in the data set, e.g. `train/0001.png`; see [`is_file_path`].
     pub path: String,

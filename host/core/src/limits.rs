@@ -1,9 +1,10 @@
 //! What one task may use.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// What one task may use. An action may ask for less than the agent allows, never for more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Linear memory of the plugin.
@@ -58,7 +59,7 @@ impl Default for Limits {
 }
 
 /// The limits that an action asks for; absent ones are the agent's.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitRequest {
     /// See [`Limits::memory_bytes`].

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::name::is_plugin_name;
 
 /// What a plugin says of itself, checked.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Manifest {
     /// See [`is_plugin_name`].
     pub name: String,
@@ -23,7 +24,7 @@ pub struct Manifest {
 }
 
 /// One action of a plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActionSpec {
     /// `train` or `preprocess`.
     pub name: String,
@@ -34,7 +35,7 @@ pub struct ActionSpec {
 }
 
 /// What kind of work a plugin does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Category {
     /// Neural networks.

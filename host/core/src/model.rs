@@ -1,11 +1,12 @@
 //! Models: named weights that a task saved.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::digest::Digest;
 
 /// A model as a running task hands it over; its file has been uploaded before.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SavedModel {
     /// The task's own name for it; saving again under one name replaces the former.
     pub name: String,

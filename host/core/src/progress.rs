@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The phases of a train action and the share of the whole that each makes up, in percent.
 pub const TRAIN_PHASES: [(&str, f64); 3] =
     [("dataset", 20.0), ("train", 75.0), ("model_upload", 5.0)];
 
 /// How far each phase has come. No phase ever goes back.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
 pub struct Progress {
     phases: BTreeMap<String, f64>,

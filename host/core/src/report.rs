@@ -3,6 +3,8 @@
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::digest::Digest;
 use crate::model::SavedModel;
@@ -12,6 +14,18 @@ use crate::time::Timestamp;
 /// `Infinity` and `-Infinity` there.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Real(pub f64);
+
+impl PartialSchema for Real {
+    fn schema() -> RefOr<Schema> {
+        let number = ObjectBuilder::new().schema_type(Type::Number);
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(["NaN", "Infinity", "-Infinity"]));
+        OneOfBuilder::new().item(number).item(text).into()
+    }
+}
+
+impl ToSchema for Real {}
 
 impl Serialize for Real {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -44,7 +58,7 @@ impl<'de> Deserialize<'de> for Real {
 }
 
 /// One measurement of a curve.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Point {
     /// The chart, e.g. `train`.
     pub title: String,
@@ -62,7 +76,7 @@ pub struct Point {
 }
 
 /// Where a console line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LineSource {
     /// Standard output.
@@ -97,7 +111,7 @@ impl LineSource {
 }
 
 /// One line of the console.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Line {
     /// Where it came from.
     pub source: LineSource,
@@ -108,7 +122,7 @@ pub struct Line {
 }
 
 /// An image of a series of images; its file has been uploaded before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sample {
     /// E.g. `misclassified`.
     pub category: String,
@@ -130,7 +144,7 @@ pub struct Sample {
 }
 
 /// One thing that a running task tells.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Report {
     /// A point of a curve.
@@ -166,7 +180,7 @@ pub enum Report {
 
 /// Reports in the order in which they were made. Sending one again is harmless: the store
 /// knows a batch by its task and key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Batch {
     /// Counts from 0 in each lease of a task.
     pub key: u64,

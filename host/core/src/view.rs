@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::action::PluginRef;
 use crate::dataset::FileEntry;
@@ -16,7 +17,7 @@ use crate::task::{TaskState, TaskType};
 use crate::time::Timestamp;
 
 /// A task, without what it reported.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskView {
     /// Never changes.
     pub id: TaskId,
@@ -72,7 +73,7 @@ pub struct TaskView {
 }
 
 /// Which component runs a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginSummary {
     /// Of its manifest.
     pub name: String,
@@ -83,7 +84,7 @@ pub struct PluginSummary {
 }
 
 /// Some of a list, and where the rest begins.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// In the order of the list.
     pub items: Vec<T>,
@@ -92,7 +93,7 @@ pub struct Page<T> {
 }
 
 /// A curve, without its points.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeriesSummary {
     /// The chart.
     pub title: String,
@@ -115,7 +116,7 @@ pub struct SeriesSummary {
 }
 
 /// A value without a curve.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SingleValue {
     /// Its name.
     pub name: String,
@@ -124,7 +125,7 @@ pub struct SingleValue {
 }
 
 /// A part of a task's console.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsolePage {
     /// In the order in which they were written.
     pub lines: Vec<ConsoleLine>,
@@ -133,7 +134,7 @@ pub struct ConsolePage {
 }
 
 /// One line of a console.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsoleLine {
     /// Counts from 0.
     pub number: u64,
@@ -146,7 +147,7 @@ pub struct ConsoleLine {
 }
 
 /// A file that somebody attached to a task.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactView {
     /// Unique in the task.
     pub name: String,
@@ -161,7 +162,7 @@ pub struct ArtifactView {
 }
 
 /// A stored file of a task, whatever it is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TaskFile {
     /// What it is for.
     pub role: FileRole,
@@ -174,7 +175,7 @@ pub struct TaskFile {
 }
 
 /// What a file of a task is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FileRole {
     /// The weights of a model.
@@ -186,7 +187,7 @@ pub enum FileRole {
 }
 
 /// A model that is visible.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelView {
     /// The integer by which actions name it.
     pub id: u64,
@@ -215,7 +216,7 @@ pub struct ModelView {
 }
 
 /// A version of a data set.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DatasetView {
     /// The integer by which actions name this version.
     pub id: u64,
@@ -245,7 +246,7 @@ pub struct DatasetView {
 }
 
 /// An installed plugin.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginView {
     /// Of the component.
     pub digest: Digest,
@@ -258,7 +259,7 @@ pub struct PluginView {
 }
 
 /// A task handed to an agent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LeaseView {
     /// The task.
     pub task: TaskId,
@@ -289,14 +290,14 @@ pub struct LeaseView {
 }
 
 /// What an agent hears when it renews or reports.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LeaseState {
     /// Why the task is to stop; absent while it is to go on.
     pub stop: Option<String>,
 }
 
 /// An agent that registers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentInfo {
     /// For people, e.g. the machine's name.
     pub name: String,
@@ -305,7 +306,7 @@ pub struct AgentInfo {
 }
 
 /// A registered agent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentView {
     /// For its later calls.
     pub id: AgentId,
@@ -314,7 +315,7 @@ pub struct AgentView {
 }
 
 /// A data set version to be made of files that were uploaded before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewDataset {
     /// A data set of this name gets a new version; otherwise it is made.
@@ -330,7 +331,7 @@ pub struct NewDataset {
 }
 
 /// Which tasks to list.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TaskQuery {
     /// In any of these states; any state when empty.
     pub state: Vec<TaskState>,

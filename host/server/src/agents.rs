@@ -20,6 +20,7 @@ use crate::extract::{Json, Path, task_id};
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// `POST /agents`: registers an agent.
+#[utoipa::path(post, path = "/agents", tag = "agents", responses((status = 200, body = AgentView)))]
 pub(crate) async fn register(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -29,6 +30,7 @@ pub(crate) async fn register(
 }
 
 /// `POST /agents/{id}/lease`: the oldest queued task, or 204 when none came within the wait.
+#[utoipa::path(post, path = "/agents/{id}/lease", tag = "agents", responses((status = 200, body = trainshed_core::view::LeaseView), (status = 204, description = "No task came within the wait.")))]
 pub(crate) async fn lease(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -47,6 +49,7 @@ pub(crate) async fn lease(
 }
 
 /// `POST /leases/{task}/{fence}/renew`: keeps the lease; answers early when the task is to stop.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/renew", tag = "agents", responses((status = 200, body = LeaseState)))]
 pub(crate) async fn renew(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -62,6 +65,7 @@ pub(crate) async fn renew(
 }
 
 /// `POST /leases/{task}/{fence}/report`: what the task told. Sending a batch again is harmless.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/report", tag = "agents", responses((status = 200, body = LeaseState)))]
 pub(crate) async fn report(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -73,6 +77,7 @@ pub(crate) async fn report(
 }
 
 /// `POST /leases/{task}/{fence}/dataset-version`: the version that a preprocess task made.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/dataset-version", tag = "agents", responses((status = 200, body = DatasetView)))]
 pub(crate) async fn commit_version(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -87,6 +92,7 @@ pub(crate) async fn commit_version(
 }
 
 /// `POST /leases/{task}/{fence}/finish`: ends the task. Saying it again is harmless.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/finish", tag = "agents", responses((status = 200, body = TaskView)))]
 pub(crate) async fn finish(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

@@ -15,6 +15,7 @@ use crate::tasks::no_task;
 
 /// `PUT /tasks/{id}/artifacts/{name}`: attaches the body to the task; 201. An artifact of the
 /// same name is replaced.
+#[utoipa::path(put, path = "/tasks/{id}/artifacts/{name}", tag = "artifacts", request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 201, body = ArtifactView)))]
 pub(crate) async fn put(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -35,6 +36,7 @@ pub(crate) async fn put(
 }
 
 /// `GET /tasks/{id}/artifacts`: what was attached, ordered by name.
+#[utoipa::path(get, path = "/tasks/{id}/artifacts", tag = "artifacts", responses((status = 200, body = Vec<ArtifactView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -45,6 +47,7 @@ pub(crate) async fn list(
 }
 
 /// `GET /tasks/{id}/artifacts/{name}`: the content of one artifact.
+#[utoipa::path(get, path = "/tasks/{id}/artifacts/{name}", tag = "artifacts", responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, description = "The range that was asked for.")))]
 pub(crate) async fn content(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -59,6 +62,7 @@ pub(crate) async fn content(
 }
 
 /// `GET /tasks/{id}/files`: every stored file of the task; its content is at `/files/{sha256}`.
+#[utoipa::path(get, path = "/tasks/{id}/files", tag = "artifacts", responses((status = 200, body = Vec<TaskFile>)))]
 pub(crate) async fn files(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

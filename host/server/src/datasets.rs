@@ -12,6 +12,7 @@ use crate::extract::{Json, Path};
 use crate::files;
 
 /// `POST /datasets`: makes a version of files that were uploaded before; 201.
+#[utoipa::path(post, path = "/datasets", tag = "data sets", responses((status = 201, body = DatasetView)))]
 pub(crate) async fn create(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -22,6 +23,7 @@ pub(crate) async fn create(
 }
 
 /// `GET /datasets`: every version, newest first, without files.
+#[utoipa::path(get, path = "/datasets", tag = "data sets", responses((status = 200, body = Vec<DatasetView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -30,6 +32,7 @@ pub(crate) async fn list(
 }
 
 /// `GET /datasets/{id}`: one version with its files.
+#[utoipa::path(get, path = "/datasets/{id}", tag = "data sets", responses((status = 200, body = DatasetView)))]
 pub(crate) async fn show(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -40,6 +43,7 @@ pub(crate) async fn show(
 }
 
 /// `GET /datasets/{id}/files/{path}`: the content of one file.
+#[utoipa::path(get, path = "/datasets/{id}/files/{*path}", tag = "data sets", responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, description = "The range that was asked for.")))]
 pub(crate) async fn file(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

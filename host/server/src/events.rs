@@ -20,6 +20,7 @@ const COALESCE: Duration = Duration::from_millis(100);
 
 /// `GET /tasks/{id}/events`: an event `changed` at once and after every change, and `ended` once
 /// the task has ended, as server-sent events. Whoever hears one asks for the state.
+#[utoipa::path(get, path = "/tasks/{id}/events", tag = "tasks", responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(crate) async fn follow(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

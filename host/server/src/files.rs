@@ -20,6 +20,7 @@ use crate::extract::{Json, Path};
 const MAX_QUERY: usize = 100_000;
 
 /// `POST /files/missing`: which of the named files the server does not have.
+#[utoipa::path(post, path = "/files/missing", tag = "files", responses((status = 200, body = MissingFiles)))]
 pub(crate) async fn missing(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -38,6 +39,7 @@ pub(crate) async fn missing(
 }
 
 /// `PUT /files/{sha256}`: stores the body, which must have that digest; 204.
+#[utoipa::path(put, path = "/files/{sha256}", tag = "files", request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204, description = "It is stored.")))]
 pub(crate) async fn store(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -51,6 +53,7 @@ pub(crate) async fn store(
 }
 
 /// `GET /files/{sha256}`: the content, or the range of it that the header `Range` asks for.
+#[utoipa::path(get, path = "/files/{sha256}", tag = "files", responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, description = "The range that was asked for.")))]
 pub(crate) async fn content(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

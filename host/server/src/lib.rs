@@ -12,59 +12,35 @@ mod events;
 mod extract;
 mod files;
 mod models;
+mod openapi;
 mod plugins;
 mod tasks;
 
 use std::future::Future;
 use std::io;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use tokio::net::TcpListener;
 use trainshed_engine::Engine;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 /// Most bytes of a JSON body.
 const MAX_JSON_BYTES: usize = 16 << 20;
 
 /// The whole API over `engine`.
 pub fn router(engine: Engine) -> Router {
-    let api = Router::new()
-        .route("/actions", post(tasks::submit))
-        .route("/tasks", get(tasks::list))
-        .route("/tasks/{id}", get(tasks::show))
-        .route("/tasks/{id}/stop", post(tasks::stop))
-        .route("/tasks/{id}/scalars", get(tasks::metrics))
-        .route("/tasks/{id}/scalars/points", get(tasks::curve))
-        .route("/tasks/{id}/console", get(tasks::console))
-        .route("/tasks/{id}/samples", get(tasks::samples))
-        .route("/tasks/{id}/models", get(tasks::models))
-        .route("/tasks/{id}/files", get(artifacts::files))
-        .route("/tasks/{id}/artifacts", get(artifacts::list))
+    let (api, document) = api();
+    let document: Arc<str> = document_text(&document).into();
+    let api = api
         .route(
-            "/tasks/{id}/artifacts/{name}",
-            put(artifacts::put).get(artifacts::content),
+            "/openapi.json",
+            get(move || openapi::answer(document.clone())),
         )
-        .route("/tasks/{id}/events", get(events::follow))
-        .route("/plugins", get(plugins::list).post(plugins::push))
-        .route("/plugins/{reference}", get(plugins::show))
-        .route("/datasets", get(datasets::list).post(datasets::create))
-        .route("/datasets/{id}", get(datasets::show))
-        .route("/datasets/{id}/files/{*path}", get(datasets::file))
-        .route("/models", get(models::list))
-        .route("/models/{id}", get(models::show))
-        .route("/models/{id}/content", get(models::content))
-        .route("/files/missing", post(files::missing))
-        .route("/files/{sha256}", put(files::store).get(files::content))
-        .route("/agents", post(agents::register))
-        .route("/agents/{id}/lease", post(agents::lease))
-        .route("/leases/{task}/{fence}/renew", post(agents::renew))
-        .route("/leases/{task}/{fence}/report", post(agents::report))
-        .route(
-            "/leases/{task}/{fence}/dataset-version",
-            post(agents::commit_version),
-        )
-        .route("/leases/{task}/{fence}/finish", post(agents::finish))
         .method_not_allowed_fallback(error::method_not_allowed)
         .fallback(error::not_found)
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
@@ -73,6 +49,58 @@ pub fn router(engine: Engine) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .nest("/api/v1", api)
         .fallback(error::not_found)
+}
+
+/// The native API and the document that describes it. A route exists only with its
+/// description.
+fn api() -> (Router<Engine>, OpenApi) {
+    let (api, mut document) = OpenApiRouter::with_openapi(openapi::skeleton())
+        .routes(routes!(tasks::submit))
+        .routes(routes!(tasks::list))
+        .routes(routes!(tasks::show))
+        .routes(routes!(tasks::stop))
+        .routes(routes!(tasks::metrics))
+        .routes(routes!(tasks::curve))
+        .routes(routes!(tasks::console))
+        .routes(routes!(tasks::samples))
+        .routes(routes!(tasks::models))
+        .routes(routes!(artifacts::files))
+        .routes(routes!(artifacts::list))
+        .routes(routes!(artifacts::put, artifacts::content))
+        .routes(routes!(events::follow))
+        .routes(routes!(plugins::list, plugins::push))
+        .routes(routes!(plugins::show))
+        .routes(routes!(datasets::list, datasets::create))
+        .routes(routes!(datasets::show))
+        .routes(routes!(datasets::file))
+        .routes(routes!(models::list))
+        .routes(routes!(models::show))
+        .routes(routes!(models::content))
+        .routes(routes!(files::missing))
+        .routes(routes!(files::store, files::content))
+        .routes(routes!(agents::register))
+        .routes(routes!(agents::lease))
+        .routes(routes!(agents::renew))
+        .routes(routes!(agents::report))
+        .routes(routes!(agents::commit_version))
+        .routes(routes!(agents::finish))
+        .split_for_parts();
+    openapi::complete(&mut document);
+    (api, document)
+}
+
+/// The document that describes the API, OpenAPI 3.1 as JSON. It is also at
+/// `/api/v1/openapi.json`.
+pub fn openapi() -> String {
+    document_text(&api().1)
+}
+
+fn document_text(document: &OpenApi) -> String {
+    let mut text = document
+        .to_pretty_json()
+        .expect("a document is texts and numbers");
+    text.push('\n');
+    text
 }
 
 /// Serves the API on `listener` until `shutdown` is done and the calls in flight have ended.

@@ -13,6 +13,7 @@ use crate::extract::{Json, Path};
 use crate::files;
 
 /// `GET /models`: every model, newest first.
+#[utoipa::path(get, path = "/models", tag = "models", responses((status = 200, body = Models)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -23,6 +24,7 @@ pub(crate) async fn list(
 }
 
 /// `GET /models/{id}`: one model.
+#[utoipa::path(get, path = "/models/{id}", tag = "models", responses((status = 200, body = ModelView)))]
 pub(crate) async fn show(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -33,6 +35,7 @@ pub(crate) async fn show(
 }
 
 /// `GET /models/{id}/content`: its safetensors file.
+#[utoipa::path(get, path = "/models/{id}/content", tag = "models", responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 206, description = "The range that was asked for.")))]
 pub(crate) async fn content(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

@@ -16,6 +16,7 @@ use crate::files::stream_of;
 /// `POST /plugins`: installs the component in the body; 201 with what it says of itself.
 ///
 /// Pushing the same component again answers the same. The body is streamed to the store.
+#[utoipa::path(post, path = "/plugins", tag = "plugins", request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 201, body = PluginView)))]
 pub(crate) async fn push(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -27,6 +28,7 @@ pub(crate) async fn push(
 }
 
 /// `GET /plugins`: every installed plugin, ordered by name, newest version first.
+#[utoipa::path(get, path = "/plugins", tag = "plugins", responses((status = 200, body = Vec<PluginView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -35,6 +37,7 @@ pub(crate) async fn list(
 }
 
 /// `GET /plugins/{reference}`: one plugin, by `name`, `name@version` or `sha256:…`.
+#[utoipa::path(get, path = "/plugins/{reference}", tag = "plugins", responses((status = 200, body = PluginView)))]
 pub(crate) async fn show(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

@@ -10,6 +10,7 @@ use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
 use trainshed_wire::{Curve, Metrics, Models, Samples, StopRequest, Submitted};
+use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
@@ -18,6 +19,7 @@ use crate::extract::{Json, Path, Query, task_id};
 /// `POST /actions`: submits an action; 202 with its task, whose address is in `Location`.
 ///
 /// Answers before the work begins; `GET /tasks/{id}/events` tells the rest.
+#[utoipa::path(post, path = "/actions", tag = "tasks", request_body(content = serde_json::Value, description = "An action: docs/api.md"), responses((status = 202, body = Submitted)))]
 pub(crate) async fn submit(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -34,7 +36,7 @@ pub(crate) async fn submit(
     ))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListQuery {
     /// States with commas between them.
@@ -47,6 +49,7 @@ pub(crate) struct ListQuery {
 }
 
 /// `GET /tasks`: a page of tasks, newest first.
+#[utoipa::path(get, path = "/tasks", tag = "tasks", params(ListQuery), responses((status = 200, body = Page<TaskView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -74,6 +77,7 @@ fn state(name: &str) -> Result<TaskState, ApiError> {
 }
 
 /// `GET /tasks/{id}`: one task.
+#[utoipa::path(get, path = "/tasks/{id}", tag = "tasks", responses((status = 200, body = TaskView)))]
 pub(crate) async fn show(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -84,6 +88,7 @@ pub(crate) async fn show(
 }
 
 /// `POST /tasks/{id}/stop`: asks a waiting or running task to stop.
+#[utoipa::path(post, path = "/tasks/{id}/stop", tag = "tasks", responses((status = 200, body = TaskView)))]
 pub(crate) async fn stop(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -97,6 +102,7 @@ pub(crate) async fn stop(
 }
 
 /// `GET /tasks/{id}/scalars`: every curve without its points, and every single value.
+#[utoipa::path(get, path = "/tasks/{id}/scalars", tag = "reports", responses((status = 200, body = Metrics)))]
 pub(crate) async fn metrics(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -114,13 +120,14 @@ pub(crate) async fn metrics(
     Ok(Json(Metrics { scalars, singles }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 pub(crate) struct CurveQuery {
     title: String,
     series: String,
 }
 
 /// `GET /tasks/{id}/scalars/points?title=&series=`: the points of one curve.
+#[utoipa::path(get, path = "/tasks/{id}/scalars/points", tag = "reports", params(CurveQuery), responses((status = 200, body = Curve)))]
 pub(crate) async fn curve(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -146,7 +153,7 @@ pub(crate) async fn curve(
     }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConsoleQuery {
     /// The first line wanted; absent for the end of the console.
@@ -155,6 +162,7 @@ pub(crate) struct ConsoleQuery {
 }
 
 /// `GET /tasks/{id}/console`: lines from `after` on, or the last ones.
+#[utoipa::path(get, path = "/tasks/{id}/console", tag = "reports", params(ConsoleQuery), responses((status = 200, body = ConsolePage)))]
 pub(crate) async fn console(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -169,6 +177,7 @@ pub(crate) async fn console(
 }
 
 /// `GET /tasks/{id}/samples`: the images; their content is at `/files/{sha256}`.
+#[utoipa::path(get, path = "/tasks/{id}/samples", tag = "reports", responses((status = 200, body = Samples)))]
 pub(crate) async fn samples(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
@@ -181,6 +190,7 @@ pub(crate) async fn samples(
 }
 
 /// `GET /tasks/{id}/models`: what the task saved, newest first.
+#[utoipa::path(get, path = "/tasks/{id}/models", tag = "models", responses((status = 200, body = Models)))]
 pub(crate) async fn models(
     State(engine): State<Engine>,
     Caller(workspace): Caller,

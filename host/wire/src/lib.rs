@@ -11,12 +11,13 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::report::{Real, Sample};
 use trainshed_core::view::{ModelView, SeriesSummary, SingleValue, TaskView};
 use trainshed_core::{Digest, Timestamp};
+use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
 pub use problem::Problem;
 
 /// The answer to a submitted action.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Submitted {
     /// The task that was made of it.
     pub task: TaskView,
@@ -25,7 +26,7 @@ pub struct Submitted {
 }
 
 /// Curves and single values of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Metrics {
     /// Ordered by title and series.
     pub scalars: Vec<SeriesSummary>,
@@ -34,7 +35,7 @@ pub struct Metrics {
 }
 
 /// The points of one curve, as columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Curve {
     /// The chart.
     pub title: String,
@@ -49,42 +50,42 @@ pub struct Curve {
 }
 
 /// The images of a task.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Samples {
     /// Ordered by category, group and index.
     pub samples: Vec<Sample>,
 }
 
 /// The models of a task or a workspace.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Models {
     /// Newest first.
     pub models: Vec<ModelView>,
 }
 
 /// Asks which files the server does not have.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct FileQuery {
     /// At most 100,000.
     pub sha256: Vec<Digest>,
 }
 
 /// The files that the server does not have.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct MissingFiles {
     /// In the order in which they were asked for.
     pub missing: Vec<Digest>,
 }
 
 /// A call that may wait for something to happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Wait {
     /// At most 30,000; 0 answers at once.
     pub wait_ms: u64,
 }
 
 /// Asks a task to stop.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StopRequest {
     /// Becomes the status reason.
     #[serde(default)]
@@ -92,7 +93,7 @@ pub struct StopRequest {
 }
 
 /// The files of a data set version that a task makes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct CommitVersion {
     /// They have been uploaded before.
     pub files: Vec<FileEntry>,

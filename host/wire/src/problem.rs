@@ -1,9 +1,10 @@
 //! Errors of the API: RFC 9457 problem details.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// An error of the API, as RFC 9457 has it; its media type is `application/problem+json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
     /// A stable name for programs, e.g. `unknown-plugin`.
