@@ -1,6 +1,5 @@
 //! The document that describes the API is committed, so that a change of the API is seen in
 //! review, and it only grows: what a client was promised stays.
-#![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
 use expect_test::expect_file;
 use serde_json::Value;
