@@ -22,7 +22,7 @@ use trainshed_wire::{Client, ClientError, CommitVersion};
 
 use crate::Agent;
 use crate::retry::until_answered;
-use crate::spool;
+use crate::{monitor, spool};
 
 /// Longest wait of one renewal; well below the time after which a lease ends.
 const RENEW_WAIT: Duration = Duration::from_secs(10);
@@ -130,6 +130,7 @@ async fn supervised(
         }
     };
     let (reports, waiting) = mpsc::channel(spool::CHANNEL);
+    let measured = reports.clone();
     let services = Arc::new(LeaseServices {
         client: agent.config.client.clone(),
         task: lease.task.clone(),
@@ -149,9 +150,19 @@ async fn supervised(
         waiting,
         heard,
     );
-    // `execute` owns the only senders: when it returns, the spool sends what is left and ends.
-    let (outcome, sent) =
-        tokio::join!(execute(agent, lease, folder.path(), services, signal), sent);
+    // `executed` owns the only senders: when it returns, the spool sends what is left and ends.
+    let executed = async {
+        let executed = execute(agent, lease, folder.path(), services, signal);
+        let Some(readings) = &agent.readings else {
+            drop(measured);
+            return executed.await;
+        };
+        tokio::select! {
+            outcome = executed => outcome,
+            never = monitor::report(readings.clone(), measured) => match never {},
+        }
+    };
+    let (outcome, sent) = tokio::join!(executed, sent);
     match sent {
         Ok(()) => outcome,
         Err(error) => failed(with_causes(&error)),

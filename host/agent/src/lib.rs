@@ -8,10 +8,12 @@ mod accelerator;
 mod fetch;
 mod inspect;
 mod lease;
+mod monitor;
 mod retry;
 mod spool;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +21,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use trainshed_core::AgentId;
 use trainshed_core::limits::Limits;
+use trainshed_core::resource::Reading;
 use trainshed_core::view::AgentInfo;
 use trainshed_pjrt::Search;
 use trainshed_runtime::{Runtime, RuntimeConfig, RuntimeError};
@@ -52,6 +56,8 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// Where plugins for accelerators are looked for.
     pub accelerators: Search,
+    /// How often the machine's resources are reported; `None` for never.
+    pub monitor: Option<Duration>,
     /// Environment variables that plugins may read, where their manifest names them.
     pub environment: BTreeMap<String, String>,
 }
@@ -82,6 +88,8 @@ struct Agent {
     runtime: Runtime,
     cache: Cache,
     accelerators: Accelerators,
+    /// What the machine does, where it is measured.
+    readings: Option<watch::Receiver<Option<Arc<Reading>>>>,
 }
 
 /// Leases and runs tasks until `shutdown` is done; then the running tasks are stopped and
@@ -112,13 +120,18 @@ pub async fn run(
             config.cache_dir.join("programs"),
         ),
         cache: Cache::new(&config.cache_dir),
+        readings: config
+            .monitor
+            .map(|period| monitor::start(&config.work_dir, period)),
         runtime,
         config,
     });
     let (stop, stopping) = watch::channel(false);
     let mut slots = JoinSet::new();
-    for _ in 0..agent.config.slots.max(1) {
-        slots.spawn(serve_slot(agent.clone(), stopping.clone()));
+    for slot in 0..agent.config.slots.max(1) {
+        // One slot speaks for the machine.
+        let speaks = slot == 0;
+        slots.spawn(serve_slot(agent.clone(), speaks, stopping.clone()));
     }
     let mut shutdown = std::pin::pin!(shutdown);
     let mut first_error = None;
@@ -145,6 +158,7 @@ pub async fn run(
 /// Leases and runs one task after the other.
 async fn serve_slot(
     agent: Arc<Agent>,
+    speaks: bool,
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
     let client = &agent.config.client;
@@ -157,14 +171,44 @@ async fn serve_slot(
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
     };
     let id = registered.map_err(AgentError::Refused)?.id;
+    let tells = tell(&agent, speaks.then_some(&id));
+    tokio::select! {
+        served = lease_and_run(&agent, &id, stopping) => served,
+        never = tells => match never {},
+    }
+}
+
+/// Tells the server what the machine does, under the name of `id`; never returns.
+async fn tell(agent: &Agent, id: Option<&AgentId>) -> Infallible {
+    if let (Some(id), Some(readings)) = (id, &agent.readings) {
+        let mut readings = readings.clone();
+        while readings.changed().await.is_ok() {
+            let Some(reading) = readings.borrow_and_update().clone() else {
+                continue;
+            };
+            // The next one says as much; a server that does not answer is noticed elsewhere.
+            if let Err(error) = agent.config.client.record_reading(id, &reading).await {
+                tracing::debug!(%error, "what the machine does was not recorded");
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+async fn lease_and_run(
+    agent: &Arc<Agent>,
+    id: &AgentId,
+    mut stopping: watch::Receiver<bool>,
+) -> Result<(), AgentError> {
+    let client = &agent.config.client;
     while !*stopping.borrow() {
         let leased = tokio::select! {
-            leased = retry::until_answered(|| client.lease(&id, LEASE_WAIT)) => leased,
+            leased = retry::until_answered(|| client.lease(id, LEASE_WAIT)) => leased,
             _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         };
         match leased {
             Ok(None) => {}
-            Ok(Some(lease)) => lease::run(&agent, lease, stopping.clone()).await,
+            Ok(Some(lease)) => lease::run(agent, lease, stopping.clone()).await,
             Err(error) => return Err(AgentError::Refused(error)),
         }
     }

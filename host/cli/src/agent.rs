@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde::Deserialize;
 use tokio::io::AsyncReadExt;
@@ -44,6 +45,10 @@ pub(crate) async fn agent(
         slots,
         limits: limits(arguments.capacity.limits.as_deref(), cores() / slots)?,
         accelerators: search(&arguments.capacity.accelerator),
+        monitor: match arguments.capacity.monitor_seconds {
+            0 => None,
+            seconds => Some(Duration::from_secs(seconds.into())),
+        },
         environment: granted(&arguments.capacity),
     };
     if arguments.child {

@@ -148,6 +148,9 @@ pub(crate) struct AgentArgs {
     pub(crate) child: bool,
 }
 
+/// How often an agent reports what its machine does, unless it is told otherwise.
+pub(crate) const MONITOR_SECONDS: u32 = 30;
+
 /// What an agent offers.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Capacity {
@@ -159,6 +162,16 @@ pub(crate) struct Capacity {
     pub(crate) limits: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) accelerator: AcceleratorArgs,
+    /// Seconds between reports of what the machine does (processors, memory, disks, network,
+    /// NVIDIA GPUs), which become curves of the running tasks; 0 reports nothing
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = MONITOR_SECONDS,
+        env = "TRAINSHED_MONITOR_SECONDS",
+        value_parser = clap::value_parser!(u32).range(0..=86_400)
+    )]
+    pub(crate) monitor_seconds: u32,
     /// Environment variable that plugins may read if their manifest names it (can be repeated)
     #[arg(long, value_name = "NAME")]
     pub(crate) grant_env: Vec<String>,

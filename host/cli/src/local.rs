@@ -17,7 +17,7 @@ use trainshed_core::Timestamp;
 use trainshed_engine::{Database, Engine, EngineConfig};
 use trainshed_wire::Client;
 
-use crate::args::{AcceleratorArgs, Capacity};
+use crate::args::{AcceleratorArgs, Capacity, MONITOR_SECONDS};
 use crate::connect::{ServerAddress, read_key};
 use crate::error::CliError;
 use crate::inspector::ProcessInspector;
@@ -46,6 +46,7 @@ impl LocalServer {
             slots: Some(1),
             limits: None,
             accelerator,
+            monitor_seconds: MONITOR_SECONDS,
             grant_env: Vec::new(),
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -261,6 +262,9 @@ impl AgentChild {
         if let Some(slots) = self.capacity.slots {
             command.arg("--slots").arg(slots.to_string());
         }
+        command
+            .arg("--monitor-seconds")
+            .arg(self.capacity.monitor_seconds.to_string());
         if let Some(limits) = &self.capacity.limits {
             command.arg("--limits").arg(limits);
         }

@@ -16,6 +16,7 @@ pub mod model;
 pub mod name;
 pub mod progress;
 pub mod report;
+pub mod resource;
 pub mod task;
 pub mod text;
 pub mod time;

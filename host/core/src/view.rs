@@ -13,6 +13,7 @@ use crate::limits::LimitRequest;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::report::{LineSource, Real};
+use crate::resource::Reading;
 use crate::task::{TaskState, TaskType};
 use crate::time::Timestamp;
 
@@ -312,6 +313,23 @@ pub struct AgentView {
     pub id: AgentId,
     /// As it registered.
     pub name: String,
+}
+
+/// An agent, what it does, and what its machine does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AgentDetails {
+    /// As it calls itself towards the server.
+    pub id: AgentId,
+    /// As it registered.
+    pub name: String,
+    /// Whether it is a child of a server and ends with it.
+    pub local: bool,
+    /// When it last asked for work or registered.
+    pub last_seen: Timestamp,
+    /// The task that it runs.
+    pub task: Option<TaskId>,
+    /// What its machine did last; absent for an agent that does not measure.
+    pub resources: Option<Reading>,
 }
 
 /// A data set version to be made of files that were uploaded before.

@@ -13,6 +13,7 @@ mod engine;
 mod event;
 mod lease;
 mod read;
+mod resource;
 mod submit;
 mod validate;
 mod version;
@@ -21,6 +22,7 @@ pub use artifact::ArtifactError;
 pub use catalog::{InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
+pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_store::{
     BadCursor, Database, FileContent, LeaseError, PutError, QueryError, StopError, StoreError,

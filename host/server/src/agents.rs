@@ -5,16 +5,19 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use trainshed_core::report::Batch;
+use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
-use trainshed_core::{AgentId, TaskId};
+use trainshed_core::view::{AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
+use trainshed_core::{AgentId, TaskId, Timestamp};
 use trainshed_engine::Engine;
 use trainshed_wire::{CommitVersion, Wait};
+use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path, task_id};
+use crate::extract::{Json, Path, Query, task_id};
 
 /// Longest wait that a call may ask for.
 const MAX_WAIT: Duration = Duration::from_secs(30);
@@ -37,11 +40,7 @@ pub(crate) async fn lease(
     Path(agent): Path<String>,
     Json(wait): Json<Wait>,
 ) -> Result<Response, ApiError> {
-    let agent: AgentId = agent
-        .parse()
-        .map_err(|error: trainshed_core::id::InvalidId| {
-            ApiError::invalid("id", error.to_string())
-        })?;
+    let agent = agent_id(&agent)?;
     match engine.lease(&workspace, &agent, bounded(wait)).await? {
         Some(lease) => Ok(Json(lease).into_response()),
         None => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -103,6 +102,57 @@ pub(crate) async fn finish(
     Ok(Json(
         engine.finish(&workspace, &task, fence, outcome).await?,
     ))
+}
+
+/// `GET /agents`: the agents of the last day, the last seen first.
+#[utoipa::path(get, path = "/agents", tag = "agents", responses((status = 200, body = Vec<AgentDetails>)))]
+pub(crate) async fn list(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+) -> Result<Json<Vec<AgentDetails>>, ApiError> {
+    Ok(Json(engine.agents(&workspace).await?))
+}
+
+/// `POST /agents/{id}/resources`: what the agent's machine did; kept for a week. 204.
+#[utoipa::path(post, path = "/agents/{id}/resources", tag = "agents", responses((status = 204, description = "It is kept.")))]
+pub(crate) async fn record(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(agent): Path<String>,
+    Json(reading): Json<Reading>,
+) -> Result<StatusCode, ApiError> {
+    let agent = agent_id(&agent)?;
+    engine.record_reading(&workspace, &agent, &reading).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReadingsQuery {
+    /// The earliest wanted, in milliseconds since 1970; absent for all that are kept.
+    from: Option<i64>,
+}
+
+/// `GET /agents/{id}/resources`: what the agent's machine did, the oldest first; at most 5000
+/// readings.
+#[utoipa::path(get, path = "/agents/{id}/resources", tag = "agents", params(ReadingsQuery), responses((status = 200, body = Vec<Reading>)))]
+pub(crate) async fn readings(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(agent): Path<String>,
+    Query(query): Query<ReadingsQuery>,
+) -> Result<Json<Vec<Reading>>, ApiError> {
+    let from = Timestamp(query.from.unwrap_or(i64::MIN));
+    Ok(Json(
+        engine
+            .readings(&workspace, &agent_id(&agent)?, from)
+            .await?,
+    ))
+}
+
+fn agent_id(text: &str) -> Result<AgentId, ApiError> {
+    text.parse()
+        .map_err(|error: trainshed_core::id::InvalidId| ApiError::invalid("id", error.to_string()))
 }
 
 fn held(Path((task, fence)): Path<(String, i64)>) -> Result<(TaskId, i64), ApiError> {

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use trainshed_core::action::ActionError;
 use trainshed_core::error::with_causes;
 use trainshed_engine::{
-    ArtifactError, LeaseError, PushError, PutError, QueryError, StopError, StoreError, SubmitError,
-    VersionError,
+    ArtifactError, LeaseError, PushError, PutError, QueryError, ReadingError, StopError,
+    StoreError, SubmitError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -137,6 +137,18 @@ impl From<SubmitError> for ApiError {
         Self::new(status, kind, error.to_string())
             .hint(error.hint())
             .maybe_at(error.pointer())
+    }
+}
+
+impl From<ReadingError> for ApiError {
+    fn from(error: ReadingError) -> Self {
+        match error {
+            ReadingError::Store(source) => source.into(),
+            ReadingError::UnknownAgent(_) => {
+                Self::new(StatusCode::NOT_FOUND, "unknown-agent", error.to_string())
+            }
+            ReadingError::Invalid(detail) => Self::invalid("/values", detail),
+        }
     }
 }
 

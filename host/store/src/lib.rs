@@ -19,6 +19,7 @@ mod lease;
 mod model;
 mod plugin;
 mod report;
+mod resource;
 mod results;
 mod task;
 mod workspace;

@@ -10,9 +10,10 @@ use futures::future::join_all;
 use futures::stream;
 use trainshed_core::manifest::{ActionSpec, Category, Manifest};
 use trainshed_core::report::{Real, Report, Sample};
+use trainshed_core::resource::Reading;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskQuery;
-use trainshed_core::{Digest, Timestamp, WorkspaceId};
+use trainshed_core::{AgentId, Digest, Timestamp, WorkspaceId};
 use trainshed_postgres::Cluster;
 use trainshed_store::{
     Database, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, PutError, QueryError,
@@ -73,6 +74,7 @@ store_contract! {
     only_expired_leases_end,
     a_component_is_installed_once,
     an_exact_seed_and_parameters_come_back,
+    readings_of_a_machine_are_kept_for_a_week,
 }
 
 async fn a_key_opens_its_workspace_and_only_digests_are_compared(lab: Lab) {
@@ -629,4 +631,35 @@ async fn pages(lab: &Lab, mut query: TaskQuery) -> String {
             None => return pages.join("|"),
         }
     }
+}
+
+async fn readings_of_a_machine_are_kept_for_a_week(lab: Lab) {
+    let reading = |at: i64, value: f64| Reading {
+        at: Timestamp(at),
+        values: [(":monitor:machine/cpu_usage".to_owned(), value)].into(),
+    };
+    let put = async |agent: &AgentId, reading: Reading| {
+        let now = reading.at;
+        let put = lab
+            .store
+            .insert_reading(&lab.workspace, agent, &reading, now);
+        put.await.unwrap()
+    };
+    assert!(put(&lab.agent, reading(1_000, 1.0)).await);
+    assert!(put(&lab.agent, reading(2_000, 2.0)).await);
+    assert!(!put(&AgentId::from_u128(5), reading(2_000, 2.0)).await);
+    let kept = async |from| {
+        let kept = lab
+            .store
+            .readings(&lab.workspace, &lab.agent, Timestamp(from), 10);
+        kept.await.unwrap()
+    };
+    assert_eq!(kept(0).await, [reading(1_000, 1.0), reading(2_000, 2.0)]);
+    assert_eq!(kept(1_500).await, [reading(2_000, 2.0)]);
+    let agents = lab.store.agents(&lab.workspace, Timestamp(0), 10);
+    let agents = agents.await.unwrap();
+    assert_eq!(agents[0].resources, Some(reading(2_000, 2.0)));
+    let week = 7 * 24 * 60 * 60 * 1000;
+    assert!(put(&lab.agent, reading(week + 1_500, 3.0)).await);
+    assert_eq!(kept(0).await.len(), 2);
 }

@@ -11,10 +11,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trainshed_core::report::Batch;
+use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{
-    AgentInfo, AgentView, ConsolePage, DatasetView, LeaseState, LeaseView, ModelView, NewDataset,
-    Page, PluginView, TaskQuery, TaskView,
+    AgentDetails, AgentInfo, AgentView, ConsolePage, DatasetView, LeaseState, LeaseView, ModelView,
+    NewDataset, Page, PluginView, TaskQuery, TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
@@ -355,6 +356,18 @@ impl Client {
     /// Registers an agent.
     pub async fn register_agent(&self, agent: &AgentInfo) -> Result<AgentView> {
         self.send(Method::POST, "/agents", agent).await
+    }
+
+    /// Says what the machine of an agent did.
+    pub async fn record_reading(&self, agent: &AgentId, reading: &Reading) -> Result<()> {
+        let path = format!("/agents/{agent}/resources");
+        let request = self.request(Method::POST, &path).json(reading);
+        self.checked(request).await.map(|_| ())
+    }
+
+    /// The agents of the last day.
+    pub async fn agents(&self) -> Result<Vec<AgentDetails>> {
+        self.get("/agents").await
     }
 
     /// Leases the oldest queued task; waits a while for one.

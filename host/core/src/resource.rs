@@ -1,0 +1,26 @@
+//! What machines do while tasks run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::time::Timestamp;
+
+/// How titles of charts begin that show the machine and not the task.
+pub const MONITOR_PREFIX: &str = ":monitor:";
+/// The chart of processors, memory, disks and network.
+pub const MACHINE_TITLE: &str = ":monitor:machine";
+/// The chart of GPUs.
+pub const GPU_TITLE: &str = ":monitor:gpu";
+
+/// What a machine did during one period.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Reading {
+    /// The end of the period.
+    pub at: Timestamp,
+    /// Means by `title/series`, e.g. `:monitor:machine/cpu_usage`. Percent, GiB, MiB per
+    /// second, degrees Celsius or watts, as the name says.
+    pub values: BTreeMap<String, f64>,
+}
