@@ -15,6 +15,7 @@ pub mod manifest;
 pub mod model;
 pub mod name;
 pub mod progress;
+pub mod query;
 pub mod report;
 pub mod resource;
 pub mod task;
