@@ -88,6 +88,12 @@ struct BatchWriter<'a> {
 
 type Tx = Transaction<'static, Any>;
 
+/// What is bound for a number that is not there; `nullif(…, NaN)` makes null of it, which stands
+/// for NaN in every database. SQLite does so by itself. A missing `f64` cannot be bound:
+/// sqlx 0.9 tells PostgreSQL that it is a missing `f32`, and the statement, which is prepared
+/// once, then refuses every `f64`.
+const NO_NUMBER: f64 = f64::NAN;
+
 impl BatchWriter<'_> {
     async fn write(
         &self,
@@ -168,7 +174,8 @@ impl BatchWriter<'_> {
                 "insert into series (workspace, task, title, series, point_count,
                                      last_value, last_iteration, min_value, min_iteration,
                                      max_value, max_iteration)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                 values ($1, $2, $3, $4, $5, nullif($6, $12), $7, nullif($8, $12), $9,
+                         nullif($10, $12), $11)
                  on conflict (workspace, task, title, series) do update set
                     point_count = series.point_count + excluded.point_count,
                     last_value = case when excluded.last_iteration >= series.last_iteration
@@ -199,12 +206,13 @@ impl BatchWriter<'_> {
             .bind(title)
             .bind(series)
             .bind(summary.count)
-            .bind(nullable(summary.last.1))
+            .bind(summary.last.1)
             .bind(summary.last.0)
-            .bind(summary.min.map(|(_, value)| value))
+            .bind(summary.min.map_or(NO_NUMBER, |(_, value)| value))
             .bind(summary.min.map_or(0, |(iteration, _)| iteration))
-            .bind(summary.max.map(|(_, value)| value))
+            .bind(summary.max.map_or(NO_NUMBER, |(_, value)| value))
             .bind(summary.max.map_or(0, |(iteration, _)| iteration))
+            .bind(NO_NUMBER)
             .execute(&mut **transaction)
             .await?;
         }
@@ -218,13 +226,14 @@ impl BatchWriter<'_> {
     ) -> Result<(), sqlx::Error> {
         for (name, value) in singles {
             sqlx::query(
-                "insert into single (workspace, task, name, value) values ($1, $2, $3, $4)
+                "insert into single (workspace, task, name, value) values ($1, $2, $3, nullif($4, $5))
                  on conflict (workspace, task, name) do update set value = excluded.value",
             )
             .bind(self.workspace.as_str())
             .bind(self.task.as_str())
             .bind(*name)
-            .bind(nullable(*value))
+            .bind(*value)
+            .bind(NO_NUMBER)
             .execute(&mut **transaction)
             .await?;
         }
@@ -376,9 +385,4 @@ fn summarize<'a>(points: &[&'a Point]) -> BTreeMap<(&'a str, &'a str), Summary> 
             });
     }
     summaries
-}
-
-/// SQLite has no NaN; null stands for it in every database.
-fn nullable(value: f64) -> Option<f64> {
-    Some(value).filter(|value| !value.is_nan())
 }

@@ -58,6 +58,7 @@ store_contract! {
     an_upload_that_breaks_off_leaves_nothing,
     a_long_upload_arrives_whole,
     not_a_number_survives_the_round_trip,
+    a_number_can_follow_where_there_was_none,
     of_two_points_with_one_iteration_the_later_wins,
     a_summary_is_the_same_however_the_points_were_batched,
     a_task_has_a_bounded_number_of_curves,
@@ -164,6 +165,22 @@ async fn a_long_upload_arrives_whole(lab: Lab) {
         Some(23 << 20)
     );
     assert_eq!(Digest::of(&lab.read(&digest).await.unwrap()), digest);
+}
+
+async fn a_number_can_follow_where_there_was_none(lab: Lab) {
+    let running = lab.run("task").await;
+    for (key, value) in [(0, f64::NAN), (1, 0.5), (2, f64::NAN), (3, 0.25)] {
+        let single = Report::Single {
+            name: "f1".into(),
+            value: Real(value),
+        };
+        lab.report(&running, key, vec![loss(key, value), single])
+            .await;
+    }
+    expect![[r#"
+        train/loss n=4 last=0.25@3 min=0.25@3 max=0.5@1
+    "#]]
+    .assert_eq(&summaries(&lab, &running).await);
 }
 
 async fn not_a_number_survives_the_round_trip(lab: Lab) {
