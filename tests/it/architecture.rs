@@ -11,7 +11,7 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("gemm", &["trainshed-tensor"]),
     ("libloading", &["trainshed-pjrt"]),
     ("image", &["trainshed-tables"]),
-    ("parquet", &["trainshed-tables"]),
+    ("parquet", &["trainshed-tables", "trainshed-export"]),
     ("sqlx", &["trainshed-store"]),
     ("object_store", &["trainshed-store"]),
     ("wasmtime", &["trainshed-runtime"]),
@@ -34,6 +34,10 @@ const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     (
         "trainshed-tables",
         &["tokio", "wasmtime", "trainshed-store"],
+    ),
+    (
+        "trainshed-export",
+        &["tokio", "axum", "wasmtime", "trainshed-store"],
     ),
     (
         "trainshed-store",

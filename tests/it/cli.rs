@@ -163,3 +163,44 @@ async fn a_command_finds_the_server_that_runs_on_the_data_folder() {
     assert_eq!(shed.client.task(id).await.unwrap().name, "submitted");
     assert!(serde_json::from_str::<Value>(result).unwrap()["model_id"].is_number());
 }
+
+#[test]
+fn a_query_is_a_table_lines_of_json_or_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| trainshed(folder.path()).args(arguments).output().unwrap();
+    let digits = digits();
+    let digits = digits.to_str().unwrap();
+    for name in ["digits", "numbers"] {
+        text(&run(&["dataset", "create", name, digits]));
+    }
+
+    let of = ["query", "--of", "datasets"];
+    let table = text(&run(&[&of[..], &["name ~ \"^d\""]].concat()));
+    assert!(table.starts_with("ID\tNAME\tNUMBER\t"), "{table}");
+    assert!(table.contains("1\tdigits\t1\t"), "{table}");
+    assert_eq!(table.lines().count(), 2);
+
+    let lines = text(&run(
+        &[&["--json"], &of[..], &["order by name desc"]].concat()
+    ));
+    let names: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone())
+        .collect();
+    assert_eq!(names, ["numbers", "digits"]);
+
+    let file = folder.path().join("found.csv");
+    let to = ["--fields", "name,number", "--format", "csv", "--output"];
+    let arguments = [&of[..], &["order by id"], &to, &[file.to_str().unwrap()]].concat();
+    assert_eq!(text(&run(&arguments)), "");
+    let csv = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(csv, "id,name,number\n1,digits,1\n2,numbers,1\n");
+
+    let wrong = run(&["query", "status = complete"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&wrong.stderr);
+    assert!(told.contains("status = complete\n         ^\n"), "{told}");
+    assert!(told.contains("did you mean `completed`?"), "{told}");
+    let wrong = run(&["task", "ls", "--filter", "nam = x"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}

@@ -76,6 +76,7 @@ pub(crate) enum Command {
     /// Look at models and download them
     #[command(subcommand)]
     Model(ModelCommand),
+    Query(QueryArgs),
     #[command(hide = true)]
     InspectPlugin(InspectArgs),
 }
@@ -242,6 +243,9 @@ pub(crate) enum TaskCommand {
         /// Only tasks whose name has this text in it
         #[arg(long)]
         name: Option<String>,
+        /// Only tasks that fit this query, and in its order (see `trainshed query --help`)
+        #[arg(long, value_name = "QUERY")]
+        filter: Option<String>,
         /// How many tasks at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
@@ -296,6 +300,52 @@ pub(crate) enum ModelCommand {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+}
+
+/// Find tasks, models, data sets or projects
+///
+/// For example `trainshed query 'status = completed and metrics.val/acc > 0.9 order by
+/// metrics.val/loss'`; docs/queries.md has the language. With `--json`, one JSON object a line.
+#[derive(Debug, Args)]
+pub(crate) struct QueryArgs {
+    /// What is wanted and in which order; everything, newest first, without it
+    #[arg(default_value = "")]
+    pub(crate) text: String,
+    /// What to find
+    #[arg(long, value_enum, default_value_t = QueryOf::Tasks)]
+    pub(crate) of: QueryOf,
+    /// Fields to show, e.g. `name,params.lr,metrics.val/acc`
+    #[arg(long, value_name = "FIELDS", value_delimiter = ',')]
+    pub(crate) fields: Vec<String>,
+    /// How many to show at most
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) limit: u32,
+    /// Write everything that fits as a file of this format
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<ExportFormat>,
+    /// Where to write it [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Curves whose points to write instead, e.g. `train/loss`, or `*`
+    #[arg(long, value_name = "CURVES", value_delimiter = ',')]
+    pub(crate) points: Vec<String>,
+}
+
+/// What a query finds.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum QueryOf {
+    Tasks,
+    Models,
+    Datasets,
+    Projects,
+}
+
+/// What an export is written as.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum ExportFormat {
+    Csv,
+    Jsonl,
+    Parquet,
 }
 
 /// Ask a component what it is (used by the server, in a process of its own)

@@ -15,6 +15,7 @@ mod local;
 mod model;
 mod output;
 mod plugin;
+mod query;
 mod run;
 mod serve;
 mod task;
@@ -59,6 +60,7 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Plugin(plugin) => plugin::plugin(&global, plugin, output).await,
         Command::Dataset(dataset) => dataset::dataset(&global, dataset, output).await,
         Command::Task(task) => task::task(&global, task, output).await,
+        Command::Query(query) => query::query(&global, query, output).await,
         Command::Model(model) => model::model(&global, model, output).await,
         Command::InspectPlugin(inspect) => inspector::inspect(inspect, output).await,
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{TaskQuery, TaskView};
 use trainshed_wire::{Client, Metrics};
@@ -31,14 +32,19 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
             status,
             project,
             name,
+            filter,
             limit,
         } => {
+            if let Some(filter) = &filter {
+                crate::query::check(Entity::Task, filter)?;
+            }
             let state = status
                 .iter()
                 .map(|name| state(name))
                 .collect::<Result<_, _>>()?;
             let tasks = list(
                 client,
+                filter.as_deref(),
                 TaskQuery {
                     state,
                     project,
@@ -89,14 +95,21 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
 }
 
 /// As many tasks as asked for, however many pages that takes.
-async fn list(client: &Client, mut query: TaskQuery) -> Result<Vec<TaskView>, CliError> {
+async fn list(
+    client: &Client,
+    filter: Option<&str>,
+    mut query: TaskQuery,
+) -> Result<Vec<TaskView>, CliError> {
     let wanted = query.limit as usize;
     let mut tasks = Vec::new();
     loop {
         query.limit = u32::try_from(wanted - tasks.len())
             .unwrap_or(u32::MAX)
             .min(500);
-        let page = client.tasks(&query).await?;
+        let page = match filter {
+            Some(filter) => client.tasks_by(filter, &query).await?,
+            None => client.tasks(&query).await?,
+        };
         tasks.extend(page.items);
         query.after = page.next;
         if query.after.is_none() || tasks.len() >= wanted {

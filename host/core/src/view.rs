@@ -93,6 +93,20 @@ pub struct Page<T> {
     pub next: Option<String>,
 }
 
+/// A page of what a query found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Results {
+    /// In the order of the query: whole views, or objects of the fields that were asked for.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<Value>,
+    /// Given back as `after`, it continues the list; absent at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// All that fit the query, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+}
+
 /// A curve, without its points.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeriesSummary {

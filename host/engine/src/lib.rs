@@ -12,6 +12,7 @@ mod catalog;
 mod engine;
 mod event;
 mod lease;
+mod query;
 mod read;
 mod resource;
 mod submit;
@@ -22,8 +23,10 @@ pub use artifact::ArtifactError;
 pub use catalog::{InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
+pub use query::{Export, ExportContent, ExportFailure, default_fields};
 pub use resource::ReadingError;
 pub use submit::SubmitError;
+pub use trainshed_export::Format;
 pub use trainshed_store::{
     BadCursor, Database, FileContent, LeaseError, PutError, QueryError, StopError, StoreError,
     Workspace,

@@ -5,9 +5,10 @@ use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trainshed_core::action::ActionError;
 use trainshed_core::error::with_causes;
+use trainshed_core::query::RequestError;
 use trainshed_engine::{
-    ArtifactError, LeaseError, PushError, PutError, QueryError, ReadingError, StopError,
-    StoreError, SubmitError, VersionError,
+    ArtifactError, ExportFailure, LeaseError, PushError, PutError, QueryError, ReadingError,
+    StopError, StoreError, SubmitError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -23,6 +24,7 @@ impl ApiError {
             status: status.as_u16(),
             detail: detail.into(),
             pointer: None,
+            position: None,
             hint: None,
         }))
     }
@@ -172,6 +174,31 @@ impl From<QueryError> for ApiError {
         match error {
             QueryError::Store(source) => source.into(),
             QueryError::Cursor(cursor) => Self::invalid("after", cursor.to_string()).hint(hint),
+        }
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let kind = match error {
+            RequestError::Syntax { .. } => "invalid-query-text",
+            RequestError::Part(_) => "invalid-request",
+        };
+        let mut refusal = Self::new(StatusCode::BAD_REQUEST, kind, error.to_string());
+        refusal.0.position = error.position().map(|position| position as u64);
+        refusal.at(error.pointer())
+    }
+}
+
+impl From<ExportFailure> for ApiError {
+    fn from(error: ExportFailure) -> Self {
+        match error {
+            ExportFailure::Query(error) => error.into(),
+            ExportFailure::File(_) => {
+                tracing::error!(error = %with_causes(&error), "an export failed");
+                let detail = with_causes(&error);
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-exported", detail)
+            }
         }
     }
 }

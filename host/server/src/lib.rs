@@ -14,6 +14,7 @@ mod files;
 mod models;
 mod openapi;
 mod plugins;
+mod queries;
 mod tasks;
 
 use std::future::Future;
@@ -57,6 +58,14 @@ fn api() -> (Router<Engine>, OpenApi) {
     let (api, mut document) = OpenApiRouter::with_openapi(openapi::skeleton())
         .routes(routes!(tasks::submit))
         .routes(routes!(tasks::list))
+        .routes(routes!(queries::query_tasks))
+        .routes(routes!(queries::export_tasks))
+        .routes(routes!(queries::query_models))
+        .routes(routes!(queries::export_models))
+        .routes(routes!(queries::query_datasets))
+        .routes(routes!(queries::export_datasets))
+        .routes(routes!(queries::query_projects))
+        .routes(routes!(queries::export_projects))
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::stop))
         .routes(routes!(tasks::metrics))

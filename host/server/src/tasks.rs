@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::Value;
 use trainshed_core::action::Action;
+use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
@@ -46,6 +47,8 @@ pub(crate) struct ListQuery {
     name: Option<String>,
     limit: Option<u32>,
     after: Option<String>,
+    /// A query as text (docs/queries.md), in whose order the tasks then come.
+    q: Option<String>,
 }
 
 /// `GET /tasks`: a page of tasks, newest first.
@@ -56,6 +59,9 @@ pub(crate) async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<TaskView>>, ApiError> {
     let names = query.status.split(',').filter(|name| !name.is_empty());
+    let asked = query.q.as_deref();
+    let asked = asked.map(|text| engine.read_query(Entity::Task, text, "q"));
+    let asked = asked.transpose()?;
     let query = TaskQuery {
         state: names.map(state).collect::<Result<_, _>>()?,
         project: query.project,
@@ -63,7 +69,10 @@ pub(crate) async fn list(
         limit: query.limit.unwrap_or(100).clamp(1, 500),
         after: query.after,
     };
-    Ok(Json(engine.tasks(&workspace, query).await?))
+    Ok(Json(match asked {
+        Some(asked) => engine.tasks_by(&workspace, asked.query, query).await?,
+        None => engine.tasks(&workspace, query).await?,
+    }))
 }
 
 fn state(name: &str) -> Result<TaskState, ApiError> {

@@ -1,5 +1,7 @@
 //! Tasks and their parameters: inserting, reading, listing.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 use sqlx::{Any, Transaction};
 use trainshed_core::limits::LimitRequest;
@@ -9,7 +11,7 @@ use trainshed_core::task::{TaskState, TaskType};
 use trainshed_core::view::{Page, PluginSummary, TaskQuery, TaskView};
 use trainshed_core::{ProjectId, TaskId, Timestamp};
 
-use crate::database::{Store, fresh_id};
+use crate::database::{Kind, Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
 use crate::workspace::{DEFAULT_QUEUE, Workspace};
@@ -250,6 +252,40 @@ impl Store {
         .await
         .map_err(StoreError::database("read a task"))?;
         row.map(TaskRow::view).transpose()
+    }
+
+    /// The tasks with these ids, in their order. What is not there is left out.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn tasks_of(
+        &self,
+        workspace: &Workspace,
+        ids: &[String],
+    ) -> Result<Vec<TaskView>, StoreError> {
+        let statement = match self.kind {
+            Kind::Sqlite => concat!(
+                select_tasks!(),
+                "where task.workspace = $1 and task.id in (select value from json_each($2))"
+            ),
+            Kind::Postgres => concat!(
+                select_tasks!(),
+                "where task.workspace = $1
+                   and task.id in (select json_array_elements_text($2::json))"
+            ),
+        };
+        let rows: Vec<TaskRow> = sqlx::query_as(statement)
+            .bind(workspace.as_str())
+            .bind(serde_json::json!(ids).to_string())
+            .fetch_all(&self.reader)
+            .await
+            .map_err(StoreError::database("read tasks"))?;
+        let mut tasks = HashMap::new();
+        for row in rows {
+            let task = row.view()?;
+            tasks.insert(task.id.as_str().to_owned(), task);
+        }
+        Ok(ids.iter().filter_map(|id| tasks.remove(id)).collect())
     }
 
     /// A page of the tasks that fit `query`, the newest first.

@@ -15,7 +15,7 @@ use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{
     AgentDetails, AgentInfo, AgentView, ConsolePage, DatasetView, LeaseState, LeaseView, ModelView,
-    NewDataset, Page, PluginView, TaskQuery, TaskView,
+    NewDataset, Page, PluginView, Results, TaskQuery, TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
@@ -137,6 +137,15 @@ impl Client {
 
     /// One page of tasks, newest first.
     pub async fn tasks(&self, query: &TaskQuery) -> Result<Page<TaskView>> {
+        self.task_page(None, query).await
+    }
+
+    /// One page of the tasks that fit the text of a query and `query`, in the text's order.
+    pub async fn tasks_by(&self, text: &str, query: &TaskQuery) -> Result<Page<TaskView>> {
+        self.task_page(Some(text.to_owned()), query).await
+    }
+
+    async fn task_page(&self, text: Option<String>, query: &TaskQuery) -> Result<Page<TaskView>> {
         let states: Vec<&str> = query.state.iter().map(|state| state.as_str()).collect();
         let mut parameters = vec![
             ("limit", query.limit.to_string()),
@@ -146,6 +155,7 @@ impl Client {
             ("project", &query.project),
             ("name", &query.name),
             ("after", &query.after),
+            ("q", &text),
         ];
         parameters.extend(
             optional
@@ -155,6 +165,31 @@ impl Client {
         parameters.retain(|(_, value)| !value.is_empty());
         self.json(self.request(Method::GET, "/tasks").query(&parameters))
             .await
+    }
+
+    /// One page of what fits a query about `of`: `/tasks`, `/models`, `/datasets` or
+    /// `/projects`.
+    pub async fn query(&self, of: &str, request: &Value) -> Result<Results> {
+        self.send(Method::POST, &format!("{of}/query"), request)
+            .await
+    }
+
+    /// The bytes of a file of what fits a query about `of`; the parameters are those of
+    /// `GET /tasks/export`.
+    pub async fn export(
+        &self,
+        of: &str,
+        parameters: &[(&str, String)],
+    ) -> Result<impl Stream<Item = Result<Bytes>> + Send + use<>> {
+        let request = self.request(Method::GET, &format!("{of}/export"));
+        let response = self.checked(request.query(parameters)).await?;
+        let url = self.url.clone();
+        Ok(response
+            .bytes_stream()
+            .map_err(move |source| ClientError::Unreachable {
+                url: url.clone(),
+                source,
+            }))
     }
 
     /// One task.

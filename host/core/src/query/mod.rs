@@ -14,6 +14,7 @@ mod field;
 mod moment;
 mod parse;
 mod pattern;
+mod request;
 mod tags;
 mod task_filter;
 #[cfg(test)]
@@ -22,8 +23,10 @@ mod tests;
 pub use ast::{Comparison, Condition, Direction, Filter, Order, Query, Test, Value};
 pub use evaluate::{Cell, Record};
 pub use field::{Column, Entity, Field, Kind, Statistic};
+pub use moment::print as print_time;
 pub use parse::{SyntaxError, parse};
 pub use pattern::{InvalidPattern, Literal, Pattern};
+pub use request::{Request, RequestError, fields};
 pub use task_filter::{FilterError, MAX_PAGE_SIZE, TaskFilter};
 
 /// Most bytes of a query's text.
@@ -38,3 +41,5 @@ pub const MAX_VALUES: usize = 5_000;
 pub const MAX_ORDERS: usize = 8;
 /// Most tasks, models, data sets or projects of one page.
 pub const MAX_LIMIT: u32 = 1_000;
+/// Most fields that are asked for.
+pub const MAX_FIELDS: usize = 200;

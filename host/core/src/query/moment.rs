@@ -21,8 +21,8 @@ pub(crate) fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
     relative(text, now).or_else(|| absolute(text))
 }
 
-/// The text that [`parse`] reads as `time`.
-pub(crate) fn print(time: Timestamp) -> String {
+/// `time` as queries write it: `2026-01-31T12:00:00Z`.
+pub fn print(time: Timestamp) -> String {
     match Instant::from_millisecond(time.as_millis()) {
         Ok(instant) => instant.to_string(),
         Err(_) => time.as_millis().to_string(),

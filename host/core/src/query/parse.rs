@@ -64,16 +64,11 @@ pub(crate) fn field(entity: Entity, text: &str) -> Result<Field, String> {
     let whole = |input: &mut Input<'_>| {
         let word = word.parse_next(input)?;
         end("the end", input)?;
-        resolve(&word, input).map_err(ErrMode::Cut)
+        Ok(word)
     };
-    let read = run(whole, entity, text, Timestamp(0));
-    read.map_err(|mistake| {
-        let message = mistake.message;
-        message
-            .strip_prefix("expected ")
-            .map(str::to_owned)
-            .unwrap_or(message)
-    })
+    let word = run(whole, entity, text, Timestamp(0));
+    let word = word.map_err(|_| "the name of one field".to_owned())?;
+    Field::named(entity, &word.parts)
 }
 
 /// `text` in quotation marks.

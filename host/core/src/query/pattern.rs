@@ -77,15 +77,17 @@ impl Pattern {
         }
     }
 
+    /// `text` itself in whichever case, found anywhere. A text that is too long for that is
+    /// looked for as it is written.
+    pub fn containing(text: &str) -> Self {
+        let folded = format!("(?i){}", regex::escape(text));
+        Self::regex(&folded).unwrap_or_else(|_| Self::plain(text))
+    }
+
     /// A regular expression, or where it is none a plain text: for fields in which people
     /// type either.
     pub fn lenient(source: &str) -> Self {
         Self::regex(source).unwrap_or_else(|_| Self::plain(source))
-    }
-
-    /// As it was given.
-    pub fn source(&self) -> &str {
-        &self.source
     }
 
     /// The regular expression that means the same.

@@ -138,7 +138,7 @@ impl TaskFilter {
         Ok(Self {
             query: Query {
                 filter: filter_of_all,
-                order: order(filter)?,
+                order: order(Entity::Task, filter)?,
             },
             page: whole(filter, "page", u64::MAX)?,
             page_size: match whole(filter, "page_size", MAX_PAGE_SIZE)? {
@@ -148,7 +148,7 @@ impl TaskFilter {
                 }
                 size => size.and_then(|size| u32::try_from(size).ok()),
             },
-            only_fields: only_fields(filter)?,
+            only_fields: texts(filter, "only_fields")?,
         })
     }
 }
@@ -326,17 +326,21 @@ fn protocol_field(name: &str) -> Option<Field> {
     Field::parse(Entity::Task, name).ok()
 }
 
-fn named_field(name: &Json, pointer: &str) -> Result<Field, FilterError> {
-    let name = text(name, pointer)?;
-    protocol_field(name).ok_or_else(|| {
-        let expected = Field::parse(Entity::Task, name).err().unwrap_or_default();
-        let short = shortened(name, 80);
-        FilterError::new(pointer, format!("must be {expected}, but it is `{short}`"))
-    })
+fn named_field(entity: Entity, name: &str, pointer: &str) -> Result<Field, FilterError> {
+    let field = match entity {
+        Entity::Task => protocol_field(name).ok_or(()),
+        _ => Err(()),
+    };
+    field
+        .or_else(|()| Field::parse(entity, name))
+        .map_err(|expected| {
+            let short = shortened(name, 80);
+            FilterError::new(pointer, format!("must be {expected}, but it is `{short}`"))
+        })
 }
 
 /// One pattern, or a list of which any may be found.
-fn patterns(field: &Field, value: &Json, pointer: &str) -> Result<Filter, FilterError> {
+pub(crate) fn patterns(field: &Field, value: &Json, pointer: &str) -> Result<Filter, FilterError> {
     let Json::Array(items) = value else {
         let pattern = text(value, pointer)?;
         return Filter::named(field.clone(), pattern).map_err(wrong(pointer));
@@ -392,7 +396,7 @@ fn fields_with(value: &Json, pointer: &str, now: Timestamp) -> Result<Vec<Filter
     let mut filters = Vec::new();
     for (index, name) in fields.iter().enumerate() {
         let here = format!("{fields_pointer}/{index}");
-        let field = named_field(name, &here)?;
+        let field = named_field(Entity::Task, text(name, &here)?, &here)?;
         match (object.get("pattern"), object.get("datetime")) {
             (Some(pattern), None) => {
                 let pattern = text(pattern, &format!("{pointer}/pattern"))?;
@@ -480,7 +484,8 @@ fn comparison(text: &str) -> (Comparison, &str) {
     (Comparison::Equal, text)
 }
 
-fn order(filter: &Map<String, Json>) -> Result<Vec<Order>, FilterError> {
+/// The fields of `order_by`: names of the protocol or of queries, `-` in front for descending.
+pub(crate) fn order(entity: Entity, filter: &Map<String, Json>) -> Result<Vec<Order>, FilterError> {
     let items = match filter.get("order_by") {
         None | Some(Json::Null) => return Ok(Vec::new()),
         Some(Json::Array(items)) => items.clone(),
@@ -501,7 +506,7 @@ fn order(filter: &Map<String, Json>) -> Result<Vec<Order>, FilterError> {
             Some(name) => (name, Direction::Descending),
             None => (name, Direction::Ascending),
         };
-        let field = named_field(&Json::from(name), &pointer)?;
+        let field = named_field(entity, name, &pointer)?;
         if field.kind().is_set() {
             let message = format!("`{field}` is a set, which has no order");
             return Err(FilterError::new(&pointer, message));
@@ -511,20 +516,24 @@ fn order(filter: &Map<String, Json>) -> Result<Vec<Order>, FilterError> {
     Ok(order)
 }
 
-fn only_fields(filter: &Map<String, Json>) -> Result<Option<Vec<String>>, FilterError> {
-    let items = match filter.get("only_fields") {
+/// A list of texts, or one text for a list of one.
+pub(crate) fn texts(
+    filter: &Map<String, Json>,
+    key: &str,
+) -> Result<Option<Vec<String>>, FilterError> {
+    let items = match filter.get(key) {
         None | Some(Json::Null) => return Ok(None),
         Some(Json::Array(items)) => items.as_slice(),
         Some(single) => std::slice::from_ref(single),
     };
-    let mut fields = Vec::new();
+    let mut texts = Vec::new();
     for (index, item) in items.iter().enumerate() {
-        fields.push(text(item, &format!("/only_fields/{index}"))?.to_owned());
+        texts.push(text(item, &format!("/{key}/{index}"))?.to_owned());
     }
-    Ok(Some(fields))
+    Ok(Some(texts))
 }
 
-fn flag(filter: &Map<String, Json>, key: &str) -> Result<bool, FilterError> {
+pub(crate) fn flag(filter: &Map<String, Json>, key: &str) -> Result<bool, FilterError> {
     match filter.get(key) {
         None | Some(Json::Null) => Ok(false),
         Some(Json::Bool(flag)) => Ok(*flag),
@@ -535,7 +544,11 @@ fn flag(filter: &Map<String, Json>, key: &str) -> Result<bool, FilterError> {
     }
 }
 
-fn whole(filter: &Map<String, Json>, key: &str, most: u64) -> Result<Option<u64>, FilterError> {
+pub(crate) fn whole(
+    filter: &Map<String, Json>,
+    key: &str,
+    most: u64,
+) -> Result<Option<u64>, FilterError> {
     match filter.get(key) {
         None | Some(Json::Null) => Ok(None),
         Some(value) => match value.as_u64() {
@@ -553,7 +566,7 @@ fn whole(filter: &Map<String, Json>, key: &str, most: u64) -> Result<Option<u64>
     }
 }
 
-fn text<'a>(value: &'a Json, pointer: &str) -> Result<&'a str, FilterError> {
+pub(crate) fn text<'a>(value: &'a Json, pointer: &str) -> Result<&'a str, FilterError> {
     let wrong = || {
         FilterError::new(
             pointer,
@@ -572,7 +585,7 @@ fn brief(value: &Json) -> String {
     shortened(&value.to_string(), 40)
 }
 
-fn check_size(filter: &Filter) -> Result<(), FilterError> {
+pub(crate) fn check_size(filter: &Filter) -> Result<(), FilterError> {
     let tests = filter.tests();
     let values = tests.iter().map(|test| match test.condition() {
         Condition::In { values, .. } => values.len(),

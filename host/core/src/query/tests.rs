@@ -635,3 +635,95 @@ fn a_filter_of_many_ids_is_one_test() {
     let filter = TaskFilter::parse(&json!({ "id": ids }), NOW).unwrap();
     assert_eq!(filter.query.filter.tests().len(), 1);
 }
+
+#[test]
+fn a_request_has_its_parts_and_the_keys_of_the_sdk() {
+    let request = Request::parse(
+        Entity::Task,
+        &json!({
+            "filter": "status = failed", "task_ids": ["a", "b"], "project_name": "vision",
+            "task_name": ["^x$", "y"], "tags": ["a", "-b"], "allow_archived": false,
+            "task_filter": {"type": "qc", "search_hidden": true, "page": 3, "page_size": 20},
+            "order_by": ["-metrics.val/acc"], "fields": ["name", "params.lr", "name"],
+            "total": true,
+        }),
+        NOW,
+    )
+    .unwrap();
+    expect![[
+        r#"status = failed and id in (a, b) and tags = a and not tags = b and project.path ~ "vision" and (name ~ "^x$" or name ~ "y") and not system_tags = archived and type = qc order by metrics.val/acc desc"#
+    ]]
+    .assert_eq(&request.query.to_string());
+    assert_eq!((request.limit, request.skip), (20, 60));
+    assert_eq!(request.fields.unwrap().len(), 2);
+    assert!(request.with_total);
+    let nothing = Request::parse(Entity::Model, &json!({}), NOW).unwrap();
+    assert_eq!(nothing.query, Query::everything());
+}
+
+#[test]
+fn a_wrong_part_of_a_request_is_named() {
+    let check = |entity, body: Json, expected: Expect| {
+        let error = Request::parse(entity, &body, NOW).unwrap_err();
+        let position = error.position();
+        expected.assert_eq(&format!("{}: {error} {position:?}", error.pointer()));
+    };
+    check(
+        Entity::Task,
+        json!({"filter": "name ="}),
+        expect!["/filter: character 7: expected a value, but found the end Some(7)"],
+    );
+    check(
+        Entity::Task,
+        json!({"filters": ""}),
+        expect!["/filters: /filters is not known; did you mean `filter`? None"],
+    );
+    check(
+        Entity::Model,
+        json!({"task_filter": {}}),
+        expect![
+            "/task_filter: /task_filter is not known; the keys are filter, order_by, fields, limit, after, total None"
+        ],
+    );
+    check(
+        Entity::Task,
+        json!({"task_filter": {"tags": ["-"]}}),
+        expect!["/task_filter/tags/0: /task_filter/tags/0 must not be empty None"],
+    );
+    check(
+        Entity::Task,
+        json!({"tags": ["__$xyz", "a"]}),
+        expect![
+            "/tags/0: /tags/0 must be an item or one of `__$and`, `__$or`, `__$not`, but it is `__$xyz` None"
+        ],
+    );
+    check(
+        Entity::Task,
+        json!({"limit": 1001}),
+        expect!["/limit: /limit must be a whole number of at most 1000, but it is 1001 None"],
+    );
+    check(
+        Entity::Task,
+        json!({"limit": 0}),
+        expect!["/limit: /limit must be 1 to 1000, but it is 0 None"],
+    );
+    check(
+        Entity::Task,
+        json!({"after": 1}),
+        expect!["/after: /after must be a text None"],
+    );
+    check(
+        Entity::Task,
+        json!({"fields": ["nam"]}),
+        expect![
+            "/fields/0: /fields/0 must be a field of tasks; did you mean `name`?, but it is `nam` None"
+        ],
+    );
+    check(
+        Entity::Dataset,
+        json!({"order_by": "-status"}),
+        expect![
+            "/order_by/0: /order_by/0 must be a field of data sets (id, uuid, name, number, project, project.path, project.id, task, user, description, parent, digest, file_count, size_bytes, tags, system_tags, created, published, last_update), but it is `status` None"
+        ],
+    );
+}
