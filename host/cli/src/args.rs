@@ -77,6 +77,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Model(ModelCommand),
     Query(QueryArgs),
+    Backup(BackupArgs),
+    Restore(RestoreArgs),
+    Completions(CompletionsArgs),
     #[command(hide = true)]
     InspectPlugin(InspectArgs),
 }
@@ -125,6 +128,33 @@ pub(crate) struct ServeArgs {
     pub(crate) no_agent: bool,
     #[command(flatten)]
     pub(crate) capacity: Capacity,
+}
+
+/// Save everything, of all workspaces, as one archive
+///
+/// A server may go on meanwhile: the archive is what was there at one moment. It is written
+/// straight from the data folder (and from PostgreSQL with --database), not through a server.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The archive to write, e.g. `monday.tar.zst`
+    pub(crate) file: PathBuf,
+}
+
+/// Restore what `trainshed backup` saved, into a new data folder or database
+///
+/// The database may be another one than it was: a backup of SQLite can be restored into
+/// PostgreSQL, and the other way round.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The archive
+    pub(crate) file: PathBuf,
+}
+
+/// Print the completions of a shell, e.g. for `source <(trainshed completions bash)`
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// List what tensor programs can run on, and what is missing
@@ -281,6 +311,14 @@ pub(crate) enum TaskCommand {
         /// Why, for the task's status reason
         #[arg(long)]
         reason: Option<String>,
+    },
+    /// Run a completed task again and say whether everything it told is equal to the bit
+    ///
+    /// Compares the points of every curve, the single values and the digests of what was
+    /// made. Exits with 0 if all are equal, with 1 if not.
+    Reproduce {
+        /// Id of the task
+        id: String,
     },
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use trainshed_engine::{OpenError, StoreError};
+use trainshed_engine::{BackupError, OpenError, StoreError};
 use trainshed_wire::ClientError;
 
 /// Why a command did not do what it was asked to.
@@ -64,6 +64,9 @@ pub(crate) enum CliError {
     /// The server's words, or its silence.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// A backup was not written or not restored.
+    #[error(transparent)]
+    Backup(#[from] trainshed_engine::BackupError),
     /// The agent.
     #[error(transparent)]
     Agent(#[from] trainshed_agent::AgentError),
@@ -75,7 +78,7 @@ impl CliError {
         match self {
             Self::Usage(_) | Self::Json { .. } | Self::NoDataDir => 2,
             Self::NoKey => 4,
-            Self::InUse(_) => 5,
+            Self::InUse(_) | Self::Backup(BackupError::NotEmpty) => 5,
             Self::Client(ClientError::Unreachable { .. }) => 6,
             Self::Client(error) => match error.status() {
                 Some(404) => 3,
@@ -96,6 +99,7 @@ impl CliError {
             Self::NoDataDir => Some("Give a folder with --data-dir.".to_owned()),
             Self::InUse(_) => Some("Wait for it to end, or give another folder with --data-dir.".to_owned()),
             Self::NoKey => Some("Give it with --key or TRAINSHED_KEY; the server wrote it to the file `key` in its data folder.".to_owned()),
+            Self::Backup(error) => error.hint(),
             Self::Open { source, .. } => source.hint(),
             Self::Store { source, .. } => source.hint(),
             _ => None,

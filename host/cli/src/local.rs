@@ -173,7 +173,7 @@ pub(crate) fn cache_dir(data_dir: &Path) -> PathBuf {
     clippy::disallowed_methods,
     reason = "the clock is read here and passed down"
 )]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     Timestamp(since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod backup;
 mod connect;
 mod dataset;
 mod devices;
@@ -16,6 +17,7 @@ mod model;
 mod output;
 mod plugin;
 mod query;
+mod reproduce;
 mod run;
 mod serve;
 mod task;
@@ -23,7 +25,7 @@ mod task;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use crate::args::{Arguments, Command};
 use crate::error::CliError;
@@ -62,6 +64,15 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Task(task) => task::task(&global, task, output).await,
         Command::Query(query) => query::query(&global, query, output).await,
         Command::Model(model) => model::model(&global, model, output).await,
+        Command::Backup(arguments) => backup::backup(&global, arguments, output).await,
+        Command::Restore(arguments) => backup::restore(&global, arguments, output).await,
+        Command::Completions(completions) => {
+            let mut command = Arguments::command();
+            let mut text = Vec::new();
+            clap_complete::generate(completions.shell, &mut command, "trainshed", &mut text);
+            output.line(String::from_utf8_lossy(&text).trim_end());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::InspectPlugin(inspect) => inspector::inspect(inspect, output).await,
     }
 }

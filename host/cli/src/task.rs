@@ -11,6 +11,7 @@ use crate::args::{Global, TaskCommand};
 use crate::connect::Connection;
 use crate::error::CliError;
 use crate::output::{Output, number, printable, time};
+use crate::reproduce::reproduce;
 
 /// Lines of one look at a console.
 const CONSOLE_PAGE: u64 = 10_000;
@@ -20,6 +21,9 @@ pub(crate) async fn task(
     command: TaskCommand,
     output: &Output,
 ) -> Result<ExitCode, CliError> {
+    if let TaskCommand::Reproduce { id } = &command {
+        return reproduce(global, id, output).await;
+    }
     let connection = Connection::open(global).await?;
     let done = execute(&connection.client, command, output).await;
     connection.close().await;
@@ -59,6 +63,8 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
             ];
             output.list(&tasks, &header, tasks.iter().map(row).collect());
         }
+        // It needs an agent, and began with one.
+        TaskCommand::Reproduce { .. } => {}
         TaskCommand::Show { id } => {
             let task = client.task(&id).await?;
             let rows = details(&task)

@@ -28,6 +28,6 @@ pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    BadCursor, Database, FileContent, LeaseError, PutError, QueryError, StopError, StoreError,
-    Workspace,
+    BackupCounts, BackupError, BadCursor, Database, FileContent, LeaseError, PutError, QueryError,
+    StopError, StoreError, Workspace, backup, restore,
 };

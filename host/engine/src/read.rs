@@ -2,6 +2,7 @@
 
 use trainshed_core::TaskId;
 use trainshed_core::report::{Point, Sample};
+use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, SeriesSummary, SingleValue, TaskQuery, TaskView};
 use trainshed_store::{ParameterRow, QueryError, StoreError, Workspace};
 
@@ -131,6 +132,25 @@ impl Engine {
             return Ok(None);
         }
         self.store.samples(workspace, id).await.map(Some)
+    }
+
+    /// Whether the database answers and can be written to.
+    ///
+    /// # Errors
+    /// When it does not or cannot, with the reason.
+    pub async fn check_store(&self) -> Result<(), StoreError> {
+        self.store.check().await
+    }
+
+    /// How many tasks are in each state; a state without tasks is left out.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn count_tasks(
+        &self,
+        workspace: &Workspace,
+    ) -> Result<Vec<(TaskState, u64)>, StoreError> {
+        self.store.count_tasks(workspace).await
     }
 
     async fn has_task(&self, workspace: &Workspace, id: &TaskId) -> Result<bool, StoreError> {

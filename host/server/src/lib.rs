@@ -11,6 +11,7 @@ mod error;
 mod events;
 mod extract;
 mod files;
+mod health;
 mod models;
 mod openapi;
 mod plugins;
@@ -21,11 +22,13 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
+use axum::{Extension, Router, middleware};
 use tokio::net::TcpListener;
 use trainshed_engine::Engine;
+
+use crate::health::Counters;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -44,12 +47,17 @@ pub fn router(engine: Engine) -> Router {
         )
         .method_not_allowed_fallback(error::method_not_allowed)
         .fallback(error::not_found)
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
-        .with_state(engine);
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+    let counters = Counters::new();
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
         .nest("/api/v1", api)
         .fallback(error::not_found)
+        .layer(Extension(counters.clone()))
+        .layer(middleware::from_fn_with_state(counters, health::count))
+        .with_state(engine)
 }
 
 /// The native API and the document that describes it. A route exists only with its

@@ -88,11 +88,8 @@ impl Store {
             .with_fsync(true);
 
         sqlx::any::install_default_drivers();
-        let (kind, url) = match database {
-            Database::Folder => (Kind::Sqlite, sqlite_url(&folder.join("trainshed.db"))?),
-            Database::Postgres(url) => (Kind::Postgres, url.clone()),
-        };
-        migrate(kind, &url).await?;
+        let (kind, url) = database_url(&folder, database)?;
+        migrate_to(kind, &url, kind.newest_schema()).await?;
         Ok(Self {
             kind,
             writer: pool(1, &url, kind.writer_settings()).await?,
@@ -150,6 +147,15 @@ impl Kind {
             Self::Sqlite => &["pragma busy_timeout = 10000", "pragma query_only = on"],
             Self::Postgres => &["set default_transaction_read_only = on"],
         }
+    }
+
+    /// The version that the newest migration makes.
+    pub(crate) fn newest_schema(self) -> i64 {
+        let versions = self.migrations().iter();
+        versions
+            .map(|migration| migration.version)
+            .max()
+            .unwrap_or(0)
     }
 
     fn migrations(self) -> &'static Migrator {
@@ -215,10 +221,27 @@ fn home(folder: &Path) -> Result<Arc<str>, StoreError> {
     }
 }
 
-/// Brings the schema up to date, on a connection of its own: a pool would try a file that is
+/// Which database it is, and its address.
+pub(crate) fn database_url(
+    folder: &Path,
+    database: &Database,
+) -> Result<(Kind, String), StoreError> {
+    match database {
+        Database::Folder => Ok((Kind::Sqlite, sqlite_url(&folder.join("trainshed.db"))?)),
+        Database::Postgres(url) => Ok((Kind::Postgres, url.clone())),
+    }
+}
+
+/// Makes the data folder if it is missing, and takes it for as long as the answer lives.
+pub(crate) fn prepare_folder(folder: &Path) -> Result<File, StoreError> {
+    std::fs::create_dir_all(folder).map_err(StoreError::io("make the data folder"))?;
+    lock(folder)
+}
+
+/// Brings the schema to `version`, on a connection of its own: a pool would try a file that is
 /// no database again and again, and not say why. Servers that open one database at a time
 /// wait for each other.
-async fn migrate(kind: Kind, url: &str) -> Result<(), StoreError> {
+pub(crate) async fn migrate_to(kind: Kind, url: &str, version: i64) -> Result<(), StoreError> {
     let failed = StoreError::database;
     let connection = AnyConnection::connect(url).await;
     let mut connection = connection.map_err(failed("open the database"))?;
@@ -227,7 +250,7 @@ async fn migrate(kind: Kind, url: &str) -> Result<(), StoreError> {
         let switched = connection.execute("pragma foreign_keys = off").await;
         switched.map_err(failed("migrate the database"))?;
     }
-    let migrated = kind.migrations().run(&mut connection).await;
+    let migrated = kind.migrations().run_to(version, &mut connection).await;
     if kind == Kind::Sqlite && migrated.is_ok() {
         check_foreign_keys(&mut connection).await?;
     }
@@ -236,16 +259,11 @@ async fn migrate(kind: Kind, url: &str) -> Result<(), StoreError> {
         Ok(()) => closed.map_err(failed("open the database")),
         Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema {
             found,
-            known: newest(kind.migrations()),
+            known: kind.newest_schema(),
         }),
         Err(MigrateError::Execute(error)) => Err(failed("migrate the database")(error)),
         Err(other) => Err(StoreError::damaged("migrate the database")(other)),
     }
-}
-
-fn newest(migrations: &Migrator) -> i64 {
-    let versions = migrations.iter().map(|migration| migration.version);
-    versions.max().unwrap_or(0)
 }
 
 /// Whether every reference leads somewhere: they were not checked while tables were built.

@@ -236,6 +236,11 @@ async fn receive(
     }
 }
 
+/// Where a content lies when files are in the data folder `folder`.
+pub(crate) fn file_in(folder: &Path, digest: &Digest) -> PathBuf {
+    folder.join("files").join(location(digest).as_ref())
+}
+
 /// Two levels, because some file systems are slow with many files in one folder.
 fn location(digest: &Digest) -> FilePath {
     let hex = digest.to_string();

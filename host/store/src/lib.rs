@@ -9,11 +9,13 @@
 #![warn(missing_docs)]
 
 mod artifact;
+mod backup;
 mod database;
 mod dataset;
 mod error;
 mod file;
 mod frame;
+mod health;
 mod interrupt;
 mod lease;
 mod model;
@@ -25,6 +27,7 @@ mod results;
 mod task;
 mod workspace;
 
+pub use backup::{BackupCounts, BackupError, BackupInfo, backup, restore};
 pub use database::{Database, Store};
 pub use dataset::{InsertDatasetError, NewVersion};
 pub use error::StoreError;

@@ -18,9 +18,14 @@ use tempfile::TempDir;
 /// How long a cluster may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Ends the server when standard input closes, which is when the process that holds the other
-/// end is gone.
-const WATCHED: &str = r#""$@" & server=$!; read -r _; kill -INT $server; wait $server"#;
+/// Ends the server when a line comes on standard input. When that closes, the process that
+/// holds the other end is gone, and so goes the folder, the first argument.
+const WATCHED: &str = r#"
+    folder=$1; shift
+    "$@" & server=$!
+    if read -r _; then kill -INT $server; wait $server
+    else kill -QUIT $server; wait $server; rm -rf "$folder"
+    fi"#;
 
 /// Whether a cluster keeps what it acknowledged when the machine fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +59,10 @@ impl Cluster {
         let data = folder.path().join("data");
         fs::create_dir(&data).expect("a folder of ours can be written to");
         if let Some((user, group)) = unprivileged() {
-            chown(&data, Some(user), Some(group)).expect("the superuser can give a folder away");
+            for path in [folder.path(), &data] {
+                let given = chown(path, Some(user), Some(group));
+                given.expect("the superuser can give a folder away");
+            }
         }
         run(as_user(Command::new(bin.join("initdb")))
             .args(["--auth=trust", "--username=trainshed", "--encoding=UTF8"])
@@ -117,6 +125,7 @@ impl Cluster {
         let mut command = as_user(Command::new("sh"));
         command
             .args(["-c", WATCHED, "sh"])
+            .arg(self.folder.path())
             .arg(self.bin.join("postgres"))
             .arg("-D")
             .arg(self.data())
