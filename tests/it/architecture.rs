@@ -18,7 +18,8 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("wasmtime-wasi", &["trainshed-runtime"]),
     ("cap-std", &["trainshed-runtime"]),
     ("axum", &["trainshed-server"]),
-    ("reqwest", &["trainshed-wire"]),
+    // The store names it for what object stores are reached with.
+    ("reqwest", &["trainshed-wire", "trainshed-store"]),
     ("clap", &["trainshed-cli", "xtask"]),
     ("indicatif", &["trainshed-cli"]),
 ];

@@ -20,5 +20,6 @@ mod hostile;
 mod networks;
 mod preprocess;
 mod shed;
+mod storage;
 mod tabular;
 mod training;

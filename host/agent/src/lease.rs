@@ -12,7 +12,7 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
 use trainshed_core::report::Report;
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{LeaseState, LeaseView};
+use trainshed_core::view::{LeaseState, LeaseView, ModelView};
 use trainshed_core::{Digest, TaskId};
 use trainshed_runtime::{
     CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
@@ -216,6 +216,14 @@ async fn execute(
     }
 }
 
+/// The digest of a model's file; a server hands out no other models.
+fn content_of(client: &Client, model: &ModelView) -> Result<Digest, ClientError> {
+    model.sha256.ok_or_else(|| ClientError::NotUnderstood {
+        url: client.url().to_owned(),
+        status: 200,
+    })
+}
+
 async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job, ClientError> {
     let client = &agent.config.client;
     let dir = agent.cache.dataset(client, &lease.dataset).await?;
@@ -230,7 +238,10 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
                     model_id: model.id,
                     iteration: model.iteration,
                     metadata: model.metadata.clone(),
-                    path: agent.cache.file(client, &model.sha256).await?,
+                    path: agent
+                        .cache
+                        .file(client, &content_of(client, model)?)
+                        .await?,
                 }),
             };
             JobWork::Train {
@@ -305,13 +316,14 @@ impl Services for LeaseServices {
 
     async fn upload(&self, file: &Path, digest: Digest, _size_bytes: u64) -> Result<(), Refused> {
         let (client, file) = (self.client.clone(), file.to_owned());
+        let task = self.task.clone();
         self.call(async move {
             let missing =
                 until_answered(|| client.missing_files(std::slice::from_ref(&digest))).await?;
             if missing.is_empty() {
                 return Ok(());
             }
-            until_answered(|| client.put_file(&digest, &file)).await
+            until_answered(|| client.put_output(&task, &digest, &file)).await
         })
         .await
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use trainshed_core::artifact::ArtifactType;
+use trainshed_core::{Address, TaskId};
 use trainshed_engine::Database;
 
 /// Run, track and repeat machine-learning plugins in a sandbox
@@ -42,6 +44,10 @@ pub(crate) struct Global {
         value_parser = database
     )]
     pub(crate) database: Option<Database>,
+    /// Where a server that this command starts keeps its files: a folder, `s3://BUCKET/FOLDER`,
+    /// `s3://HOST:PORT/BUCKET/FOLDER`, `gs://…` or `azure://…`; without it, the data folder
+    #[arg(long, global = true, env = "TRAINSHED_FILES", value_name = "URL", value_parser = place)]
+    pub(crate) files: Option<Address>,
     /// Server to talk to, e.g. `http://127.0.0.1:8080`; without it, the one that runs on the
     /// data folder, or none: the command then opens the data folder itself
     #[arg(long, global = true, env = "TRAINSHED_SERVER", value_name = "URL")]
@@ -73,13 +79,17 @@ pub(crate) enum Command {
     /// Look at tasks and stop them
     #[command(subcommand)]
     Task(TaskCommand),
-    /// Look at models and download them
+    /// Register models, look at them, change and download them
     #[command(subcommand)]
     Model(ModelCommand),
     Query(QueryArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Completions(CompletionsArgs),
+    /// Keep artifacts with tasks, and fetch them
+    #[command(subcommand)]
+    Artifact(ArtifactCommand),
+    Gc(GcArgs),
     #[command(hide = true)]
     InspectPlugin(InspectArgs),
 }
@@ -126,6 +136,17 @@ pub(crate) struct ServeArgs {
     /// Do not start an agent
     #[arg(long)]
     pub(crate) no_agent: bool,
+    /// Where the files of tasks go that name no other place, nor their project: an address as
+    /// for --files
+    #[arg(long, env = "TRAINSHED_DEFAULT_OUTPUT", value_name = "URL", value_parser = place)]
+    pub(crate) default_output: Option<Address>,
+    /// Address that callers may have files written to and read from; the server goes there
+    /// with its own rights (can be repeated)
+    #[arg(long, env = "TRAINSHED_ALLOW", value_delimiter = ' ', value_name = "URL", value_parser = readable)]
+    pub(crate) allow: Vec<Address>,
+    /// Longest upload, in bytes
+    #[arg(long, env = "TRAINSHED_MAX_UPLOAD_BYTES", default_value_t = 64 << 30, value_name = "BYTES")]
+    pub(crate) max_upload_bytes: u64,
     #[command(flatten)]
     pub(crate) capacity: Capacity,
 }
@@ -155,6 +176,20 @@ pub(crate) struct RestoreArgs {
 pub(crate) struct CompletionsArgs {
     /// Which shell
     pub(crate) shell: clap_complete::Shell,
+}
+
+/// Remove files that nothing refers to
+///
+/// Files that were uploaded or asked for within the last day stay, and
+/// uploads in parts for which something came within the last week.
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Only count them
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Remove files that have been unused for this long, instead of a day
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) keep: Option<u64>,
 }
 
 /// List what tensor programs can run on, and what is missing
@@ -242,8 +277,20 @@ pub(crate) enum DatasetCommand {
         /// Name; a data set of this name gets a new version
         name: String,
         /// Files, and folders whose content is taken
-        #[arg(required = true)]
         paths: Vec<PathBuf>,
+        /// File with addresses to take objects from, one on each line, `-` for standard input
+        #[arg(long, value_name = "FILE")]
+        from_urls: Option<PathBuf>,
+        /// Address of an object, or of a folder of objects, e.g. `s3://bucket/folder`
+        /// (can be repeated)
+        #[arg(long, value_name = "URL")]
+        from: Vec<Address>,
+        /// Do not copy: record objects, files and folders where they are
+        #[arg(long)]
+        link: bool,
+        /// Tag (can be repeated)
+        #[arg(long)]
+        tag: Vec<String>,
         /// What it is, for people
         #[arg(long, default_value = "")]
         description: String,
@@ -252,11 +299,57 @@ pub(crate) enum DatasetCommand {
         parent: Option<u64>,
     },
     /// List data set versions
-    Ls,
+    Ls {
+        /// Archived versions too
+        #[arg(long)]
+        archived: bool,
+    },
     /// Show a version and its files
     Show {
         /// Id of the version
         id: u64,
+        /// Show its tables, their columns and what the values are like
+        #[arg(long)]
+        tables: bool,
+    },
+    /// Show what came, went, changed and moved since another version
+    Diff {
+        /// Id of the version
+        id: u64,
+        /// Version to compare with, instead of the one it was made from
+        #[arg(long, value_name = "ID")]
+        with: Option<u64>,
+    },
+    /// Change the tags and the description of a version
+    Tag {
+        /// Id of the version
+        id: u64,
+        /// Tags instead of those it has
+        tags: Vec<String>,
+        /// What it is, for people
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Make a version read-only for good
+    Publish {
+        /// Id of the version
+        id: u64,
+    },
+    /// Hide a version from lists
+    Archive {
+        /// Id of the version
+        id: u64,
+        /// Show it again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Delete a version that nothing needs
+    Rm {
+        /// Id of the version
+        id: u64,
+        /// Although something needs it, or it is published
+        #[arg(long)]
+        force: bool,
     },
 }
 
@@ -323,6 +416,50 @@ pub(crate) enum TaskCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum ArtifactCommand {
+    /// List the artifacts of a task
+    Ls {
+        /// Id of the task
+        task: String,
+        /// Former versions too
+        #[arg(long)]
+        history: bool,
+    },
+    /// Fetch an artifact
+    Get {
+        /// Id of the task
+        task: String,
+        /// Name of the artifact
+        name: String,
+        /// Version, instead of the last one
+        #[arg(long, value_name = "N")]
+        version: Option<u32>,
+        /// Where to write it [default: its name, in this folder]
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Keep a file, a folder (as one zip archive) or an address as an artifact
+    Put {
+        /// Id of the task
+        task: String,
+        /// Name of the artifact
+        name: String,
+        /// File, folder, or an address such as `https://host/x`, which is only recorded
+        source: String,
+        /// What it is: json, yaml, csv.gz, parquet, npz, png or file [default: by its name]
+        #[arg(long = "type", value_name = "TYPE", value_parser = artifact_type)]
+        kind: Option<ArtifactType>,
+    },
+    /// Delete an artifact with its former versions
+    Rm {
+        /// Id of the task
+        task: String,
+        /// Name of the artifact
+        name: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     /// List models, newest first
     Ls {
@@ -330,11 +467,99 @@ pub(crate) enum ModelCommand {
         #[arg(long, value_name = "ID")]
         task: Option<String>,
     },
-    /// Download the weights of a model as a safetensors file
+    /// Show a model
+    Show {
+        /// Id of the model
+        id: u64,
+    },
+    /// Register a file or an address as a model
+    ///
+    /// Prints its id on standard output.
+    Register {
+        /// Name of the model
+        name: String,
+        /// File, which is uploaded, or an address such as `s3://bucket/x`, which is only
+        /// recorded
+        source: String,
+        /// Task that made it
+        #[arg(long, value_name = "ID")]
+        task: Option<TaskId>,
+        /// What it is for, e.g. `PyTorch`
+        #[arg(long, default_value = "")]
+        framework: String,
+        /// For people
+        #[arg(long, default_value = "")]
+        comment: String,
+        /// Tag (can be repeated)
+        #[arg(long)]
+        tag: Vec<String>,
+        /// Model that it was made from
+        #[arg(long, value_name = "ID")]
+        parent: Option<u64>,
+        /// Iteration at which it was saved
+        #[arg(long, default_value_t = 0)]
+        iteration: u64,
+    },
+    /// Change what is said of a model
+    Edit {
+        /// Id of the model
+        id: u64,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
+        /// New comment
+        #[arg(long)]
+        comment: Option<String>,
+        /// What it is for
+        #[arg(long)]
+        framework: Option<String>,
+        /// File with the design of the network
+        #[arg(long, value_name = "FILE")]
+        design: Option<PathBuf>,
+        /// Tags instead of those it has (can be repeated)
+        #[arg(long)]
+        tag: Option<Vec<String>>,
+        /// Class label and its number, instead of those it has (can be repeated)
+        #[arg(long, value_name = "NAME=NUMBER", value_parser = label)]
+        label: Option<Vec<(String, i64)>>,
+        /// Something to keep with it (can be repeated)
+        #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+        metadata: Vec<(String, String)>,
+    },
+    /// Make a model read-only for good
+    Publish {
+        /// Id of the model
+        id: u64,
+        /// Publish the task that made it too
+        #[arg(long)]
+        with_task: bool,
+    },
+    /// Hide a model from lists
+    Archive {
+        /// Id of the model
+        id: u64,
+        /// Show it again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Delete a model that nothing needs
+    Rm {
+        /// Id of the model
+        id: u64,
+        /// Although something needs it, or it is published
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show who made a model of what, and what was made of it
+    Lineage {
+        /// Id of the model
+        id: u64,
+    },
+    /// Download the file of a model
     Download {
         /// Id of the model
         id: u64,
-        /// Where to write it [default: <name>-<id>.safetensors]
+        /// Where to write it [default: <name>-<id>, and .safetensors if a plugin saved it]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -400,4 +625,35 @@ fn database(url: &str) -> Result<Database, String> {
         return Ok(Database::Postgres(url.to_owned()));
     }
     Err("must begin with `postgres://`; SQLite in the data folder is used without it".to_owned())
+}
+
+/// A place that files can be written to.
+fn place(text: &str) -> Result<Address, String> {
+    let address = readable(text)?;
+    if !address.is_writable() {
+        return Err("a web server is only read from".to_owned());
+    }
+    Ok(address)
+}
+
+fn readable(text: &str) -> Result<Address, String> {
+    text.parse()
+        .map_err(|error: trainshed_core::address::InvalidAddress| error.to_string())
+}
+
+fn artifact_type(name: &str) -> Result<ArtifactType, String> {
+    let kind = ArtifactType::parse(name);
+    let kind = kind.filter(|kind| !matches!(kind, ArtifactType::Link | ArtifactType::Folder));
+    kind.ok_or_else(|| "must be json, yaml, csv.gz, parquet, npz, png or file".to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be written KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn label(text: &str) -> Result<(String, i64), String> {
+    let (name, number) = pair(text)?;
+    let number = number.parse();
+    Ok((name, number.map_err(|_| "must be written NAME=NUMBER")?))
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use trainshed_engine::BackupCounts;
 
 use crate::args::{BackupArgs, Global, RestoreArgs};
-use crate::connect::{data_dir, database};
+use crate::connect::{data_dir, database, store};
 use crate::error::CliError;
 use crate::local::now;
 use crate::output::{Output, size};
@@ -29,7 +29,8 @@ pub(crate) async fn backup(
     let partial = arguments.file.with_extension("part");
     let failed = |verb| file_error(&arguments.file, verb);
     let target = File::create(&partial).map_err(failed("written"))?;
-    let written = trainshed_engine::backup(&folder, &database(global), target, now()).await;
+    let (database, files) = store(global);
+    let written = trainshed_engine::backup(&folder, &database, files, target, now()).await;
     let counts = match written {
         Ok(counts) => counts,
         Err(error) => {
@@ -49,6 +50,10 @@ pub(crate) async fn restore(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     let folder = data_dir(global)?;
+    if global.files.is_some() {
+        let what = "files are restored into the data folder: leave out --files, and copy the folder `files` to where they are to be, under the same names";
+        return Err(CliError::Usage(what.to_owned()));
+    }
     let source = File::open(&arguments.file).map_err(file_error(&arguments.file, "read"))?;
     let counts = trainshed_engine::restore(&folder, &database(global), source).await?;
     tell(output, "restored", &counts);

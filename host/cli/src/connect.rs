@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use trainshed_engine::{Database, OpenError};
+use trainshed_engine::{Allowed, Database, FileSettings, OpenError};
 use trainshed_wire::Client;
 
 use crate::args::{AcceleratorArgs, Global};
@@ -53,7 +53,7 @@ impl Connection {
         let data_dir = data_dir(global)?;
         let started = Instant::now();
         loop {
-            match LocalServer::start(&data_dir, database(global), agent.clone()).await {
+            match LocalServer::start(&data_dir, store(global), agent.clone()).await {
                 Ok(local) => {
                     return Ok(Self {
                         client: local.client().clone(),
@@ -95,6 +95,17 @@ async fn running_server(data_dir: &Path) -> Option<Client> {
 /// Where a server of our own keeps its tables.
 pub(crate) fn database(global: &Global) -> Database {
     global.database.clone().unwrap_or_default()
+}
+
+/// Where a server that only this process talks to keeps tables and files: who calls it is who
+/// runs it.
+pub(crate) fn store(global: &Global) -> (Database, FileSettings) {
+    let files = FileSettings {
+        own: global.files.clone(),
+        allowed: Allowed::Any,
+        ..FileSettings::default()
+    };
+    (database(global), files)
 }
 
 /// The folder of the database, files and keys.

@@ -6,16 +6,19 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use trainshed_core::Digest;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use trainshed_core::address::InvalidAddress;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::digest::Hasher;
-use trainshed_core::view::{DatasetView, NewDataset};
+use trainshed_core::view::{DatasetEdit, DatasetView, NewDataset};
+use trainshed_core::{Address, Digest};
 use trainshed_wire::Client;
 
 use crate::args::{DatasetCommand, Global};
 use crate::connect::Connection;
 use crate::error::CliError;
 use crate::output::{Output, size, time};
+use crate::tables;
 
 pub(crate) async fn dataset(
     global: &Global,
@@ -37,24 +40,60 @@ async fn execute(
         DatasetCommand::Create {
             name,
             paths,
+            from_urls,
+            from,
+            link,
+            tag,
             description,
             parent,
         } => {
-            let made = import(client, &name, &paths, &description, parent).await?;
+            let mut sources: Vec<String> = from.iter().map(ToString::to_string).collect();
+            if let Some(file) = from_urls {
+                sources.extend(addresses(&file)?);
+            }
+            if paths.is_empty() && sources.is_empty() {
+                let what = "give files or folders, --from or --from-urls";
+                return Err(CliError::Usage(what.to_owned()));
+            }
+            let mut about = NewDataset {
+                name,
+                description,
+                parent,
+                files: Vec::new(),
+                tags: tag,
+                tables: None,
+            };
+            if link {
+                for path in &paths {
+                    let whole = path.canonicalize().map_err(|source| CliError::File {
+                        path: path.clone(),
+                        verb: "read",
+                        source,
+                    })?;
+                    sources.push(whole.display().to_string());
+                }
+            } else if !paths.is_empty() {
+                about.tables = tables::describe(&paths);
+                about.files = upload(client, &paths).await?;
+            }
+            about
+                .files
+                .extend(fetch(client, &sources, link, output).await?);
+            let made = client.create_dataset(&about).await?;
             if output.is_json() {
                 output.document(&made);
             } else {
                 output.line(&made.id.to_string());
             }
         }
-        DatasetCommand::Ls => {
-            let datasets = client.datasets().await?;
+        DatasetCommand::Ls { archived } => {
+            let datasets = client.datasets(archived).await?;
             let header = [
                 "ID", "NAME", "VERSION", "FILES", "SIZE", "DIGEST", "CREATED",
             ];
             output.list(&datasets, &header, datasets.iter().map(row).collect());
         }
-        DatasetCommand::Show { id } => {
+        DatasetCommand::Show { id, tables: false } => {
             let dataset = client.dataset(id).await?;
             let files = dataset.files.iter().flatten();
             let rows = files.map(|file| {
@@ -66,8 +105,128 @@ async fn execute(
             });
             output.list(&dataset, &["PATH", "SIZE", "SHA256"], rows.collect());
         }
+        DatasetCommand::Show { id, tables: true } => {
+            let tables = client.dataset(id).await?.tables.unwrap_or_default();
+            let header = [
+                "TABLE", "ROWS", "COLUMN", "KIND", "ELEMENT", "MISSING", "MIN", "MAX", "MEAN",
+                "DISTINCT",
+            ];
+            output.list(&tables, &header, tables::rows(&tables));
+        }
+        DatasetCommand::Diff { id, with } => {
+            let found = client.dataset_difference(id, with).await?;
+            let line = |sign: &str, path: &str, about: String| {
+                vec![sign.to_owned(), path.to_owned(), about]
+            };
+            let added = found
+                .added
+                .iter()
+                .map(|f| line("+", &f.path, size(f.size_bytes)));
+            let removed = found
+                .removed
+                .iter()
+                .map(|f| line("-", &f.path, size(f.size_bytes)));
+            let changed = found.changed.iter().map(|f| {
+                let about = format!("{} -> {}", size(f.bytes_before), size(f.bytes_after));
+                line("~", &f.path, about)
+            });
+            let moved = found
+                .moved
+                .iter()
+                .map(|f| line(">", &f.to, format!("was {}", f.from)));
+            let rows = added.chain(removed).chain(changed).chain(moved).collect();
+            output.list(&found, &["", "PATH", "ABOUT"], rows);
+        }
+        DatasetCommand::Tag {
+            id,
+            tags,
+            description,
+        } => {
+            let tags = (!tags.is_empty() || description.is_none()).then_some(tags);
+            let edit = DatasetEdit { description, tags };
+            show(&client.edit_dataset(id, &edit).await?, output);
+        }
+        DatasetCommand::Publish { id } => show(&client.publish_dataset(id).await?, output),
+        DatasetCommand::Archive { id, undo } => {
+            show(&client.archive_dataset(id, !undo).await?, output);
+        }
+        DatasetCommand::Rm { id, force } => client.delete_dataset(id, force).await?,
     }
     Ok(())
+}
+
+fn show(dataset: &DatasetView, output: &Output) {
+    let header = ["ID", "NAME", "VERSION", "TAGS", "PUBLISHED", "DESCRIPTION"];
+    let row = vec![
+        dataset.id.to_string(),
+        dataset.name.clone(),
+        dataset.number.to_string(),
+        dataset.tags.join(", "),
+        dataset.published.map(time).unwrap_or_default(),
+        dataset.description.clone(),
+    ];
+    output.list(dataset, &header, vec![row]);
+}
+
+/// The addresses in a file, one on each line; empty lines and those with `#` are left out.
+fn addresses(file: &Path) -> Result<Vec<String>, CliError> {
+    let failed = |source| CliError::File {
+        path: file.to_owned(),
+        verb: "read",
+        source,
+    };
+    let text = match file.to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin()),
+        _ => fs::read_to_string(file),
+    };
+    let text = text.map_err(failed)?;
+    let lines = text.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    Ok(lines.map(str::to_owned).collect())
+}
+
+/// How many objects the server reads at once for one import.
+const OBJECTS_AT_ONCE: usize = 4;
+
+/// Has the server make files of all objects at and below the addresses.
+async fn fetch(
+    client: &Client,
+    sources: &[String],
+    link: bool,
+    output: &Output,
+) -> Result<Vec<FileEntry>, CliError> {
+    let mut objects = Vec::new();
+    for source in sources {
+        // A web server has no folders to look into.
+        let is_web = source.starts_with("http://") || source.starts_with("https://");
+        if is_web {
+            let address: Address = source
+                .parse()
+                .map_err(|error: InvalidAddress| CliError::Usage(error.to_string()))?;
+            objects.push((source.clone(), address.name().to_owned()));
+            continue;
+        }
+        let found = client.list_objects(source).await?;
+        if found.is_empty() {
+            return Err(CliError::Missing(format!("there is nothing at `{source}`")));
+        }
+        objects.extend(found.into_iter().map(|object| (object.uri, object.path)));
+    }
+    let count = objects.len();
+    let import = |(uri, path): (String, String)| async move {
+        let made = client.import_object(&uri, link).await?;
+        Ok::<_, CliError>(FileEntry {
+            path,
+            sha256: made.sha256,
+            size_bytes: made.size_bytes,
+        })
+    };
+    let importing = stream::iter(objects).map(import).buffered(OBJECTS_AT_ONCE);
+    let files: Vec<FileEntry> = importing.try_collect().await?;
+    if count > 0 {
+        output.say(&format!("{count} objects were read"));
+    }
+    Ok(files)
 }
 
 fn row(dataset: &DatasetView) -> Vec<String> {
@@ -92,6 +251,19 @@ pub(crate) async fn import(
     description: &str,
     parent: Option<u64>,
 ) -> Result<DatasetView, CliError> {
+    let new = NewDataset {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        parent,
+        files: upload(client, paths).await?,
+        tags: Vec::new(),
+        tables: tables::describe(paths),
+    };
+    Ok(client.create_dataset(&new).await?)
+}
+
+/// Uploads what the server does not have of `paths`; the files of a version.
+async fn upload(client: &Client, paths: &[PathBuf]) -> Result<Vec<FileEntry>, CliError> {
     let mut found = Vec::new();
     for path in paths {
         collect(path, path, &mut found)?;
@@ -113,18 +285,16 @@ pub(crate) async fn import(
             client.put_file(&missing, source).await?;
         }
     }
-    let new = NewDataset {
-        name: name.to_owned(),
-        description: description.to_owned(),
-        parent,
-        files,
-    };
-    Ok(client.create_dataset(&new).await?)
+    Ok(files)
 }
 
 /// Adds the files at or below `path` with their names in the data set. Links are followed for
 /// `root` itself and refused below it, so that a folder never gives away more than it holds.
-fn collect(root: &Path, path: &Path, found: &mut Vec<(String, PathBuf)>) -> Result<(), CliError> {
+pub(crate) fn collect(
+    root: &Path,
+    path: &Path,
+    found: &mut Vec<(String, PathBuf)>,
+) -> Result<(), CliError> {
     let failed = |source| CliError::File {
         path: path.to_owned(),
         verb: "read",
@@ -170,7 +340,7 @@ fn collect(root: &Path, path: &Path, found: &mut Vec<(String, PathBuf)>) -> Resu
     Ok(())
 }
 
-fn digest_of(path: &Path) -> Result<(Digest, u64), CliError> {
+pub(crate) fn digest_of(path: &Path) -> Result<(Digest, u64), CliError> {
     let failed = |source| CliError::File {
         path: path.to_owned(),
         verb: "read",

@@ -31,6 +31,9 @@ pub(crate) enum CliError {
     /// An argument that only the command itself can judge.
     #[error("{0}")]
     Usage(String),
+    /// Something that was asked for is not there.
+    #[error("{0}")]
+    Missing(String),
     /// There is no home folder to put the data in.
     #[error("no data folder: neither --data-dir nor HOME is set")]
     NoDataDir,
@@ -77,6 +80,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Usage(_) | Self::Json { .. } | Self::NoDataDir => 2,
+            Self::Missing(_) => 3,
             Self::NoKey => 4,
             Self::InUse(_) | Self::Backup(BackupError::NotEmpty) => 5,
             Self::Client(ClientError::Unreachable { .. }) => 6,

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use trainshed_core::Timestamp;
-use trainshed_engine::{Database, Engine, EngineConfig};
+use trainshed_engine::{Database, Engine, EngineConfig, FileSettings};
 use trainshed_wire::Client;
 
 use crate::args::{AcceleratorArgs, Capacity, MONITOR_SECONDS};
@@ -39,7 +39,7 @@ impl LocalServer {
     /// agent, it is told where accelerators are.
     pub(crate) async fn start(
         data_dir: &Path,
-        database: Database,
+        store: (Database, FileSettings),
         agent: Option<AcceleratorArgs>,
     ) -> Result<Self, CliError> {
         let capacity = agent.map(|accelerator| Capacity {
@@ -50,17 +50,17 @@ impl LocalServer {
             grant_env: Vec::new(),
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_at(data_dir, database, address, capacity).await
+        Self::start_at(data_dir, store, address, capacity).await
     }
 
     /// Opens the data folder and serves it at `address`, with an agent of `capacity`.
     pub(crate) async fn start_at(
         data_dir: &Path,
-        database: Database,
+        store: (Database, FileSettings),
         address: SocketAddr,
         capacity: Option<Capacity>,
     ) -> Result<Self, CliError> {
-        let (engine, key) = open_engine(data_dir, database).await?;
+        let (engine, key) = open_engine(data_dir, store).await?;
         let listening = |source| CliError::Listen {
             address: address.to_string(),
             source,
@@ -129,10 +129,14 @@ async fn asked_to_stop(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Opens the data folder and returns the key for it, which the first opening makes.
-async fn open_engine(data_dir: &Path, database: Database) -> Result<(Engine, String), CliError> {
+async fn open_engine(
+    data_dir: &Path,
+    (database, files): (Database, FileSettings),
+) -> Result<(Engine, String), CliError> {
     let config = EngineConfig {
         data_dir: data_dir.to_owned(),
         database,
+        files,
         lease_ttl_ms: 60_000,
         inspector: Arc::new(ProcessInspector::new(&cache_dir(data_dir))),
         clock: Arc::new(now),

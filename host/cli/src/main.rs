@@ -5,12 +5,14 @@
 
 mod agent;
 mod args;
+mod artifact;
 mod backup;
 mod connect;
 mod dataset;
 mod devices;
 mod error;
 mod follow;
+mod gc;
 mod inspector;
 mod local;
 mod model;
@@ -20,6 +22,7 @@ mod query;
 mod reproduce;
 mod run;
 mod serve;
+mod tables;
 mod task;
 
 use std::io::IsTerminal;
@@ -73,6 +76,8 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
             output.line(String::from_utf8_lossy(&text).trim_end());
             Ok(ExitCode::SUCCESS)
         }
+        Command::Artifact(artifact) => artifact::artifact(&global, artifact, output).await,
+        Command::Gc(arguments) => gc::gc(&global, arguments, output).await,
         Command::InspectPlugin(inspect) => inspector::inspect(inspect, output).await,
     }
 }

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use trainshed_core::view::ModelView;
+use trainshed_core::model::{ModelEdit, Registration};
+use trainshed_core::view::{LineageStep, MetadataItem, ModelView};
 
 use crate::args::{Global, ModelCommand};
 use crate::connect::Connection;
+use crate::dataset::digest_of;
 use crate::error::CliError;
 use crate::output::{Output, size, time};
 
@@ -30,29 +32,127 @@ async fn execute(
     match command {
         ModelCommand::Ls { task } => {
             let models = match task {
-                Some(task) => client.task_models(&task).await?,
-                None => client.models().await?,
+                Some(task) => client.task_models(&task).await?.models,
+                None => client.models().await?.models,
             };
-            let header = [
-                "ID",
-                "NAME",
-                "ITERATION",
-                "SIZE",
-                "TASK",
-                "TASK ID",
-                "CREATED",
-            ];
+            output.list(&models, &HEADER, models.iter().map(row).collect());
+        }
+        ModelCommand::Show { id } => show(&client.model(id).await?, output),
+        ModelCommand::Register {
+            name,
+            source,
+            task,
+            framework,
+            comment,
+            tag,
+            parent,
+            iteration,
+        } => {
+            let mut new = Registration {
+                name,
+                task,
+                framework,
+                comment,
+                tags: tag,
+                parent,
+                iteration,
+                ..Registration::default()
+            };
+            if source.contains("://") {
+                new.uri = Some(source);
+            } else {
+                let path = PathBuf::from(source);
+                let (digest, _) = digest_of(&path)?;
+                match &new.task {
+                    Some(task) => client.put_output(task, &digest, &path).await?,
+                    None => client.put_file(&digest, &path).await?,
+                }
+                new.sha256 = Some(digest);
+            }
+            let model = client.register_model(&new).await?;
+            if output.is_json() {
+                output.document(&model);
+            } else {
+                output.line(&model.id.to_string());
+            }
+        }
+        ModelCommand::Edit {
+            id,
+            name,
+            comment,
+            framework,
+            design,
+            tag,
+            label,
+            metadata,
+        } => {
+            let read = |path: PathBuf| {
+                std::fs::read_to_string(&path).map_err(|source| CliError::File {
+                    path,
+                    verb: "read",
+                    source,
+                })
+            };
+            let edit = ModelEdit {
+                name,
+                comment,
+                framework,
+                design: design.map(read).transpose()?,
+                labels: label,
+                tags: tag,
+                ..ModelEdit::default()
+            };
+            if edit != ModelEdit::default() {
+                client.edit_model(id, &edit).await?;
+            }
+            let item = |(key, value): (String, String)| MetadataItem {
+                key,
+                kind: "str".to_owned(),
+                value,
+            };
+            let items: Vec<MetadataItem> = metadata.into_iter().map(item).collect();
+            if !items.is_empty() {
+                client.add_metadata(id, &items).await?;
+            }
+            show(&client.model(id).await?, output);
+        }
+        ModelCommand::Publish { id, with_task } => {
+            show(&client.publish_model(id, with_task).await?, output);
+        }
+        ModelCommand::Archive { id, undo } => {
+            show(&client.archive_model(id, !undo).await?, output);
+        }
+        ModelCommand::Rm { id, force } => client.delete_model(id, force).await?,
+        ModelCommand::Lineage { id } => {
+            let lineage = client.lineage(id).await?;
+            let step = |way: &str, step: &LineageStep| {
+                let models: Vec<String> = step.models.iter().map(u64::to_string).collect();
+                vec![
+                    way.to_owned(),
+                    step.of.to_string(),
+                    step.task_name.clone(),
+                    step.task.to_string(),
+                    models.join(", "),
+                ]
+            };
+            let made = lineage.ancestors.iter().map(|one| step("made by", one));
+            let read = lineage.descendants.iter().map(|one| step("read by", one));
+            let rows = made.chain(read).collect();
             output.list(
-                &models.models,
-                &header,
-                models.models.iter().map(row).collect(),
+                &lineage,
+                &["WAY", "MODEL", "TASK", "TASK ID", "MODELS"],
+                rows,
             );
         }
         ModelCommand::Download { id, output: file } => {
             let model = client.model(id).await?;
-            let file =
-                file.unwrap_or_else(|| PathBuf::from(format!("{}-{id}.safetensors", model.name)));
-            client.download(&model.sha256, &file).await?;
+            let Some(digest) = &model.sha256 else {
+                // Of one that is only recorded, its address is all there is.
+                output.line(model.uri.as_deref().unwrap_or_default());
+                return Ok(());
+            };
+            let file = file.unwrap_or_else(|| PathBuf::from(file_name(&model)));
+            client.download(digest, &file).await?;
             if output.is_json() {
                 output.document(&model);
             } else {
@@ -63,14 +163,75 @@ async fn execute(
     Ok(())
 }
 
+/// The name of a model as that of a file in this folder.
+fn file_name(model: &ModelView) -> String {
+    let ending = match model.slot {
+        Some(_) => ".safetensors",
+        None => "",
+    };
+    let name = model.name.replace(['/', '\\', '\0'], "_");
+    format!("{name}-{}{ending}", model.id)
+}
+
+const HEADER: [&str; 7] = [
+    "ID",
+    "NAME",
+    "ITERATION",
+    "SIZE",
+    "TASK",
+    "TASK ID",
+    "CREATED",
+];
+
+fn show(model: &ModelView, output: &Output) {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    let pairs = |pairs: Vec<String>| pairs.join(", ");
+    let labels = model
+        .labels
+        .iter()
+        .map(|(name, number)| format!("{name}={number}"));
+    let metadata = model
+        .metadata
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"));
+    let fields = [
+        ("id", model.id.to_string()),
+        ("name", model.name.clone()),
+        ("task", text(model.task.as_ref().map(ToString::to_string))),
+        ("project", text(model.project.clone())),
+        ("framework", model.framework.clone()),
+        ("iteration", model.iteration.to_string()),
+        ("parent", text(model.parent.map(|id| id.to_string()))),
+        (
+            "sha256",
+            text(model.sha256.map(|digest| digest.to_string())),
+        ),
+        ("uri", text(model.uri.clone())),
+        ("size", size(model.size_bytes)),
+        ("tags", pairs(model.tags.clone())),
+        ("system tags", pairs(model.system_tags.clone())),
+        ("labels", pairs(labels.collect())),
+        ("metadata", pairs(metadata.collect())),
+        ("comment", model.comment.clone()),
+        ("published", text(model.published.map(time))),
+        ("created", time(model.created)),
+    ];
+    let rows = fields.map(|(name, value)| vec![name.to_owned(), value]);
+    output.list(model, &["FIELD", "VALUE"], rows.to_vec());
+}
+
 fn row(model: &ModelView) -> Vec<String> {
     vec![
         model.id.to_string(),
         model.name.clone(),
         model.iteration.to_string(),
         size(model.size_bytes),
-        model.task_name.clone(),
-        model.task.to_string(),
+        model.task_name.clone().unwrap_or_default(),
+        model
+            .task
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         time(model.created),
     ]
 }

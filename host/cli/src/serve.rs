@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use trainshed_engine::{Allowed, FileSettings};
+
 use crate::args::{Global, ServeArgs};
 use crate::connect::{data_dir, database};
 use crate::error::CliError;
@@ -15,8 +17,15 @@ pub(crate) async fn serve(
 ) -> Result<ExitCode, CliError> {
     let data_dir = data_dir(global)?;
     let capacity = (!arguments.no_agent).then_some(arguments.capacity);
-    let server =
-        LocalServer::start_at(&data_dir, database(global), arguments.listen, capacity).await?;
+    let files = FileSettings {
+        own: global.files.clone(),
+        default_output: arguments.default_output,
+        allowed: Allowed::Only(arguments.allow),
+        max_upload_bytes: arguments.max_upload_bytes,
+        ..FileSettings::default()
+    };
+    let store = (database(global), files);
+    let server = LocalServer::start_at(&data_dir, store, arguments.listen, capacity).await?;
     output.say(&format!(
         "trainshed serves {} at {}",
         data_dir.display(),

@@ -1,5 +1,7 @@
 //! Data sets: named, versioned sets of files.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -72,9 +74,138 @@ pub fn seal(mut files: Vec<FileEntry>) -> Result<(Vec<FileEntry>, Digest), Inval
     Ok((files, hasher.finish()))
 }
 
+/// How one version differs from another, file by file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// Files that only the later one has, and that were not moved there.
+    pub added: Vec<FileEntry>,
+    /// Files that only the earlier one has, and that were not moved away.
+    pub removed: Vec<FileEntry>,
+    /// Files with one path and two contents.
+    pub changed: Vec<ChangedFile>,
+    /// Contents that have another path.
+    pub moved: Vec<MovedFile>,
+    /// Files that are the same.
+    pub unchanged: u64,
+}
+
+/// A file with another content than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangedFile {
+    /// Where it lies.
+    pub path: String,
+    /// What it was.
+    pub before: Digest,
+    /// What it is.
+    pub after: Digest,
+    /// Its length before.
+    pub bytes_before: u64,
+    /// Its length now.
+    pub bytes_after: u64,
+}
+
+/// A content at another path than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MovedFile {
+    /// Where it lay.
+    pub from: String,
+    /// Where it lies.
+    pub to: String,
+    /// Of its content.
+    pub sha256: Digest,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// How `after` differs from `before`, ordered by path. Of several files with one content that
+/// went away and came, the first of each are one that moved.
+pub fn difference(before: &[FileEntry], after: &[FileEntry]) -> Difference {
+    let by_path = |files: &'_ [FileEntry]| -> BTreeMap<String, FileEntry> {
+        let pairs = files.iter().map(|file| (file.path.clone(), file.clone()));
+        pairs.collect()
+    };
+    let (mut old, mut difference) = (by_path(before), Difference::default());
+    let mut came = Vec::new();
+    for (path, file) in by_path(after) {
+        match old.remove(&path) {
+            None => came.push(file),
+            Some(former) if former.sha256 == file.sha256 => difference.unchanged += 1,
+            Some(former) => difference.changed.push(ChangedFile {
+                path,
+                before: former.sha256,
+                after: file.sha256,
+                bytes_before: former.size_bytes,
+                bytes_after: file.size_bytes,
+            }),
+        }
+    }
+    let mut went: BTreeMap<Digest, VecDeque<FileEntry>> = BTreeMap::new();
+    for file in old.into_values() {
+        went.entry(file.sha256).or_default().push_back(file);
+    }
+    for file in came {
+        match went.get_mut(&file.sha256).and_then(VecDeque::pop_front) {
+            Some(former) => difference.moved.push(MovedFile {
+                from: former.path,
+                to: file.path,
+                sha256: file.sha256,
+                size_bytes: file.size_bytes,
+            }),
+            None => difference.added.push(file),
+        }
+    }
+    difference.removed = went.into_values().flatten().collect();
+    difference.removed.sort_by(|a, b| a.path.cmp(&b.path));
+    difference
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_difference_names_what_came_went_changed_and_moved() {
+        let holds = |path: &str, content: &str| FileEntry {
+            path: path.to_owned(),
+            sha256: Digest::of(content.as_bytes()),
+            size_bytes: content.len() as u64,
+        };
+        let before = [
+            holds("same", "1"),
+            holds("gone", "2"),
+            holds("old/name", "3"),
+            holds("changed", "4"),
+            holds("twin", "3"),
+        ];
+        let after = [
+            holds("same", "1"),
+            holds("new", "5"),
+            holds("new/name", "3"),
+            holds("changed", "44"),
+            holds("twin", "3"),
+        ];
+        let found = difference(&before, &after);
+        assert_eq!(found.unchanged, 2);
+        assert_eq!(found.added, [holds("new", "5")]);
+        assert_eq!(found.removed, [holds("gone", "2")]);
+        let moved: Vec<_> = found.moved.iter().map(|m| (&*m.from, &*m.to)).collect();
+        assert_eq!(moved, [("old/name", "new/name")]);
+        let changed: Vec<_> = found
+            .changed
+            .iter()
+            .map(|c| (&*c.path, c.bytes_after))
+            .collect();
+        assert_eq!(changed, [("changed", 2)]);
+        let same = difference(&after, &after);
+        assert_eq!(same.unchanged, 5);
+        assert_eq!(
+            Difference {
+                unchanged: 0,
+                ..same
+            },
+            Difference::default()
+        );
+    }
 
     fn file(path: &str) -> FileEntry {
         FileEntry {

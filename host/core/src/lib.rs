@@ -6,6 +6,8 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod address;
+pub mod artifact;
 pub mod dataset;
 pub mod digest;
 pub mod error;
@@ -23,6 +25,7 @@ pub mod text;
 pub mod time;
 pub mod view;
 
+pub use address::Address;
 pub use digest::Digest;
 pub use id::{AgentId, ProjectId, TaskId, WorkspaceId};
 pub use time::Timestamp;

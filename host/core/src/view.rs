@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::action::PluginRef;
+use crate::artifact::{ArtifactMode, ArtifactType};
 use crate::dataset::FileEntry;
 use crate::digest::Digest;
 use crate::id::{AgentId, TaskId};
@@ -161,19 +162,34 @@ pub struct ConsoleLine {
     pub at: Timestamp,
 }
 
-/// A file that somebody attached to a task.
+/// What a task keeps, or reads, beside metrics and models.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ArtifactView {
-    /// Unique in the task.
+    /// Unique in the task, for each mode.
     pub name: String,
-    /// Of its content.
-    pub sha256: Digest,
-    /// The length of its content.
+    /// Whether the task reads or made it.
+    pub mode: ArtifactMode,
+    /// Counts from 1; a name that comes again gets the next.
+    pub version: u32,
+    /// What its content is.
+    #[serde(rename = "type")]
+    pub kind: ArtifactType,
+    /// Of its content; absent for one that is only recorded.
+    pub sha256: Option<Digest>,
+    /// Where its content is, when that is not the server's own store.
+    pub uri: Option<String>,
+    /// The length of its content; 0 for one that is only recorded.
     pub size_bytes: u64,
     /// As it was uploaded, e.g. `text/csv`.
     pub content_type: String,
-    /// When it was uploaded.
+    /// The beginning of a text, the shapes of arrays; empty where nothing is known.
+    pub preview: String,
+    /// Names and texts to show beside it.
+    pub display: Vec<(String, String)>,
+    /// When it was recorded.
     pub created: Timestamp,
+    /// When a later version took its place.
+    pub replaced: Option<Timestamp>,
 }
 
 /// A stored file of a task, whatever it is for.
@@ -208,26 +224,106 @@ pub struct ModelView {
     pub id: u64,
     /// 32 hexadecimal digits.
     pub uuid: String,
-    /// The task's own name for it.
+    /// For people; of one that a plugin saved, the plugin's name for it until it is changed.
     pub name: String,
+    /// The name under which a plugin saves it; absent for one that was registered.
+    pub slot: Option<String>,
     /// The task that made it.
-    pub task: TaskId,
+    pub task: Option<TaskId>,
     /// That task's name.
-    pub task_name: String,
-    /// The model that task went on from.
+    pub task_name: Option<String>,
+    /// The project it belongs to.
+    pub project: Option<String>,
+    /// The model that it was made from.
     pub parent: Option<u64>,
     /// The iteration at which it was saved.
     pub iteration: u64,
-    /// Of its safetensors file.
-    pub sha256: Digest,
-    /// Length of that file.
+    /// Of its file; absent for one that is only recorded.
+    pub sha256: Option<Digest>,
+    /// Where its file is, when that is not the server's own store.
+    pub uri: Option<String>,
+    /// Length of its file; 0 for one that is only recorded.
     pub size_bytes: u64,
+    /// What it is for, e.g. `PyTorch`; `trainshed` for one that a plugin saved.
+    pub framework: String,
+    /// How the network is built, in words or in a language of the framework's; left out of
+    /// lists.
+    pub design: String,
     /// Class names with their numbers.
     pub labels: Vec<(String, i64)>,
-    /// What the plugin keeps with it.
+    /// What is kept with it.
     pub metadata: Vec<(String, String)>,
-    /// When it was saved.
+    /// For people.
+    pub comment: String,
+    /// Ordered.
+    pub tags: Vec<String>,
+    /// `archived`, for one that is hidden.
+    pub system_tags: Vec<String>,
+    /// When it was published; read-only since.
+    pub published: Option<Timestamp>,
+    /// When it was saved or registered.
     pub created: Timestamp,
+    /// When anything of it last changed.
+    pub last_update: Timestamp,
+}
+
+/// Something that is kept with a model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MetadataItem {
+    /// Unique with the model.
+    pub key: String,
+    /// What the value is, e.g. `str`, `float`.
+    #[serde(rename = "type", default = "text_type")]
+    pub kind: String,
+    /// As a text.
+    pub value: String,
+}
+
+fn text_type() -> String {
+    "str".to_owned()
+}
+
+/// The models of a task.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TaskModels {
+    /// Those it reads, in the order in which they were set.
+    pub input: Vec<ModelUse>,
+    /// Those it made, in the order in which it made them.
+    pub output: Vec<ModelUse>,
+}
+
+/// A model as a task knows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelUse {
+    /// The task's name for it.
+    pub name: String,
+    /// The model.
+    pub model: ModelView,
+}
+
+/// Who made a model of what, and what was made of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineageView {
+    /// The model that was asked for.
+    pub model: u64,
+    /// The task that made it, with the models which that task read, and so on backwards.
+    pub ancestors: Vec<LineageStep>,
+    /// The tasks that read it, with the models which they made, and so on forwards.
+    pub descendants: Vec<LineageStep>,
+}
+
+/// A task between models.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LineageStep {
+    /// The model from which the step was taken.
+    pub of: u64,
+    /// The task that made it, or read it.
+    pub task: TaskId,
+    /// That task's name.
+    pub task_name: String,
+    /// The models that the task read, or made.
+    pub models: Vec<u64>,
 }
 
 /// A version of a data set.
@@ -253,11 +349,88 @@ pub struct DatasetView {
     pub file_count: u64,
     /// Bytes of all its files.
     pub size_bytes: u64,
+    /// For filters; ordered.
+    pub tags: Vec<String>,
+    /// `archived`, for one that is hidden.
+    pub system_tags: Vec<String>,
+    /// When it was published; read-only since.
+    pub published: Option<Timestamp>,
     /// When it was made.
     pub created: Timestamp,
+    /// When anything of it last changed.
+    pub last_update: Timestamp,
+    /// What its tables are, as whoever imported it found; left out of lists, and absent where
+    /// nobody looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tables: Option<Vec<TableView>>,
     /// Its files; left out of lists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Vec<FileEntry>>,
+}
+
+/// A table of a data set version.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct TableView {
+    /// The path of its file or folder in the data set.
+    pub path: String,
+    /// How many rows it has.
+    pub rows: u64,
+    /// Its columns, in the order of the file.
+    pub columns: Vec<ColumnView>,
+    /// The first rows, as texts, of the columns that can be shown.
+    pub preview: Vec<Vec<String>>,
+}
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ColumnView {
+    /// Unique in its table.
+    pub name: String,
+    /// `integer`, `number`, `text`, `array`, `image` or `other`.
+    pub kind: String,
+    /// What the file holds, e.g. `i16`.
+    pub element: String,
+    /// The shape of one row's value; empty for numbers and texts.
+    pub shape: Vec<u64>,
+    /// Of numbers, and of texts that are few.
+    #[serde(default)]
+    pub statistics: Option<Statistics>,
+}
+
+/// What the values of a column are like.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Statistics {
+    /// Values that are there and not NaN.
+    pub count: u64,
+    /// Values that are missing or NaN.
+    pub missing: u64,
+    /// The least number.
+    #[serde(default)]
+    pub min: Option<Real>,
+    /// The greatest number.
+    #[serde(default)]
+    pub max: Option<Real>,
+    /// The mean of the numbers.
+    #[serde(default)]
+    pub mean: Option<Real>,
+    /// The standard deviation of the numbers.
+    #[serde(default)]
+    pub deviation: Option<Real>,
+    /// How many different texts there are.
+    #[serde(default)]
+    pub distinct: Option<u64>,
+}
+
+/// What of a data set version is to be changed; what is absent stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetEdit {
+    /// What is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// For filters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
 }
 
 /// An installed plugin.
@@ -360,6 +533,12 @@ pub struct NewDataset {
     pub parent: Option<u64>,
     /// At least one.
     pub files: Vec<FileEntry>,
+    /// For filters.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// What its tables are, where whoever makes it has looked.
+    #[serde(default)]
+    pub tables: Option<Vec<TableView>>,
 }
 
 /// Which tasks to list.
@@ -382,4 +561,113 @@ impl PluginView {
     pub fn reference(&self) -> PluginRef {
         PluginRef::Digest(self.digest)
     }
+}
+
+/// What nobody refers to, and was or would be removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GarbageView {
+    /// Files that no task, model, data set or plugin refers to.
+    pub files: u64,
+    /// Bytes of their contents.
+    pub file_bytes: u64,
+    /// Uploads in parts that were abandoned.
+    pub uploads: u64,
+    /// Bytes of their parts.
+    pub upload_bytes: u64,
+    /// Objects that are still to be removed, because their store did not answer.
+    pub left_over: u64,
+}
+
+/// An upload that comes in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadView {
+    /// For its later calls.
+    pub id: String,
+    /// The task it is for, whose output destination it goes to.
+    pub task: Option<TaskId>,
+    /// The length of the whole.
+    pub size_bytes: u64,
+    /// The digest of the whole, as announced.
+    pub sha256: Option<Digest>,
+    /// The digest under which it can be read, once it is complete.
+    pub stored: Option<Digest>,
+    /// When it began.
+    pub created: Timestamp,
+    /// When its last part came.
+    pub last_update: Timestamp,
+    /// The parts that are there, in their order in the whole.
+    pub parts: Vec<UploadPartView>,
+}
+
+/// A part of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadPartView {
+    /// As it was sent.
+    pub number: u32,
+    /// Where it begins in the whole.
+    pub offset: u64,
+    /// Its length.
+    pub size_bytes: u64,
+    /// Of its content: 8 hexadecimal digits.
+    pub crc32c: String,
+}
+
+/// An object in an object store or folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ListedObject {
+    /// Its address.
+    pub uri: String,
+    /// Where it lies below the address that was listed.
+    pub path: String,
+    /// Its length.
+    pub size_bytes: u64,
+}
+
+/// A file that was made of an object elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImportedFile {
+    /// Of its content.
+    pub sha256: Digest,
+    /// The length of its content.
+    pub size_bytes: u64,
+}
+
+/// An artifact to be recorded: of an uploaded file, of another task's artifact, or of an
+/// address elsewhere. Exactly one of `sha256`, `from` and `uri` is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactRequest {
+    /// One of the same name and mode becomes a former version.
+    pub name: String,
+    /// `output` unless given.
+    #[serde(default)]
+    pub mode: ArtifactMode,
+    /// What its content is; by the end of the name unless given.
+    #[serde(default, rename = "type")]
+    pub kind: Option<ArtifactType>,
+    /// Of a file that was uploaded before.
+    #[serde(default)]
+    pub sha256: Option<Digest>,
+    /// Whose content it shares.
+    #[serde(default)]
+    pub from: Option<ArtifactReference>,
+    /// An address that is only recorded.
+    #[serde(default)]
+    pub uri: Option<String>,
+    /// A media type.
+    #[serde(default)]
+    pub content_type: Option<String>,
+    /// Names and texts to show beside it.
+    #[serde(default)]
+    pub display: Vec<(String, String)>,
+}
+
+/// Names an artifact of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArtifactReference {
+    /// Whose it is.
+    pub task: TaskId,
+    /// Its name there.
+    pub name: String,
 }

@@ -10,12 +10,15 @@ use futures::Stream;
 use trainshed_core::Digest;
 use trainshed_core::TaskId;
 use trainshed_core::action::PluginRef;
-use trainshed_core::dataset::{InvalidFiles, seal};
+use trainshed_core::dataset::{Difference, InvalidFiles, difference, seal};
 use trainshed_core::manifest::{InvalidManifest, Manifest};
-use trainshed_core::name::{InvalidName, check_name};
-use trainshed_core::view::{DatasetView, ModelView, NewDataset, PluginView};
+use trainshed_core::name::{InvalidName, MAX_NAME_BYTES, check_name, is_series_name};
+use trainshed_core::view::{
+    DatasetEdit, DatasetView, ModelView, NewDataset, PluginView, TableView,
+};
 use trainshed_store::{
-    FileContent, InsertDatasetError, InsertPluginError, NewVersion, PutError, StoreError, Workspace,
+    DatasetError, FileContent, InsertDatasetError, InsertPluginError, NewVersion, PutError,
+    StoreError, Workspace,
 };
 
 use crate::engine::Engine;
@@ -23,6 +26,11 @@ use crate::version::compare_versions;
 
 /// Longest description of a data set version, in bytes.
 const MAX_DESCRIPTION_BYTES: usize = 65_536;
+
+/// Most tags of a data set version.
+const MAX_TAGS: usize = 1000;
+/// Longest description of a version's tables, as JSON.
+const MAX_TABLES_BYTES: usize = 4 << 20;
 
 /// Looks into components, so that the engine need not know how that is done safely.
 #[async_trait]
@@ -97,6 +105,9 @@ pub enum VersionError {
     /// The description is too long.
     #[error("description must have at most {MAX_DESCRIPTION_BYTES} bytes, but it has {0}")]
     Description(usize),
+    /// A tag, or what is said of tables.
+    #[error("{0}")]
+    About(String),
     /// The list of files breaks a rule.
     #[error(transparent)]
     Files(#[from] InvalidFiles),
@@ -118,6 +129,23 @@ pub enum VersionError {
     Store(#[source] StoreError),
 }
 
+/// Why a data set version was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// A field that cannot be used.
+    #[error(transparent)]
+    Field(#[from] VersionError),
+    /// The store refused.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+}
+
+impl From<StoreError> for EditError {
+    fn from(error: StoreError) -> Self {
+        Self::Dataset(error.into())
+    }
+}
+
 impl VersionError {
     /// What the user can do about it, in one sentence.
     pub fn hint(&self) -> Option<String> {
@@ -136,6 +164,7 @@ impl VersionError {
         match self {
             Self::Name(_) => Some("/name"),
             Self::Description(_) => Some("/description"),
+            Self::About(_) => Some("/tags"),
             Self::Files(_) | Self::MissingFile { .. } => Some("/files"),
             Self::UnknownParent(_) => Some("/parent"),
             Self::Store(_) => None,
@@ -181,7 +210,8 @@ impl Engine {
         workspace: &Workspace,
         digests: &[Digest],
     ) -> Result<Vec<Digest>, StoreError> {
-        self.store.missing_files(workspace, digests).await
+        let now = self.now();
+        self.store.missing_files(workspace, digests, now).await
     }
 
     /// The length of a file that the workspace has uploaded; `None` when it has not.
@@ -225,12 +255,10 @@ impl Engine {
         if let Some(plugin) = installed.map_err(PushError::Store)? {
             return Ok(plugin);
         }
-        let size = self.store.file_size(workspace, &digest).await;
-        if size.map_err(PushError::Store)?.is_none() {
-            return Err(PushError::MissingFile(digest));
-        }
-        let component = self.store.file_path(&digest);
-        let manifest = self.inspector().inspect(&component).await;
+        let component = self.store.local_file(workspace, &digest).await;
+        let component = component.map_err(PushError::Store)?;
+        let component = component.ok_or(PushError::MissingFile(digest))?;
+        let manifest = self.inspector().inspect(component.path()).await;
         let manifest = manifest.map_err(|error| match error {
             InspectError::Refused(why) => PushError::Refused(why),
             InspectError::Failed(why) => PushError::Inspection(why),
@@ -300,6 +328,7 @@ impl Engine {
         if new.description.len() > MAX_DESCRIPTION_BYTES {
             return Err(VersionError::Description(new.description.len()));
         }
+        check_about(&new.tags, new.tables.as_deref())?;
         let (files, digest) = seal(new.files)?;
         if let Some(parent) = new.parent {
             let found = self.store.dataset(workspace, parent).await;
@@ -312,6 +341,8 @@ impl Engine {
             description: &new.description,
             digest: &digest,
             files: &files,
+            tags: &new.tags,
+            tables: new.tables.as_deref(),
         };
         let inserted = self
             .store
@@ -351,6 +382,99 @@ impl Engine {
         self.store.dataset(workspace, id).await
     }
 
+    /// How a version differs from another, which came before it.
+    ///
+    /// # Errors
+    /// When one of them is not there.
+    pub async fn dataset_difference(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        before: u64,
+    ) -> Result<Difference, EditError> {
+        let mut files = Vec::new();
+        for id in [before, id] {
+            let found = self.store.dataset(workspace, id).await?;
+            let found = found.ok_or(DatasetError::Unknown(id))?;
+            files.push(found.files.unwrap_or_default());
+        }
+        Ok(difference(&files[0], &files[1]))
+    }
+
+    /// Changes what is said of a version.
+    ///
+    /// # Errors
+    /// When a field is not as it must be, or the version is published.
+    pub async fn edit_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        edit: &DatasetEdit,
+    ) -> Result<DatasetView, EditError> {
+        if let Some(description) = &edit.description
+            && description.len() > MAX_DESCRIPTION_BYTES
+        {
+            return Err(VersionError::Description(description.len()).into());
+        }
+        check_about(edit.tags.as_deref().unwrap_or_default(), None)?;
+        self.store
+            .edit_dataset(workspace, id, edit, self.now())
+            .await?;
+        self.known_dataset(workspace, id).await
+    }
+
+    /// Makes a version read-only for good.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn publish_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<DatasetView, EditError> {
+        let now = self.now();
+        self.store.publish_dataset(workspace, id, now).await?;
+        self.known_dataset(workspace, id).await
+    }
+
+    /// Hides a version from lists, or shows it again.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn archive_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        archived: bool,
+    ) -> Result<DatasetView, EditError> {
+        self.store
+            .archive_dataset(workspace, id, archived, self.now())
+            .await?;
+        self.known_dataset(workspace, id).await
+    }
+
+    /// Deletes a version.
+    ///
+    /// # Errors
+    /// When something waits or runs with it; without `force` also when anything needs it.
+    pub async fn delete_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        force: bool,
+    ) -> Result<(), EditError> {
+        Ok(self.store.delete_dataset(workspace, id, force).await?)
+    }
+
+    async fn known_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<DatasetView, EditError> {
+        let found = self.store.dataset(workspace, id).await?;
+        Ok(found.ok_or(DatasetError::Unknown(id))?)
+    }
+
     /// The visible models, of one task or of all, the newest first.
     ///
     /// # Errors
@@ -374,6 +498,23 @@ impl Engine {
     ) -> Result<Option<ModelView>, StoreError> {
         self.store.model(workspace, id).await
     }
+}
+
+/// Checks what is said of a version beside its files.
+fn check_about(tags: &[String], tables: Option<&[TableView]>) -> Result<(), VersionError> {
+    if tags.len() > MAX_TAGS || !tags.iter().all(|tag| is_series_name(tag)) {
+        return Err(VersionError::About(format!(
+            "tags must be at most {MAX_TAGS}, each of 1 to {MAX_NAME_BYTES} bytes without control characters"
+        )));
+    }
+    let text = serde_json::to_vec(&tables).unwrap_or_default();
+    if text.len() > MAX_TABLES_BYTES {
+        return Err(VersionError::About(format!(
+            "tables must have at most {MAX_TABLES_BYTES} bytes as JSON, but they have {}",
+            text.len()
+        )));
+    }
+    Ok(())
 }
 
 /// Whether `reference` names `plugin`, or its name with no version.

@@ -7,7 +7,9 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use trainshed_core::{TaskId, Timestamp, WorkspaceId};
-use trainshed_store::{Database, EndedTask, Store, StoreError, Workspace};
+use trainshed_store::{
+    Database, EndedTask, FileSettings, GarbageRules, Store, StoreError, Workspace,
+};
 use uuid::Uuid;
 
 use crate::catalog::Inspector;
@@ -17,6 +19,8 @@ use crate::event::{Changes, Event};
 const FIRST_WORKSPACE: &str = "default";
 /// How often the sweeper looks: short against any lease, long against the cost of a look.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often files are removed that nobody refers to.
+const SWEEP_FILES_EVERY: Duration = Duration::from_secs(3600);
 
 /// All use cases. Cheap to clone; the clones are one engine.
 #[derive(Clone)]
@@ -28,6 +32,7 @@ pub struct Engine {
 struct Shared {
     lease_ttl_ms: u32,
     inspector: Arc<dyn Inspector>,
+    files: FileSettings,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
 }
@@ -38,6 +43,8 @@ pub struct EngineConfig {
     pub data_dir: PathBuf,
     /// Where the tables are.
     pub database: Database,
+    /// Where files are kept.
+    pub files: FileSettings,
     /// A lease ends this long after it was last renewed; 60,000 is a good value.
     pub lease_ttl_ms: u32,
     /// Looks into pushed components.
@@ -95,12 +102,14 @@ impl Engine {
     /// # Errors
     /// When another process has the folder open, or its data cannot be used.
     pub async fn open(config: EngineConfig) -> Result<(Self, OpenedStore), OpenError> {
-        let store = Store::open(&config.data_dir, &config.database).await?;
+        let files = config.files.clone();
+        let store = Store::open_with(&config.data_dir, &config.database, files).await?;
         let engine = Self {
             store,
             shared: Arc::new(Shared {
                 lease_ttl_ms: config.lease_ttl_ms,
                 inspector: config.inspector,
+                files: config.files,
                 clock: config.clock,
                 changes: Changes::new(),
             }),
@@ -186,18 +195,35 @@ impl Engine {
         Ok(ended.len())
     }
 
-    /// Sweeps every few seconds, until the returned handle is aborted.
+    /// Sweeps every few seconds, and removes what nobody refers to every hour, until the
+    /// returned handle is aborted.
     pub fn spawn_sweeper(&self) -> JoinHandle<()> {
         let engine = self.clone();
         tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
-                if let Err(error) = engine.sweep().await {
-                    let error: &dyn std::error::Error = &error;
-                    tracing::error!(error, "expired leases could not be ended");
-                }
-            }
+            // An object store that stalls must not hold leases up.
+            tokio::join!(engine.sweep_leases(), engine.sweep_files());
         })
+    }
+
+    async fn sweep_leases(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            if let Err(error) = self.sweep().await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "expired leases could not be ended");
+            }
+        }
+    }
+
+    async fn sweep_files(&self) {
+        loop {
+            tokio::time::sleep(SWEEP_FILES_EVERY).await;
+            let rules = GarbageRules::default();
+            if let Err(error) = self.collect_garbage(None, rules, false).await {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "what nobody refers to could not be removed");
+            }
+        }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -215,6 +241,10 @@ impl Engine {
 
     pub(crate) fn inspector(&self) -> &dyn Inspector {
         &*self.shared.inspector
+    }
+
+    pub(crate) fn file_settings(&self) -> &FileSettings {
+        &self.shared.files
     }
 
     pub(crate) fn changes(&self) -> &Changes {

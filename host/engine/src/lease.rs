@@ -220,6 +220,8 @@ impl Engine {
             description: &description,
             digest: &digest,
             files: &files,
+            tags: &[],
+            tables: None,
         };
         let (until, now) = (self.lease_until(), self.now());
         let staged = self

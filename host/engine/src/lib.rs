@@ -11,7 +11,10 @@ mod artifact;
 mod catalog;
 mod engine;
 mod event;
+mod files;
 mod lease;
+mod models;
+mod preview;
 mod query;
 mod read;
 mod resource;
@@ -20,14 +23,17 @@ mod validate;
 mod version;
 
 pub use artifact::ArtifactError;
-pub use catalog::{InspectError, Inspector, PushError, VersionError};
+pub use catalog::{EditError, InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
+pub use files::{AddressError, NewUpload, TakeError};
+pub use models::RegistryError;
 pub use query::{Export, ExportContent, ExportFailure, default_fields};
 pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    BackupCounts, BackupError, BadCursor, Database, FileContent, LeaseError, PutError, QueryError,
-    StopError, StoreError, Workspace, backup, restore,
+    Allowed, BackupCounts, BackupError, BadCursor, Database, DatasetError, FileContent,
+    FileSettings, GarbageRules, LeaseError, ModelError, PutError, QueryError, StopError,
+    StoreError, UploadError, UploadPart, Workspace, backup, restore,
 };

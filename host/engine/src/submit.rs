@@ -68,6 +68,14 @@ pub enum SubmitError {
         /// As submitted.
         id: u64,
     },
+    /// The model's file is not here.
+    #[error(
+        "model {id} is only recorded here, and its file is elsewhere: no task can go on from it"
+    )]
+    CheckpointElsewhere {
+        /// As submitted.
+        id: u64,
+    },
     /// A waiting or running task has the name.
     #[error("the name `{name}` is in use: the task {task} has it and is {state}")]
     NameTaken {
@@ -92,7 +100,9 @@ impl SubmitError {
             }
             Self::UnknownAction { .. } => Some("/action"),
             Self::UnknownDataset { .. } => Some("/params/dataset"),
-            Self::UnknownCheckpoint { .. } => Some("/params/checkpoint"),
+            Self::UnknownCheckpoint { .. } | Self::CheckpointElsewhere { .. } => {
+                Some("/params/checkpoint")
+            }
             Self::NameTaken { .. } => Some("/params/name"),
             Self::Store(_) => None,
         }
@@ -127,6 +137,9 @@ impl SubmitError {
                 "`trainshed model ls` lists them; a model can be used once its task has ended."
                     .into(),
             ),
+            Self::CheckpointElsewhere { .. } => {
+                Some("Register its file: upload it, and register a model of its digest.".into())
+            }
             Self::NameTaken { task, .. } => Some(format!(
                 "Wait for it, stop it with `trainshed task stop {task}`, or choose another name."
             )),
@@ -166,7 +179,10 @@ impl Engine {
         if let Some(id) = checkpoint {
             let model = self.store.model(workspace, id).await;
             let model = model.map_err(SubmitError::Store)?;
-            model.ok_or(SubmitError::UnknownCheckpoint { id })?;
+            let model = model.ok_or(SubmitError::UnknownCheckpoint { id })?;
+            if model.sha256.is_none() {
+                return Err(SubmitError::CheckpointElsewhere { id });
+            }
         }
         let id = TaskId::from_u128(Uuid::now_v7().as_u128());
         let task = NewTask {

@@ -744,6 +744,8 @@ async fn a_data_set_gets_a_new_version_only_for_new_content() {
             sha256: digest,
             size_bytes,
         }],
+        tags: Vec::new(),
+        tables: None,
     };
     let first = lab
         .engine

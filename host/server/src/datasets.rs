@@ -3,12 +3,15 @@
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use trainshed_core::view::{DatasetView, NewDataset};
+use serde::Deserialize;
+use trainshed_core::dataset::Difference;
+use trainshed_core::view::{DatasetEdit, DatasetView, NewDataset};
 use trainshed_engine::Engine;
+use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path};
+use crate::extract::{Json, Path, Query};
 use crate::files;
 
 /// `POST /datasets`: makes a version of files that were uploaded before; 201.
@@ -22,13 +25,116 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(dataset)))
 }
 
-/// `GET /datasets`: every version, newest first, without files.
-#[utoipa::path(get, path = "/datasets", tag = "data sets", responses((status = 200, body = Vec<DatasetView>)))]
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListQuery {
+    /// Archived versions too.
+    #[serde(default)]
+    archived: bool,
+}
+
+/// `GET /datasets?archived=`: every version, newest first, without files and tables.
+#[utoipa::path(get, path = "/datasets", tag = "datasets", params(ListQuery), responses((status = 200, body = Vec<DatasetView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<Vec<DatasetView>>, ApiError> {
-    Ok(Json(engine.datasets(&workspace).await?))
+    let mut datasets = engine.datasets(&workspace).await?;
+    let archived = |dataset: &DatasetView| dataset.system_tags.iter().any(|tag| tag == "archived");
+    datasets.retain(|dataset| query.archived || !archived(dataset));
+    Ok(Json(datasets))
+}
+
+/// `PATCH /datasets/{id}`: changes what is said of a version that is not published.
+#[utoipa::path(patch, path = "/datasets/{id}", tag = "datasets", responses((status = 200, body = DatasetView)))]
+pub(crate) async fn edit(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+    Json(edit): Json<DatasetEdit>,
+) -> Result<Json<DatasetView>, ApiError> {
+    Ok(Json(engine.edit_dataset(&workspace, id, &edit).await?))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeleteQuery {
+    /// Although something needs it, or it is published.
+    #[serde(default)]
+    force: bool,
+}
+
+/// `DELETE /datasets/{id}?force=`: deletes a version that nothing needs; 204.
+#[utoipa::path(delete, path = "/datasets/{id}", tag = "datasets", params(DeleteQuery), responses((status = 204, description = "It is gone.")))]
+pub(crate) async fn delete(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+    Query(query): Query<DeleteQuery>,
+) -> Result<StatusCode, ApiError> {
+    engine.delete_dataset(&workspace, id, query.force).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DifferenceQuery {
+    /// The version to compare with; its parent unless given.
+    with: Option<u64>,
+}
+
+/// `GET /datasets/{id}/diff?with=`: what came, went, changed and moved since another version.
+#[utoipa::path(get, path = "/datasets/{id}/diff", tag = "datasets", params(DifferenceQuery), responses((status = 200, body = Difference)))]
+pub(crate) async fn diff(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+    Query(query): Query<DifferenceQuery>,
+) -> Result<Json<Difference>, ApiError> {
+    let before = match query.with {
+        Some(before) => before,
+        None => {
+            let dataset = engine.dataset(&workspace, id).await?;
+            let dataset = dataset.ok_or_else(|| no_dataset(id))?;
+            let detail = format!("data set {id} was not made from a version: `with` must name one");
+            dataset
+                .parent
+                .ok_or_else(|| ApiError::invalid("with", detail))?
+        }
+    };
+    let difference = engine.dataset_difference(&workspace, id, before);
+    Ok(Json(difference.await?))
+}
+
+/// `POST /datasets/{id}/publish`: makes a version read-only for good.
+#[utoipa::path(post, path = "/datasets/{id}/publish", tag = "datasets", responses((status = 200, body = DatasetView)))]
+pub(crate) async fn publish(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<DatasetView>, ApiError> {
+    Ok(Json(engine.publish_dataset(&workspace, id).await?))
+}
+
+/// `POST /datasets/{id}/archive`: hides a version from lists.
+#[utoipa::path(post, path = "/datasets/{id}/archive", tag = "datasets", responses((status = 200, body = DatasetView)))]
+pub(crate) async fn archive(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<DatasetView>, ApiError> {
+    Ok(Json(engine.archive_dataset(&workspace, id, true).await?))
+}
+
+/// `POST /datasets/{id}/unarchive`: shows a version in lists again.
+#[utoipa::path(post, path = "/datasets/{id}/unarchive", tag = "datasets", responses((status = 200, body = DatasetView)))]
+pub(crate) async fn unarchive(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<u64>,
+) -> Result<Json<DatasetView>, ApiError> {
+    Ok(Json(engine.archive_dataset(&workspace, id, false).await?))
 }
 
 /// `GET /datasets/{id}`: one version with its files.
@@ -59,7 +165,8 @@ pub(crate) async fn file(
         .iter()
         .find(|file| file.path == path)
         .ok_or_else(|| ApiError::missing("file", &path))?;
-    files::answer(&engine, &workspace, &entry.sha256, &headers).await
+    let name = path.rsplit('/').next().unwrap_or_default();
+    files::answer(&engine, &workspace, &entry.sha256, name, &headers).await
 }
 
 fn no_dataset(id: u64) -> ApiError {

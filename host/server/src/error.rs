@@ -7,8 +7,9 @@ use trainshed_core::action::ActionError;
 use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
 use trainshed_engine::{
-    ArtifactError, ExportFailure, LeaseError, PushError, PutError, QueryError, ReadingError,
-    StopError, StoreError, SubmitError, VersionError,
+    AddressError, ArtifactError, DatasetError, EditError, ExportFailure, LeaseError, ModelError,
+    PushError, PutError, QueryError, ReadingError, RegistryError, StopError, StoreError,
+    SubmitError, TakeError, UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -93,7 +94,11 @@ impl From<StoreError> for ApiError {
         use StatusCode as Status;
         let (status, kind) = match &error {
             StoreError::Full { .. } => (Status::INSUFFICIENT_STORAGE, "storage-full"),
-            StoreError::Damaged { .. } => (Status::INTERNAL_SERVER_ERROR, "storage-damaged"),
+            StoreError::Changed { .. } => (Status::CONFLICT, "changed-object"),
+            StoreError::Misplaced { .. } => (Status::UNPROCESSABLE_ENTITY, "unusable-address"),
+            StoreError::Missing { .. } | StoreError::Damaged { .. } => {
+                (Status::INTERNAL_SERVER_ERROR, "storage-damaged")
+            }
             StoreError::Unavailable { .. }
             | StoreError::Locked { .. }
             | StoreError::NewerSchema { .. } => (Status::SERVICE_UNAVAILABLE, "store-unavailable"),
@@ -131,7 +136,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::UnknownDataset { .. } => {
                 (Status::UNPROCESSABLE_ENTITY, "unknown-data-set")
             }
-            SubmitError::UnknownCheckpoint { .. } => {
+            SubmitError::UnknownCheckpoint { .. } | SubmitError::CheckpointElsewhere { .. } => {
                 (Status::UNPROCESSABLE_ENTITY, "unknown-model")
             }
             SubmitError::NameTaken { .. } => (Status::CONFLICT, "name-taken"),
@@ -158,13 +163,114 @@ impl From<ArtifactError> for ApiError {
     fn from(error: ArtifactError) -> Self {
         let (status, kind) = match error {
             ArtifactError::Store(source) => return source.into(),
-            ArtifactError::Name(_) | ArtifactError::ContentType => {
-                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-artifact")
-            }
+            ArtifactError::Name(_)
+            | ArtifactError::ContentType
+            | ArtifactError::Source
+            | ArtifactError::Uri(_)
+            | ArtifactError::Link
+            | ArtifactError::Display => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-artifact"),
             ArtifactError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            ArtifactError::UnknownArtifact { .. } => (StatusCode::NOT_FOUND, "unknown-artifact"),
+            ArtifactError::MissingFile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
             ArtifactError::Refused(_) => (StatusCode::CONFLICT, "read-only"),
         };
-        Self::new(status, kind, error.to_string())
+        Self::new(status, kind, error.to_string()).maybe_at(error.pointer())
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        let hint = error.hint();
+        let text = error.to_string();
+        let error = match error {
+            RegistryError::Field { field, .. } => {
+                let status = StatusCode::UNPROCESSABLE_ENTITY;
+                return Self::new(status, "invalid-model", text).at(&format!("/{field}"));
+            }
+            RegistryError::Model(error) => error,
+        };
+        let (status, kind) = match error {
+            ModelError::Store(source) => return source.into(),
+            ModelError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-model"),
+            ModelError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            ModelError::NoInput { .. } => (StatusCode::NOT_FOUND, "unknown-model"),
+            ModelError::MissingFile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            ModelError::Published(_) => (StatusCode::CONFLICT, "read-only"),
+            ModelError::InUse { .. } => (StatusCode::CONFLICT, "in-use"),
+            ModelError::TaskRuns(_) | ModelError::NoDraft { .. } => {
+                (StatusCode::CONFLICT, "wrong-state")
+            }
+        };
+        Self::new(status, kind, text).hint(hint)
+    }
+}
+
+impl From<EditError> for ApiError {
+    fn from(error: EditError) -> Self {
+        let error = match error {
+            EditError::Field(error) => return error.into(),
+            EditError::Dataset(error) => error,
+        };
+        let text = error.to_string();
+        let (status, kind, hint) = match error {
+            DatasetError::Store(source) => return source.into(),
+            DatasetError::Unknown(_) => (
+                StatusCode::NOT_FOUND,
+                "unknown-data-set",
+                Some("`trainshed dataset ls` lists them."),
+            ),
+            DatasetError::Published(_) => (StatusCode::CONFLICT, "read-only", None),
+            DatasetError::InUse { .. } => (
+                StatusCode::CONFLICT,
+                "in-use",
+                Some("With `force` it is deleted all the same, once no task runs with it."),
+            ),
+        };
+        Self::new(status, kind, text).hint(hint.map(str::to_owned))
+    }
+}
+
+impl From<AddressError> for ApiError {
+    fn from(error: AddressError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            AddressError::Store(source) => return source.into(),
+            AddressError::Invalid(_) | AddressError::ReadOnly(_) => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid-address")
+            }
+            AddressError::NotAllowed(_) => (StatusCode::FORBIDDEN, "address-not-allowed"),
+            AddressError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<TakeError> for ApiError {
+    fn from(error: TakeError) -> Self {
+        match error {
+            TakeError::Address(error) => error.into(),
+            TakeError::Put(error) => error.into(),
+            TakeError::Upload(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for ApiError {
+    fn from(error: UploadError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            UploadError::Put(error) => return error.into(),
+            UploadError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-upload"),
+            UploadError::Complete(_) => (StatusCode::CONFLICT, "upload-complete"),
+            UploadError::Number(_) | UploadError::Beyond { .. } => {
+                (StatusCode::BAD_REQUEST, "invalid-part")
+            }
+            UploadError::WrongChecksum { .. } => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "wrong-checksum")
+            }
+            UploadError::Gap(_) => (StatusCode::CONFLICT, "upload-incomplete"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
     }
 }
 
@@ -231,12 +337,15 @@ impl From<LeaseError> for ApiError {
 
 impl From<PutError> for ApiError {
     fn from(error: PutError) -> Self {
+        let hint = error.hint();
         let (status, kind) = match error {
             PutError::Store(source) => return source.into(),
+            PutError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too-large"),
+            PutError::WrongSize { .. } => (StatusCode::BAD_REQUEST, "wrong-size"),
             PutError::WrongDigest { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "wrong-digest"),
             PutError::BrokenOff { .. } => (StatusCode::BAD_REQUEST, "upload-broken-off"),
         };
-        Self::new(status, kind, with_causes(&error))
+        Self::new(status, kind, with_causes(&error)).hint(hint)
     }
 }
 
@@ -263,6 +372,7 @@ impl From<VersionError> for ApiError {
             VersionError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
             VersionError::Name(_)
             | VersionError::Description(_)
+            | VersionError::About(_)
             | VersionError::Files(_)
             | VersionError::UnknownParent(_) => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-data-set")

@@ -17,6 +17,7 @@ mod openapi;
 mod plugins;
 mod queries;
 mod tasks;
+mod uploads;
 
 use std::future::Future;
 use std::io;
@@ -80,20 +81,46 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(tasks::curve))
         .routes(routes!(tasks::console))
         .routes(routes!(tasks::samples))
-        .routes(routes!(tasks::models))
         .routes(routes!(artifacts::files))
-        .routes(routes!(artifacts::list))
-        .routes(routes!(artifacts::put, artifacts::content))
+        .routes(routes!(artifacts::list, artifacts::register))
+        .routes(routes!(
+            artifacts::put,
+            artifacts::content,
+            artifacts::delete
+        ))
         .routes(routes!(events::follow))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::show))
         .routes(routes!(datasets::list, datasets::create))
-        .routes(routes!(datasets::show))
+        .routes(routes!(datasets::show, datasets::edit, datasets::delete))
+        .routes(routes!(datasets::diff))
+        .routes(routes!(datasets::publish))
+        .routes(routes!(datasets::archive))
+        .routes(routes!(datasets::unarchive))
         .routes(routes!(datasets::file))
-        .routes(routes!(models::list))
-        .routes(routes!(models::show))
+        .routes(routes!(models::list, models::register))
+        .routes(routes!(models::show, models::edit, models::delete))
         .routes(routes!(models::content))
+        .routes(routes!(models::publish))
+        .routes(routes!(models::archive))
+        .routes(routes!(models::unarchive))
+        .routes(routes!(
+            models::metadata,
+            models::add_metadata,
+            models::replace_metadata
+        ))
+        .routes(routes!(models::delete_metadata))
+        .routes(routes!(models::lineage))
+        .routes(routes!(models::of_task))
+        .routes(routes!(models::set_input, models::remove_input))
         .routes(routes!(files::missing))
+        .routes(routes!(files::listing))
+        .routes(routes!(files::import))
+        .routes(routes!(uploads::begin))
+        .routes(routes!(uploads::show, uploads::abort))
+        .routes(routes!(uploads::put_part))
+        .routes(routes!(uploads::complete))
+        .routes(routes!(uploads::collect))
         .routes(routes!(files::store, files::content))
         .routes(routes!(agents::register, agents::list))
         .routes(routes!(agents::lease))

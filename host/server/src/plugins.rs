@@ -2,16 +2,16 @@
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use trainshed_core::action::PluginRef;
 use trainshed_core::view::PluginView;
-use trainshed_engine::Engine;
+use trainshed_engine::{Engine, NewUpload};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::extract::{Json, Path};
-use crate::files::stream_of;
+use crate::files::{length_of, stream_of};
 
 /// `POST /plugins`: installs the component in the body; 201 with what it says of itself.
 ///
@@ -20,9 +20,14 @@ use crate::files::stream_of;
 pub(crate) async fn push(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<impl IntoResponse, ApiError> {
-    let digest = engine.put_unnamed_file(&workspace, stream_of(body)).await?;
+    let new = NewUpload {
+        size_bytes: length_of(&headers),
+        ..NewUpload::default()
+    };
+    let digest = engine.take_file(&workspace, &new, stream_of(body)).await?;
     let plugin = engine.push_plugin(&workspace, digest).await?;
     Ok((StatusCode::CREATED, Json(plugin)))
 }

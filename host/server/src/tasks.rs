@@ -10,7 +10,7 @@ use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
-use trainshed_wire::{Curve, Metrics, Models, Samples, StopRequest, Submitted};
+use trainshed_wire::{Curve, Metrics, Samples, StopRequest, Submitted};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -195,23 +195,6 @@ pub(crate) async fn samples(
     let samples = engine.samples(&workspace, &task_id(&id)?).await?;
     Ok(Json(Samples {
         samples: samples.ok_or_else(|| no_task(&id))?,
-    }))
-}
-
-/// `GET /tasks/{id}/models`: what the task saved, newest first.
-#[utoipa::path(get, path = "/tasks/{id}/models", tag = "models", responses((status = 200, body = Models)))]
-pub(crate) async fn models(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Models>, ApiError> {
-    let task = task_id(&id)?;
-    engine
-        .task(&workspace, &task)
-        .await?
-        .ok_or_else(|| no_task(&id))?;
-    Ok(Json(Models {
-        models: engine.models(&workspace, Some(&task)).await?,
     }))
 }
 

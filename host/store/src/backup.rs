@@ -15,6 +15,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::TryStreamExt as _;
+use object_store::ObjectStoreExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Number, Value};
 use sqlx::any::AnyRow;
@@ -27,6 +28,7 @@ use trainshed_core::{Digest, Timestamp};
 use crate::database::{Database, Kind, database_url, migrate_to, prepare_folder};
 use crate::error::StoreError;
 use crate::file::file_in;
+use crate::places::{FileSettings, Places};
 
 /// The layout of the archive itself.
 const FORMAT: u32 = 1;
@@ -133,17 +135,21 @@ enum ColumnType {
     Bytes,
 }
 
-/// Writes everything in `folder` and `database` to `target`, as of one moment.
+/// Writes everything in `folder` and `database` to `target`, as of one moment, with the files
+/// of the server's own store. What lies at a destination of tasks or is only linked stays where
+/// it is, and only its address is written. Uploads that are under way are left out.
 ///
 /// # Errors
 /// When something cannot be read or written; `target` is of no use then.
 pub async fn backup(
     folder: &Path,
     database: &Database,
+    files: FileSettings,
     target: File,
     now: Timestamp,
 ) -> Result<BackupCounts, BackupError> {
     let (kind, url) = database_url(folder, database)?;
+    let places = Places::open(folder.join("files"), files)?;
     sqlx::any::install_default_drivers();
     let mut connection = AnyConnection::connect(&url)
         .await
@@ -183,11 +189,14 @@ pub async fn backup(
         let statement = format!("select * from {table}");
         let mut rows = sqlx::query(AssertSqlSafe(statement)).fetch(&mut connection);
         while let Some(row) = rows.try_next().await.map_err(failed("read a table"))? {
-            let row = to_json(&row, &columns).map_err(failed("read a table"))?;
-            if table == "file" && row["location"].is_null() {
+            let mut row = to_json(&row, &columns).map_err(failed("read a table"))?;
+            let location = row.get("location").and_then(Value::as_str);
+            if table == "file" && location.is_none_or(|location| !location.contains("://")) {
                 let digest = row["sha256"].as_str().and_then(|text| text.parse().ok());
-                let size = row["size_bytes"].as_u64();
-                contents.extend(digest.zip(size));
+                let place = (row["size_bytes"].as_u64(), location.map(str::to_owned));
+                contents.extend(digest.zip(Some(place)));
+                // The archive has it by its digest, and so has the store it is restored into.
+                row.insert("location".to_owned(), Value::Null);
             }
             serde_json::to_writer(&mut lines, &row).map_err(|error| written(error.into()))?;
             lines.write_all(b"\n").map_err(written)?;
@@ -198,10 +207,10 @@ pub async fn backup(
         drop(rows);
         archive.append_file(&format!("tables/{table}.ndjson"), spool)?;
     }
-    for (digest, size) in contents {
+    for (digest, (size, location)) in contents {
         let digest: Digest = digest;
-        let content = File::open(file_in(folder, &digest));
-        let content = content.map_err(|_| BackupError::DamagedFile(digest))?;
+        let size = size.unwrap_or_default();
+        let content = content(&places, location.as_deref(), &digest).await?;
         let length = content.metadata().map_err(written)?.len();
         if length != size {
             return Err(BackupError::DamagedFile(digest));
@@ -212,6 +221,30 @@ pub async fn backup(
     }
     archive.finish()?;
     Ok(counts)
+}
+
+/// A content of the server's own store, as a file of this machine.
+async fn content(
+    places: &Places,
+    location: Option<&str>,
+    digest: &Digest,
+) -> Result<File, BackupError> {
+    let damaged = || BackupError::DamagedFile(*digest);
+    let object = places.object(location, &digest.to_string())?;
+    if let Some(path) = &object.file {
+        return File::open(path).map_err(|_| damaged());
+    }
+    let opened = object.store.get(&object.path);
+    let opened = places.in_time("read a file", opened).await?;
+    let mut pieces = opened.into_stream();
+    let mut fetched = tempfile::tempfile().map_err(written)?;
+    loop {
+        let next = places.in_time("read a file", pieces.try_next());
+        let Some(piece) = next.await? else { break };
+        fetched.write_all(&piece).map_err(written)?;
+    }
+    io::Seek::rewind(&mut fetched).map_err(written)?;
+    Ok(fetched)
 }
 
 /// Restores what [`backup`] wrote into `folder` and `database`, which must be empty. Nothing

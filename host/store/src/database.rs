@@ -3,17 +3,16 @@
 use std::fmt::Write as _;
 use std::fs::{File, TryLockError};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::local::LocalFileSystem;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
 
 use crate::error::StoreError;
-use crate::file;
+use crate::places::{FileSettings, Places};
 
 /// Schema changes, oldest first. A released one is never edited. The two databases have the
 /// same versions, tables and columns.
@@ -58,22 +57,33 @@ pub struct Store {
     pub(crate) reader: AnyPool,
     /// Names the data folder: the agents that its server starts belong to it.
     pub(crate) home: Arc<str>,
-    pub(crate) files: Arc<LocalFileSystem>,
-    pub(crate) files_folder: PathBuf,
+    pub(crate) places: Arc<Places>,
     /// Held for as long as the store is open; the operating system lets go of it when the
     /// process ends, however that happens.
     _lock: Arc<File>,
 }
 
 impl Store {
+    /// Opens the data in `folder` with its files in it too; see [`Store::open_with`].
+    ///
+    /// # Errors
+    /// As [`Store::open_with`].
+    pub async fn open(folder: &Path, database: &Database) -> Result<Self, StoreError> {
+        Self::open_with(folder, database, FileSettings::default()).await
+    }
+
     /// Opens the data in `folder`, which is made if it is missing, with its tables in
-    /// `database`, and brings the schema up to date. Parts of uploads that a killed process
-    /// left behind are removed.
+    /// `database` and its files as `files` says, and brings the schema up to date. Parts of
+    /// uploads that a killed process left behind are removed.
     ///
     /// # Errors
     /// [`StoreError::Locked`] while another process has the folder open;
     /// [`StoreError::NewerSchema`] when a newer trainshed wrote the tables.
-    pub async fn open(folder: &Path, database: &Database) -> Result<Self, StoreError> {
+    pub async fn open_with(
+        folder: &Path,
+        database: &Database,
+        files: FileSettings,
+    ) -> Result<Self, StoreError> {
         let action = "open the data folder";
         let files_folder = folder.join("files");
         std::fs::create_dir_all(&files_folder).map_err(StoreError::io(action))?;
@@ -81,24 +91,21 @@ impl Store {
         let lock = lock(&folder)?;
         let home = home(&folder)?;
 
-        let files_folder = folder.join("files");
-        file::remove_partial_uploads(&files_folder)?;
-        let files = LocalFileSystem::new_with_prefix(&files_folder)
-            .map_err(StoreError::files(action))?
-            .with_fsync(true);
+        let places = Places::open(folder.join("files"), files)?;
 
         sqlx::any::install_default_drivers();
         let (kind, url) = database_url(&folder, database)?;
         migrate_to(kind, &url, kind.newest_schema()).await?;
-        Ok(Self {
+        let store = Self {
             kind,
             writer: pool(1, &url, kind.writer_settings()).await?,
             reader: pool(READERS, &url, kind.reader_settings()).await?,
             home,
-            files: Arc::new(files),
-            files_folder,
+            places: Arc::new(places),
             _lock: Arc::new(lock),
-        })
+        };
+        store.disown_uploads().await?;
+        Ok(store)
     }
 
     /// Waits until the database is closed. Later calls fail; without it, dropping the last

@@ -2,7 +2,7 @@
 
 use sqlx::{Any, Transaction};
 use trainshed_core::dataset::FileEntry;
-use trainshed_core::view::DatasetView;
+use trainshed_core::view::{DatasetEdit, DatasetView, TableView};
 use trainshed_core::{Digest, TaskId, Timestamp};
 
 use crate::database::{Store, fresh_id};
@@ -24,6 +24,10 @@ pub struct NewVersion<'a> {
     pub digest: &'a Digest,
     /// Ordered by path.
     pub files: &'a [FileEntry],
+    /// For filters.
+    pub tags: &'a [String],
+    /// What its tables are, where that is known.
+    pub tables: Option<&'a [TableView]>,
 }
 
 /// Why a data set version was not recorded.
@@ -44,6 +48,28 @@ pub enum InsertDatasetError {
     Store(#[source] StoreError),
 }
 
+/// Why a version was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// There is no such version.
+    #[error("there is no data set {0}")]
+    Unknown(u64),
+    /// It is published.
+    #[error("data set {0} is published and read-only")]
+    Published(u64),
+    /// Something needs it.
+    #[error("data set {id} is in use: {by}")]
+    InUse {
+        /// Which version.
+        id: u64,
+        /// By what.
+        by: String,
+    },
+    /// The store failed.
+    #[error("the data set could not be changed")]
+    Store(#[from] StoreError),
+}
+
 #[derive(sqlx::FromRow)]
 struct DatasetRow {
     id: i64,
@@ -56,7 +82,12 @@ struct DatasetRow {
     description: String,
     file_count: i64,
     size_bytes: i64,
+    tags: String,
+    system_tags: String,
+    published: Option<i64>,
     created: i64,
+    last_update: i64,
+    schema: Option<String>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -114,14 +145,181 @@ impl Store {
     pub async fn datasets(&self, workspace: &Workspace) -> Result<Vec<DatasetView>, StoreError> {
         let rows: Vec<DatasetRow> = sqlx::query_as(
             "select id, uuid, name, number, parent, task, digest, description,
-                    file_count, size_bytes, created
+                    file_count, size_bytes, tags, system_tags, published, created,
+                    last_update, schema
                from dataset where workspace = $1 and state = 'visible' order by id desc",
         )
         .bind(workspace.as_str())
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("list data sets"))?;
-        rows.into_iter().map(DatasetRow::view).collect()
+        let view = |row: DatasetRow| {
+            let mut view = row.view()?;
+            view.tables = None;
+            Ok(view)
+        };
+        rows.into_iter().map(view).collect()
+    }
+
+    /// Changes what is said of a version.
+    ///
+    /// # Errors
+    /// [`DatasetError::Published`] for one that is read-only.
+    pub async fn edit_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        edit: &DatasetEdit,
+        now: Timestamp,
+    ) -> Result<(), DatasetError> {
+        let action = "change a data set";
+        let mut transaction = self.begin(action).await?;
+        let (published, _) = state_of(&mut transaction, workspace, id).await?;
+        if published {
+            return Err(DatasetError::Published(id));
+        }
+        sqlx::query(
+            "update dataset set description = coalesce($1, description),
+                                tags = coalesce($2, tags), last_update = $3
+              where workspace = $4 and id = $5",
+        )
+        .bind(edit.description.as_deref())
+        .bind(
+            edit.tags
+                .as_ref()
+                .map(|tags| serde_json::json!(tags).to_string()),
+        )
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        if let Some(tags) = &edit.tags {
+            write_tags(&mut transaction, workspace, bigint(id), 0, tags)
+                .await
+                .map_err(StoreError::database(action))?;
+        }
+        let committed = transaction.commit().await;
+        Ok(committed.map_err(StoreError::database(action))?)
+    }
+
+    /// Makes a version read-only for good.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn publish_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        now: Timestamp,
+    ) -> Result<(), DatasetError> {
+        let action = "publish a data set";
+        let mut transaction = self.begin(action).await?;
+        state_of(&mut transaction, workspace, id).await?;
+        sqlx::query(
+            "update dataset set published = coalesce(published, $1), last_update = $1
+              where workspace = $2 and id = $3",
+        )
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        Ok(committed.map_err(StoreError::database(action))?)
+    }
+
+    /// Hides a version from lists, or shows it again.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn archive_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        archived: bool,
+        now: Timestamp,
+    ) -> Result<(), DatasetError> {
+        let action = "archive a data set";
+        let mut transaction = self.begin(action).await?;
+        let (_, tags) = state_of(&mut transaction, workspace, id).await?;
+        let tags: Vec<String> = serde_json::from_str(&tags).map_err(StoreError::damaged(action))?;
+        let mut tags: Vec<String> = tags.into_iter().filter(|tag| tag != "archived").collect();
+        if archived {
+            tags.push("archived".to_owned());
+        }
+        sqlx::query(
+            "update dataset set system_tags = $1, last_update = $2
+              where workspace = $3 and id = $4",
+        )
+        .bind(serde_json::json!(tags).to_string())
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        write_tags(&mut transaction, workspace, bigint(id), 1, &tags)
+            .await
+            .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        Ok(committed.map_err(StoreError::database(action))?)
+    }
+
+    /// Deletes a version; its files go with the garbage once nothing else refers to them.
+    ///
+    /// # Errors
+    /// Without `force`, when a task reads it, a version was made of it, or it is published.
+    pub async fn delete_dataset(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+        force: bool,
+    ) -> Result<(), DatasetError> {
+        let action = "delete a data set";
+        let mut transaction = self.begin(action).await?;
+        let (published, _) = state_of(&mut transaction, workspace, id).await?;
+        let (active, tasks, versions): (i64, i64, i64) = sqlx::query_as(
+            "select (select count(*) from task where workspace = $1 and dataset = $2
+                        and state in ('queued', 'in_progress')),
+                    (select count(*) from task where workspace = $1 and dataset = $2),
+                    (select count(*) from dataset where workspace = $1 and parent = $2)",
+        )
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        if active > 0 {
+            let by = format!("{active} tasks wait or run with it");
+            return Err(DatasetError::InUse { id, by });
+        }
+        if !force && published {
+            return Err(DatasetError::Published(id));
+        }
+        if !force && tasks + versions > 0 {
+            let by = format!("{tasks} tasks read it, and {versions} versions were made of it");
+            return Err(DatasetError::InUse { id, by });
+        }
+        for statement in [
+            "update task set dataset = null where workspace = $1 and dataset = $2",
+            "update dataset set parent = null where workspace = $1 and parent = $2",
+            "delete from dataset_file where workspace = $1 and dataset = $2",
+            "delete from tag where workspace = $1 and kind = 'dataset'
+                and owner = cast($2 as text)",
+            "delete from dataset where workspace = $1 and id = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(workspace.as_str())
+                .bind(bigint(id))
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::database(action))?;
+        }
+        let committed = transaction.commit().await;
+        Ok(committed.map_err(StoreError::database(action))?)
     }
 
     /// A visible version with its files.
@@ -136,7 +334,8 @@ impl Store {
         let action = "read a data set";
         let row: Option<DatasetRow> = sqlx::query_as(
             "select id, uuid, name, number, parent, task, digest, description,
-                    file_count, size_bytes, created
+                    file_count, size_bytes, tags, system_tags, published, created,
+                    last_update, schema
                from dataset where workspace = $1 and id = $2 and state = 'visible'",
         )
         .bind(workspace.as_str())
@@ -185,6 +384,57 @@ impl Store {
     }
 }
 
+/// Whether a version is published, and its system tags.
+async fn state_of(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    id: u64,
+) -> Result<(bool, String), DatasetError> {
+    let found: Option<(Option<i64>, String)> = sqlx::query_as(
+        "select published, system_tags from dataset
+          where workspace = $1 and id = $2 and state = 'visible'",
+    )
+    .bind(workspace.as_str())
+    .bind(bigint(id))
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(StoreError::database("read a data set"))?;
+    let (published, tags) = found.ok_or(DatasetError::Unknown(id))?;
+    Ok((published.is_some(), tags))
+}
+
+/// The tags of a version once more, to find it by.
+async fn write_tags(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    id: i64,
+    is_system: i64,
+    tags: &[String],
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "delete from tag
+          where workspace = $1 and kind = 'dataset' and owner = $2 and is_system = $3",
+    )
+    .bind(workspace.as_str())
+    .bind(id.to_string())
+    .bind(is_system)
+    .execute(&mut **transaction)
+    .await?;
+    for tag in tags {
+        sqlx::query(
+            "insert into tag (workspace, kind, is_system, tag, owner)
+             values ($1, 'dataset', $2, $3, $4) on conflict do nothing",
+        )
+        .bind(workspace.as_str())
+        .bind(is_system)
+        .bind(tag)
+        .bind(id.to_string())
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Inserts a version with its files: staged when a running task makes it, else visible.
 async fn insert_version(
     transaction: &mut Transaction<'static, Any>,
@@ -210,10 +460,12 @@ async fn insert_version(
     let size_bytes = size_bytes.fold(0, u64::saturating_add);
     let row: DatasetRow = sqlx::query_as(
         "insert into dataset (workspace, uuid, name, number, parent, task, digest, description,
-                              file_count, size_bytes, state, created)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                              file_count, size_bytes, state, created, last_update, tags,
+                              system_tags, schema)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13, '[]', $14)
          returning id, uuid, name, number, parent, task, digest, description,
-                   file_count, size_bytes, created",
+                   file_count, size_bytes, tags, system_tags, published, created,
+                   last_update, schema",
     )
     .bind(workspace.as_str())
     .bind(uuid)
@@ -227,9 +479,18 @@ async fn insert_version(
     .bind(bigint(size_bytes))
     .bind(if task.is_some() { "staged" } else { "visible" })
     .bind(now.as_millis())
+    .bind(serde_json::json!(version.tags).to_string())
+    .bind(
+        version
+            .tables
+            .map(|tables| serde_json::json!(tables).to_string()),
+    )
     .fetch_one(&mut **transaction)
     .await
     .map_err(database_error)?;
+    write_tags(transaction, workspace, row.id, 0, version.tags)
+        .await
+        .map_err(database_error)?;
     for file in version.files {
         let inserted = sqlx::query(
             "insert into dataset_file (workspace, dataset, path, sha256, size_bytes)
@@ -338,7 +599,8 @@ async fn read_version(
 ) -> Result<Option<DatasetRow>, sqlx::Error> {
     sqlx::query_as(
         "select id, uuid, name, number, parent, task, digest, description,
-                file_count, size_bytes, created
+                file_count, size_bytes, tags, system_tags, published, created,
+                    last_update, schema
            from dataset where workspace = $1 and id = $2",
     )
     .bind(workspace.as_str())
@@ -369,7 +631,17 @@ impl DatasetRow {
             description: self.description,
             file_count: unsigned(self.file_count),
             size_bytes: unsigned(self.size_bytes),
+            tags: serde_json::from_str(&self.tags).map_err(StoreError::damaged(action))?,
+            system_tags: serde_json::from_str(&self.system_tags)
+                .map_err(StoreError::damaged(action))?,
+            published: self.published.map(Timestamp),
             created: Timestamp(self.created),
+            last_update: Timestamp(self.last_update),
+            tables: self
+                .schema
+                .map(|tables| serde_json::from_str(&tables))
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
             files: None,
         })
     }

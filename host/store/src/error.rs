@@ -36,6 +36,28 @@ pub enum StoreError {
         /// What was found.
         source: Source,
     },
+    /// A file that is there by its row is not where it should be.
+    #[error("cannot {action}: it is not where it was put")]
+    Missing {
+        /// What was tried.
+        action: &'static str,
+        /// What was said.
+        source: Source,
+    },
+    /// An object elsewhere, which was recorded and not copied, is not what it was.
+    #[error("`{address}` has changed or is gone since it was recorded")]
+    Changed {
+        /// Where it is or was.
+        address: String,
+    },
+    /// An address that cannot be used.
+    #[error("cannot {action}")]
+    Misplaced {
+        /// What was tried.
+        action: &'static str,
+        /// What is wrong with it.
+        source: Source,
+    },
     /// The database or the file store did not do its work; trying again may help.
     #[error("cannot {action}")]
     Unavailable {
@@ -56,6 +78,13 @@ impl StoreError {
             Self::NewerSchema { .. } => Some("Install the newer trainshed again.".into()),
             Self::Full { .. } => Some("Make room on the disk and try again.".into()),
             Self::Damaged { .. } => Some("Restore the data folder from a backup.".into()),
+            Self::Missing { .. } => Some("Upload it again.".into()),
+            Self::Changed { .. } => {
+                Some("Put the former object back, or import it again as a new version.".into())
+            }
+            Self::Misplaced { .. } => {
+                Some("Are its keys, region and account in the server's environment?".into())
+            }
             Self::Unavailable { .. } => None,
         }
     }
@@ -105,6 +134,14 @@ impl StoreError {
                     source: error.into(),
                 }
             }
+        }
+    }
+
+    /// An address that no object store can be opened at.
+    pub(crate) fn misplaced<E: Into<Source>>(action: &'static str) -> impl FnOnce(E) -> Self {
+        move |error| Self::Misplaced {
+            action,
+            source: error.into(),
         }
     }
 

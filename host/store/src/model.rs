@@ -1,4 +1,4 @@
-//! Models: what tasks saved.
+//! Models: what tasks saved, and what was registered.
 
 use std::collections::HashMap;
 
@@ -12,23 +12,56 @@ use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
 use crate::workspace::Workspace;
 
+/// What a query for models selects; the design, which may be long, is not in lists.
+macro_rules! select_models {
+    ($design:literal, $rest:literal) => {
+        concat!(
+            "select model.id, model.uuid, model.name, model.slot, model.task,
+                    task.name as task_name, project.path as project, model.parent,
+                    model.iteration, model.sha256, model.uri, file.location, model.size_bytes,
+                    model.framework, ",
+            $design,
+            " as design, model.labels, model.comment, model.tags, model.system_tags, model.ready,
+                    model.created, model.last_update
+               from model
+               left join task on task.workspace = model.workspace and task.id = model.task
+               left join project on project.workspace = model.workspace
+                    and project.id = model.project
+               left join file on file.workspace = model.workspace
+                    and file.sha256 = model.sha256 ",
+            $rest
+        )
+    };
+}
+
 #[derive(sqlx::FromRow)]
 struct ModelRow {
     id: i64,
     uuid: String,
     name: String,
-    task: String,
-    task_name: String,
+    slot: Option<String>,
+    task: Option<String>,
+    task_name: Option<String>,
+    project: Option<String>,
     parent: Option<i64>,
     iteration: i64,
-    sha256: String,
+    sha256: Option<String>,
+    uri: Option<String>,
+    location: Option<String>,
     size_bytes: i64,
+    framework: String,
+    design: String,
     labels: String,
+    comment: String,
+    tags: String,
+    system_tags: String,
+    ready: Option<i64>,
     created: i64,
+    last_update: i64,
 }
 
 impl Store {
-    /// The visible models, of one task or of all, the newest first.
+    /// The visible models, of one task or of all, the newest first; without their designs.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -37,15 +70,12 @@ impl Store {
         workspace: &Workspace,
         task: Option<&TaskId>,
     ) -> Result<Vec<ModelView>, StoreError> {
-        let rows: Vec<ModelRow> = sqlx::query_as(
-            "select model.id, model.uuid, model.name, model.task, task.name as task_name,
-                    model.parent, model.iteration, model.sha256, model.size_bytes,
-                    model.labels, model.created
-               from model join task on task.workspace = model.workspace and task.id = model.task
-              where model.workspace = $1 and model.state = 'visible'
-                and ($2 = '' or model.task = $2)
-              order by model.id desc",
-        )
+        let rows: Vec<ModelRow> = sqlx::query_as(select_models!(
+            "''",
+            "where model.workspace = $1 and model.state = 'visible'
+               and ($2 = '' or model.task = $2)
+             order by model.id desc"
+        ))
         .bind(workspace.as_str())
         .bind(task.map_or("", TaskId::as_str))
         .fetch_all(&self.reader)
@@ -68,13 +98,10 @@ impl Store {
         workspace: &Workspace,
         id: u64,
     ) -> Result<Option<ModelView>, StoreError> {
-        let row: Option<ModelRow> = sqlx::query_as(
-            "select model.id, model.uuid, model.name, model.task, task.name as task_name,
-                    model.parent, model.iteration, model.sha256, model.size_bytes,
-                    model.labels, model.created
-               from model join task on task.workspace = model.workspace and task.id = model.task
-              where model.workspace = $1 and model.id = $2 and model.state = 'visible'",
-        )
+        let row: Option<ModelRow> = sqlx::query_as(select_models!(
+            "model.design",
+            "where model.workspace = $1 and model.id = $2 and model.state = 'visible'"
+        ))
         .bind(workspace.as_str())
         .bind(bigint(id))
         .fetch_optional(&self.reader)
@@ -215,19 +242,33 @@ pub(crate) async fn show_models(
 impl ModelRow {
     fn view(self, metadata: Vec<(String, String)>) -> Result<ModelView, StoreError> {
         let action = "read a model";
+        let task = self.task.map(|task| task.parse()).transpose();
+        let sha256 = self.sha256.map(|digest| digest.parse()).transpose();
+        let elsewhere = self.location.filter(|location| location.contains("://"));
         Ok(ModelView {
             id: unsigned(self.id),
             uuid: self.uuid,
             name: self.name,
-            task: self.task.parse().map_err(StoreError::damaged(action))?,
+            slot: self.slot,
+            task: task.map_err(StoreError::damaged(action))?,
             task_name: self.task_name,
+            project: self.project,
             parent: self.parent.map(unsigned),
             iteration: unsigned(self.iteration),
-            sha256: self.sha256.parse().map_err(StoreError::damaged(action))?,
+            sha256: sha256.map_err(StoreError::damaged(action))?,
+            uri: self.uri.or(elsewhere),
             size_bytes: unsigned(self.size_bytes),
+            framework: self.framework,
+            design: self.design,
             labels: serde_json::from_str(&self.labels).map_err(StoreError::damaged(action))?,
             metadata,
+            comment: self.comment,
+            tags: serde_json::from_str(&self.tags).map_err(StoreError::damaged(action))?,
+            system_tags: serde_json::from_str(&self.system_tags)
+                .map_err(StoreError::damaged(action))?,
+            published: self.ready.map(Timestamp),
             created: Timestamp(self.created),
+            last_update: Timestamp(self.last_update),
         })
     }
 }

@@ -8,7 +8,9 @@
 mod lab;
 
 use std::path::Path;
+use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
 use sqlx::Executor as _;
 use trainshed_core::TaskId;
@@ -55,7 +57,7 @@ async fn data_of_a_newer_trainshed_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 3"
+        "the data has schema 9999, but this trainshed knows schemas up to 5"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }
@@ -102,14 +104,20 @@ async fn what_was_acknowledged_survives_a_kill_and_half_an_upload_does_not() {
         let reports = vec![loss(key, 0.5), line("x"), model("m", key, weights, 7)];
         lab.report(&running, key, reports).await;
     }
-    let half = folder.path().join("files/incoming/0123#1");
-    std::fs::create_dir_all(half.parent().unwrap()).unwrap();
-    std::fs::write(half, b"wei").unwrap();
+    let (store, workspace) = (lab.store.clone(), lab.workspace.clone());
+    let hanging = tokio::spawn(async move {
+        let half = stream::iter([Ok("wei".into())]).chain(stream::pending());
+        store.put_file(&workspace, None, half, NOW).await
+    });
+    while files_in(&folder.path().join("files")) < 3 {
+        assert!(!hanging.is_finished());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 
     let left = tempfile::tempdir().unwrap();
     copy(folder.path(), left.path());
     let lab = Lab::again(Store::open(left.path(), &Database::Folder).await.unwrap()).await;
-    assert!(!left.path().join("files/incoming").exists());
+    assert_eq!(files_in(&left.path().join("files")), 2);
     let series = lab
         .store
         .series(&lab.workspace, &running.task)
@@ -139,7 +147,10 @@ async fn what_was_acknowledged_survives_a_kill_and_half_an_upload_does_not() {
     );
     let models = lab.store.models(&lab.workspace, None).await.unwrap();
     assert_eq!(models[0].iteration, 19, "one goes on from the last model");
-    assert_eq!(lab.read(&models[0].sha256).await.unwrap(), b"weights");
+    assert_eq!(
+        lab.read(&models[0].sha256.unwrap()).await.unwrap(),
+        b"weights"
+    );
 }
 
 /// One step of somebody; `fence` is how far the caller's fence is from the right one.
@@ -306,4 +317,13 @@ fn copy(from: &Path, to: &Path) {
             std::fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+fn files_in(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let count = |entry: std::io::Result<std::fs::DirEntry>| match entry.unwrap() {
+        entry if entry.file_type().unwrap().is_dir() => files_in(&entry.path()),
+        _ => 1,
+    };
+    entries.map(count).sum()
 }

@@ -10,18 +10,24 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use trainshed_core::artifact::ArtifactType;
+use trainshed_core::dataset::Difference;
+use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::report::Batch;
 use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{
-    AgentDetails, AgentInfo, AgentView, ConsolePage, DatasetView, LeaseState, LeaseView, ModelView,
-    NewDataset, Page, PluginView, Results, TaskQuery, TaskView,
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConsolePage, DatasetEdit,
+    DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView, LineageView, ListedObject,
+    MetadataItem, ModelView, NewDataset, Page, PluginView, Results, TaskModels, TaskQuery,
+    TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
 use crate::{
-    CommitVersion, Curve, FileQuery, Metrics, MissingFiles, Models, Problem, Samples, StopRequest,
-    Submitted, Wait,
+    CommitVersion, Curve, FileQuery, GarbageRequest, ImportRequest, InputModel, Metrics,
+    MissingFiles, Models, ModelsOfTask, Problem, PublishModel, Samples, StopRequest, Submitted,
+    Wait,
 };
 
 /// Calls one server with one key. Cheap to clone.
@@ -105,6 +111,9 @@ type Result<T> = std::result::Result<T, ClientError>;
 /// Longest time between two pieces of an answer; long polls stay well below it.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest time that the server may take to read one object from beginning to end.
+const IMPORT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "every call fails as `ClientError` says, and as the server's page of the API says"
@@ -112,12 +121,14 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 impl Client {
     /// A client of the server at `url`, e.g. `http://127.0.0.1:8080`.
     pub fn new(url: &str, key: &str) -> Self {
+        // The library of cryptography is chosen once for the process; another choice stays.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(10))
             .read_timeout(READ_TIMEOUT)
             .tcp_nodelay(true)
             .build()
-            .expect("a client without TLS and without a proxy has nothing that can fail");
+            .expect("with its cryptography chosen, a client has nothing that can fail");
         Self {
             http,
             url: url.trim_end_matches('/').to_owned(),
@@ -238,7 +249,7 @@ impl Client {
     }
 
     /// The models of a task.
-    pub async fn task_models(&self, id: &str) -> Result<Models> {
+    pub async fn task_models(&self, id: &str) -> Result<ModelsOfTask> {
         self.get(&format!("/tasks/{}/models", part(id))).await
     }
 
@@ -276,9 +287,13 @@ impl Client {
         .await
     }
 
-    /// All data set versions, newest first.
-    pub async fn datasets(&self) -> Result<Vec<DatasetView>> {
-        self.get("/datasets").await
+    /// All data set versions, newest first; archived ones where asked for.
+    pub async fn datasets(&self, archived: bool) -> Result<Vec<DatasetView>> {
+        self.json(
+            self.request(Method::GET, "/datasets")
+                .query(&[("archived", archived)]),
+        )
+        .await
     }
 
     /// One data set version with its files.
@@ -289,6 +304,45 @@ impl Client {
     /// Makes a data set version of files that were uploaded.
     pub async fn create_dataset(&self, new: &NewDataset) -> Result<DatasetView> {
         self.send(Method::POST, "/datasets", new).await
+    }
+
+    /// How a version differs from another, or from its parent.
+    pub async fn dataset_difference(&self, id: u64, with: Option<u64>) -> Result<Difference> {
+        self.json(
+            self.request(Method::GET, &format!("/datasets/{id}/diff"))
+                .query(&[("with", with)]),
+        )
+        .await
+    }
+
+    /// Changes what is said of a version.
+    pub async fn edit_dataset(&self, id: u64, edit: &DatasetEdit) -> Result<DatasetView> {
+        self.send(Method::PATCH, &format!("/datasets/{id}"), edit)
+            .await
+    }
+
+    /// Makes a version read-only for good.
+    pub async fn publish_dataset(&self, id: u64) -> Result<DatasetView> {
+        let path = format!("/datasets/{id}/publish");
+        self.json(self.request(Method::POST, &path)).await
+    }
+
+    /// Hides a version from lists, or shows it again.
+    pub async fn archive_dataset(&self, id: u64, archived: bool) -> Result<DatasetView> {
+        let verb = if archived { "archive" } else { "unarchive" };
+        let path = format!("/datasets/{id}/{verb}");
+        self.json(self.request(Method::POST, &path)).await
+    }
+
+    /// Deletes a version, with `force` although something needs it.
+    pub async fn delete_dataset(&self, id: u64, force: bool) -> Result<()> {
+        let path = format!("/datasets/{id}");
+        self.checked(
+            self.request(Method::DELETE, &path)
+                .query(&[("force", force)]),
+        )
+        .await?;
+        Ok(())
     }
 
     /// All models, newest first.
@@ -324,6 +378,145 @@ impl Client {
         )
         .await?;
         Ok(())
+    }
+
+    /// Uploads a file of known content that a task made; it goes where the task's files go.
+    pub async fn put_output(&self, task: &TaskId, digest: &Digest, path: &Path) -> Result<()> {
+        let body = file_body(path).await?;
+        self.checked(
+            self.request(Method::PUT, &format!("/files/{digest}"))
+                .query(&[("task", task.as_str())])
+                .body(body),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// The artifacts of a task; with `history`, former versions too.
+    pub async fn artifacts(&self, task: &str, history: bool) -> Result<Vec<ArtifactView>> {
+        let path = format!("/tasks/{}/artifacts", part(task));
+        self.json(
+            self.request(Method::GET, &path)
+                .query(&[("history", history)]),
+        )
+        .await
+    }
+
+    /// Keeps a file as an artifact of a task.
+    pub async fn put_artifact(
+        &self,
+        task: &str,
+        name: &str,
+        kind: Option<ArtifactType>,
+        path: &Path,
+    ) -> Result<ArtifactView> {
+        let address = format!("/tasks/{}/artifacts/{}", part(task), part(name));
+        let kind = kind.map(ArtifactType::as_str);
+        self.json(
+            self.request(Method::PUT, &address)
+                .query(&[("type", kind)])
+                .body(file_body(path).await?),
+        )
+        .await
+    }
+
+    /// Records an artifact whose content is there already, or elsewhere.
+    pub async fn register_artifact(
+        &self,
+        task: &str,
+        artifact: &ArtifactRequest,
+    ) -> Result<ArtifactView> {
+        let path = format!("/tasks/{}/artifacts", part(task));
+        self.send(Method::POST, &path, artifact).await
+    }
+
+    /// Forgets an artifact with its history.
+    pub async fn delete_artifact(&self, task: &str, name: &str) -> Result<()> {
+        let path = format!("/tasks/{}/artifacts/{}", part(task), part(name));
+        self.checked(self.request(Method::DELETE, &path)).await?;
+        Ok(())
+    }
+
+    /// Registers a model.
+    pub async fn register_model(&self, model: &Registration) -> Result<ModelView> {
+        self.send(Method::POST, "/models", model).await
+    }
+
+    /// Changes what is said of a model.
+    pub async fn edit_model(&self, id: u64, edit: &ModelEdit) -> Result<ModelView> {
+        self.send(Method::PATCH, &format!("/models/{id}"), edit)
+            .await
+    }
+
+    /// Publishes a model, and with `with_task` the task that made it.
+    pub async fn publish_model(&self, id: u64, with_task: bool) -> Result<ModelView> {
+        let path = format!("/models/{id}/publish");
+        self.send(Method::POST, &path, &PublishModel { with_task })
+            .await
+    }
+
+    /// Hides a model from lists, or shows it again.
+    pub async fn archive_model(&self, id: u64, archived: bool) -> Result<ModelView> {
+        let verb = if archived { "archive" } else { "unarchive" };
+        let path = format!("/models/{id}/{verb}");
+        self.json(self.request(Method::POST, &path)).await
+    }
+
+    /// Deletes a model, with `force` although somebody needs it.
+    pub async fn delete_model(&self, id: u64, force: bool) -> Result<()> {
+        let path = format!("/models/{id}");
+        self.checked(
+            self.request(Method::DELETE, &path)
+                .query(&[("force", force)]),
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Adds to what is kept with a model.
+    pub async fn add_metadata(&self, id: u64, items: &[MetadataItem]) -> Result<Vec<MetadataItem>> {
+        self.send(Method::PATCH, &format!("/models/{id}/metadata"), &items)
+            .await
+    }
+
+    /// Who made a model of what, and what was made of it.
+    pub async fn lineage(&self, id: u64) -> Result<LineageView> {
+        self.get(&format!("/models/{id}/lineage")).await
+    }
+
+    /// Makes a model an input of a draft.
+    pub async fn set_input_model(&self, task: &str, name: &str, model: u64) -> Result<TaskModels> {
+        let path = format!("/tasks/{}/models/input/{}", part(task), part(name));
+        self.send(Method::PUT, &path, &InputModel { model }).await
+    }
+
+    /// Removes what nobody refers to, or counts it.
+    pub async fn collect_garbage(&self, request: &GarbageRequest) -> Result<GarbageView> {
+        self.send(Method::POST, "/gc", request).await
+    }
+
+    /// The objects at and below an address that the server may read.
+    pub async fn list_objects(&self, uri: &str) -> Result<Vec<ListedObject>> {
+        self.json(
+            self.request(Method::GET, "/files/listing")
+                .query(&[("uri", uri)]),
+        )
+        .await
+    }
+
+    /// Makes a file of an object elsewhere. Waits for as long as reading it takes.
+    pub async fn import_object(&self, uri: &str, link: bool) -> Result<ImportedFile> {
+        // Nothing comes back until all of it has been read, so that silence means nothing.
+        let patient = reqwest::Client::builder()
+            .timeout(IMPORT_TIMEOUT)
+            .build()
+            .expect("with its cryptography chosen, a client has nothing that can fail");
+        let uri = uri.to_owned();
+        let request = patient
+            .post(format!("{}/api/v1/files/import", self.url))
+            .bearer_auth(&self.key)
+            .json(&ImportRequest { uri, link });
+        self.json(request).await
     }
 
     /// The content of a file.

@@ -9,8 +9,8 @@ mod problem;
 use serde::{Deserialize, Serialize};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::report::{Real, Sample};
-use trainshed_core::view::{ModelView, SeriesSummary, SingleValue, TaskView};
-use trainshed_core::{Digest, Timestamp};
+use trainshed_core::view::{ModelUse, ModelView, SeriesSummary, SingleValue, TaskView};
+use trainshed_core::{Digest, TaskId, Timestamp};
 use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
@@ -99,4 +99,82 @@ pub struct CommitVersion {
     pub files: Vec<FileEntry>,
     /// What the plugin says of it.
     pub description: String,
+}
+
+/// Begins an upload in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewUpload {
+    /// The length of the whole.
+    pub size_bytes: u64,
+    /// The digest of the whole, where it is known.
+    #[serde(default)]
+    pub sha256: Option<Digest>,
+    /// The task whose output it is.
+    #[serde(default)]
+    pub task: Option<TaskId>,
+}
+
+/// A file as it was stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Stored {
+    /// Of its content.
+    pub sha256: Digest,
+    /// The length of its content.
+    pub size_bytes: u64,
+}
+
+/// Asks to make a file of an object elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImportRequest {
+    /// Its address.
+    pub uri: String,
+    /// Whether it stays where it is and is only recorded.
+    #[serde(default)]
+    pub link: bool,
+}
+
+/// Asks to remove what nobody refers to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GarbageRequest {
+    /// Only count it.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Keep files that were uploaded or asked for within this time; a day unless given.
+    #[serde(default)]
+    pub keep_ms: Option<u64>,
+    /// Keep uploads in parts for which something came within this time; a week unless given.
+    #[serde(default)]
+    pub keep_uploads_ms: Option<u64>,
+}
+
+/// The models of a task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ModelsOfTask {
+    /// Those that it made, newest first.
+    pub models: Vec<ModelView>,
+    /// Those that it reads, by the names that it has for them.
+    pub input: Vec<ModelUse>,
+    /// Those that it made, by the names that it has for them, in the order in which it made
+    /// them.
+    pub output: Vec<ModelUse>,
+}
+
+/// Makes a model an input of a draft.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InputModel {
+    /// Its id.
+    pub model: u64,
+}
+
+/// How a model is published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishModel {
+    /// Whether the task that made it is published too.
+    #[serde(default)]
+    pub with_task: bool,
 }

@@ -21,8 +21,8 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, LeaseState, LeaseView, NewDataset, PluginView, TaskView};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 use trainshed_engine::{
-    Database, Engine, EngineConfig, InspectError, Inspector, LeaseError, OpenedStore, PushError,
-    SubmitError, Workspace,
+    Database, Engine, EngineConfig, FileSettings, InspectError, Inspector, LeaseError, OpenedStore,
+    PushError, SubmitError, Workspace,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000);
@@ -53,6 +53,7 @@ async fn open(folder: &Path, clock: &Arc<AtomicI64>) -> (Engine, OpenedStore) {
     let config = EngineConfig {
         data_dir: folder.join("data"),
         database: Database::Folder,
+        files: FileSettings::default(),
         lease_ttl_ms: 60_000,
         inspector: Arc::new(ManifestReader),
         clock: Arc::new(move || Timestamp(clock.load(Ordering::Relaxed))),
@@ -162,6 +163,8 @@ impl Lab {
             description: String::new(),
             parent: None,
             files,
+            tags: Vec::new(),
+            tables: None,
         };
         self.engine
             .create_dataset(&self.workspace, new)

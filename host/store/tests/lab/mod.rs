@@ -96,6 +96,8 @@ impl Lab {
             description: "",
             digest: &digest,
             files: &files,
+            tags: &[],
+            tables: None,
         };
         self.store
             .insert_dataset(&self.workspace, &version, NOW)
