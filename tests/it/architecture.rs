@@ -12,7 +12,6 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("libloading", &["trainshed-pjrt"]),
     ("image", &["trainshed-tables"]),
     ("parquet", &["trainshed-tables", "trainshed-export"]),
-    ("parquet", &["trainshed-tables"]),
     ("pco", &["trainshed-series"]),
     ("trainshed-series", &["trainshed-store", "trainshed-wire"]),
     ("sqlx", &["trainshed-store"]),
@@ -41,6 +40,8 @@ const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     (
         "trainshed-export",
         &["tokio", "axum", "wasmtime", "trainshed-store"],
+    ),
+    (
         "trainshed-series",
         &["tokio", "sqlx", "trainshed-store", "trainshed-wire"],
     ),

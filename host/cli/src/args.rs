@@ -292,6 +292,12 @@ pub(crate) enum TaskCommand {
         /// Curve whose points to print, e.g. `train/loss`
         #[arg(long, value_name = "TITLE/SERIES")]
         curve: Option<String>,
+        /// Print at most so many samples of the curve rather than all its points
+        #[arg(long, value_name = "COUNT", requires = "curve", value_parser = clap::value_parser!(u32).range(1..=5000))]
+        max_samples: Option<u32>,
+        /// What samples are shown over: iter, timestamp or iso_time
+        #[arg(long, default_value = "iter", requires = "max_samples")]
+        x: String,
     },
     /// Print the console of a task
     Logs {

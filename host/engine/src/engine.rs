@@ -1,12 +1,14 @@
 //! The engine itself: opening, keys, events, the sweeper.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use trainshed_core::{TaskId, Timestamp, WorkspaceId};
+use tokio::time::Instant;
+use trainshed_core::{Digest, TaskId, Timestamp, WorkspaceId};
 use trainshed_store::{Database, EndedTask, Store, StoreError, Workspace};
 use uuid::Uuid;
 
@@ -17,6 +19,16 @@ use crate::event::{Changes, Event};
 const FIRST_WORKSPACE: &str = "default";
 /// How often the sweeper looks: short against any lease, long against the cost of a look.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How often the keys of old batches are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How long the key of a batch is known: a client that comes again after a day off the
+/// network must not be recorded twice.
+const REMEMBER_BATCHES_MS: i64 = 24 * 3_600_000;
+/// How long a key that was found good is good without another look: every call brings one,
+/// and one that is taken back must not be good for long.
+const TRUST_KEY: Duration = Duration::from_secs(5);
+/// Keys that are known to be good.
+const MAX_TRUSTED_KEYS: usize = 10_000;
 
 /// All use cases. Cheap to clone; the clones are one engine.
 #[derive(Clone)]
@@ -30,6 +42,8 @@ struct Shared {
     inspector: Arc<dyn Inspector>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
+    /// Digests of keys that were found good, and when.
+    keys: Mutex<HashMap<Digest, (Workspace, Instant)>>,
 }
 
 /// What an engine is made of.
@@ -103,6 +117,7 @@ impl Engine {
                 inspector: config.inspector,
                 clock: config.clock,
                 changes: Changes::new(),
+                keys: Mutex::default(),
             }),
         };
         let admin_key = engine.create_workspace(FIRST_WORKSPACE).await?;
@@ -123,12 +138,30 @@ impl Engine {
         self.store.close().await;
     }
 
-    /// The workspace that `key` opens; `None` for an unknown key.
+    /// The workspace that `key` opens; `None` for an unknown key. A key that is taken back
+    /// may still be good for five seconds.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Workspace>, StoreError> {
-        self.store.authenticate(key).await
+        let digest = Digest::of(key.as_bytes());
+        let now = Instant::now();
+        let known = self.trusted_keys().get(&digest).cloned();
+        if let Some((workspace, since)) = known
+            && now.duration_since(since) < TRUST_KEY
+        {
+            return Ok(Some(workspace));
+        }
+        let found = self.store.authenticate(key).await?;
+        let mut keys = self.trusted_keys();
+        if keys.len() >= MAX_TRUSTED_KEYS {
+            keys.clear();
+        }
+        match &found {
+            Some(workspace) => keys.insert(digest, (workspace.clone(), now)),
+            None => keys.remove(&digest),
+        };
+        Ok(found)
     }
 
     /// Makes a workspace and returns its first key; `None` when the name is taken.
@@ -190,14 +223,33 @@ impl Engine {
     pub fn spawn_sweeper(&self) -> JoinHandle<()> {
         let engine = self.clone();
         tokio::spawn(async move {
+            let mut forgot = Instant::now();
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
+                if forgot.elapsed() >= FORGET_EVERY {
+                    forgot = Instant::now();
+                    let before = engine.now().plus_millis(-REMEMBER_BATCHES_MS);
+                    if let Err(error) = engine.store.forget_batches(before).await {
+                        let error: &dyn std::error::Error = &error;
+                        tracing::error!(error, "keys of old batches could not be forgotten");
+                    }
+                }
                 if let Err(error) = engine.sweep().await {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "expired leases could not be ended");
                 }
             }
         })
+    }
+
+    fn trusted_keys(&self) -> MutexGuard<'_, HashMap<Digest, (Workspace, Instant)>> {
+        let keys = self.shared.keys.lock();
+        keys.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time as the engine's clock tells it.
+    pub fn moment(&self) -> Timestamp {
+        self.now()
     }
 
     pub(crate) fn now(&self) -> Timestamp {

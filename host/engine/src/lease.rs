@@ -193,7 +193,7 @@ impl Engine {
         let (until, now) = (self.lease_until(), self.now());
         let recorded = self
             .store
-            .append_batch(workspace, task, fence, &batch, until, now);
+            .append_batch(workspace, task, fence, batch, until, now);
         let stop = recorded.await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(LeaseState { stop })

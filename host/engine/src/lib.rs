@@ -12,6 +12,7 @@ mod catalog;
 mod engine;
 mod event;
 mod lease;
+mod points;
 mod query;
 mod read;
 mod resource;
@@ -24,10 +25,12 @@ pub use catalog::{InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
 pub use query::{Export, ExportContent, ExportFailure, default_fields};
+pub use read::MAX_ALL_SAMPLES;
 pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    BackupCounts, BackupError, BadCursor, Database, FileContent, LeaseError, PutError, QueryError,
+    AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, CurvePage, Database,
+    FileContent, LeaseError, PointBatch, PutError, QueryError, SampleQuery, Sampled, Sampling,
     StopError, StoreError, Workspace, backup, restore,
 };

@@ -11,7 +11,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use trainshed_core::name::is_series_name;
 
-use crate::frame::{Frame, FrameBuilder, MAX_EXTRA_BYTES, MAX_FRAME_CURVES, MAX_FRAME_POINTS};
+use crate::frame::{
+    Frame, FrameBuilder, MAX_EXTRA_BYTES, MAX_FRAME_CURVES, MAX_FRAME_POINTS, MAX_STEP,
+};
 
 /// Most single values of one batch.
 pub const MAX_SINGLES: usize = 10_000;
@@ -87,7 +89,7 @@ struct PointBody<'a> {
     title: Name<'a>,
     #[serde(borrow)]
     series: Name<'a>,
-    iteration: u64,
+    iteration: Step,
     value: Number,
     at: Option<i64>,
     extra: Option<Extra>,
@@ -101,7 +103,7 @@ struct CurveBody<'a> {
     title: Name<'a>,
     #[serde(borrow)]
     series: Name<'a>,
-    iterations: Column<u64>,
+    iterations: Column<Step>,
     values: Column<Number>,
     times: Option<Column<i64>>,
 }
@@ -148,6 +150,22 @@ impl<'de> Visitor<'de> for Text {
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
         Ok(Cow::Owned(text.to_owned()))
+    }
+}
+
+/// A step, which is not above [`MAX_STEP`].
+#[derive(Clone, Copy)]
+struct Step(u64);
+
+impl<'de> Deserialize<'de> for Step {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let step = u64::deserialize(deserializer)?;
+        if step <= MAX_STEP {
+            return Ok(Self(step));
+        }
+        Err(D::Error::custom(format!(
+            "an iteration is at most {MAX_STEP}, but this one is {step}"
+        )))
     }
 }
 
@@ -314,7 +332,7 @@ impl<'de> Visitor<'de> for PointList<'_, 'de> {
             let time = point.at.unwrap_or(self.now);
             let extra = point.extra.map(|extra| extra.0);
             self.builder
-                .push(names, point.iteration, time, point.value.0, extra);
+                .push(names, point.iteration.0, time, point.value.0, extra);
             check_curves(self.builder)?;
         }
         Ok(())
@@ -359,6 +377,7 @@ impl<'de> Visitor<'de> for CurveList<'_, 'de> {
             }
             let points = self.builder.point_count() + steps.len();
             check_room(points.saturating_sub(1), MAX_FRAME_POINTS, "points")?;
+            let steps: Vec<u64> = steps.into_iter().map(|step| step.0).collect();
             let values: Vec<f64> = values.into_iter().map(|value| value.0).collect();
             let names = (curve.title.0, curve.series.0);
             self.builder.push_columns(names, &steps, &times, &values);
@@ -596,7 +615,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_a_frame_that_can_be_stored(steps in prop::collection::vec((0..3_u8, any::<u64>(), any::<f64>()), 0..30)) {
+        fn what_is_read_is_a_frame_that_can_be_stored(steps in prop::collection::vec((0..3_u8, 0..=MAX_STEP, any::<f64>()), 0..30)) {
             let points: Vec<Value> = steps.iter().map(|(series, step, value)| serde_json::json!({
                 "title": "t", "series": series.to_string(), "iteration": step,
                 "value": trainshed_core::report::Real(*value),

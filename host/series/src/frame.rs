@@ -19,6 +19,9 @@ pub const MAX_FRAME_CURVES: usize = 10_000;
 /// Most bytes of the extra data of one point.
 pub const MAX_EXTRA_BYTES: usize = 8 << 10;
 
+/// The greatest step: databases have no greater number.
+pub const MAX_STEP: u64 = i64::MAX.cast_unsigned();
+
 const MAGIC: &[u8; 4] = b"TSP1";
 /// Values as 64-bit floats.
 const DOUBLES: u8 = 0;
@@ -355,6 +358,10 @@ impl<'a> Reader<'a> {
         let rest = &mut self.rest;
         varint::take_column(rest, count, |step| steps.push(step.cast_unsigned()))
             .ok_or_else(|| cut(self, "a step"))?;
+        if steps.iter().any(|step| *step > MAX_STEP) {
+            self.rest = start;
+            return Err(self.wrong("a step of the points", "is negative"));
+        }
         let mut times = Vec::with_capacity(count);
         let rest = &mut self.rest;
         varint::take_column(rest, count, |time| times.push(time))

@@ -32,6 +32,7 @@ pub use bucket::{
 };
 pub use frame::{
     Curve, DamagedFrame, Frame, FrameBuilder, MAX_EXTRA_BYTES, MAX_FRAME_CURVES, MAX_FRAME_POINTS,
+    MAX_STEP,
 };
 pub use points::{Point, Points, PointsView};
 pub use sample::{

@@ -340,7 +340,7 @@ pub(crate) mod tests {
     pub(crate) fn any_points(
         count: impl Into<prop::collection::SizeRange>,
     ) -> impl Strategy<Value = Points> {
-        let step = prop_oneof![6 => 0_u64..40, 1 => any::<u64>()];
+        let step = prop_oneof![6 => 0_u64..40, 1 => 0..=i64::MAX.cast_unsigned()];
         let time = prop_oneof![6 => 1_700_000_000_000_i64..1_700_000_100_000, 1 => any::<i64>()];
         let extra = prop::option::weighted(0.1, "\\{\"[a-zü]{1,4}\":[1-9]\\}");
         let point = (step, time, any_value(), extra);

@@ -7,8 +7,8 @@ use trainshed_core::action::ActionError;
 use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
 use trainshed_engine::{
-    ArtifactError, ExportFailure, LeaseError, PushError, PutError, QueryError, ReadingError,
-    StopError, StoreError, SubmitError, VersionError,
+    AppendError, ArtifactError, ExportFailure, LeaseError, PushError, PutError, QueryError,
+    ReadingError, StopError, StoreError, SubmitError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -66,7 +66,12 @@ impl IntoResponse for ApiError {
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let body = serde_json::to_vec(&*self.0).expect("a problem is texts and numbers");
-        (status, content_type, body).into_response()
+        let mut response = (status, content_type, body).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let second = header::HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, second);
+        }
+        response
     }
 }
 
@@ -224,6 +229,21 @@ impl From<LeaseError> for ApiError {
             LeaseError::Stale { .. } => (StatusCode::CONFLICT, "stale-lease"),
             LeaseError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-report"),
             LeaseError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            LeaseError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            AppendError::Store(source) => return source.into(),
+            AppendError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            AppendError::Published(_) => (StatusCode::CONFLICT, "read-only"),
+            AppendError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-curves"),
+            AppendError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
         Self::new(status, kind, error.to_string()).hint(hint)
     }

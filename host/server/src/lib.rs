@@ -12,6 +12,7 @@ mod events;
 mod extract;
 mod files;
 mod health;
+mod metrics;
 mod models;
 mod openapi;
 mod plugins;
@@ -77,7 +78,13 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(tasks::show))
         .routes(routes!(tasks::stop))
         .routes(routes!(tasks::metrics))
-        .routes(routes!(tasks::curve))
+        .routes(routes!(metrics::curve))
+        .routes(routes!(
+            metrics::append_metrics,
+            metrics::delete_metrics,
+            metrics::all_curves
+        ))
+        .routes(routes!(metrics::metric_summary))
         .routes(routes!(tasks::console))
         .routes(routes!(tasks::samples))
         .routes(routes!(tasks::models))

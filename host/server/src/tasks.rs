@@ -10,7 +10,7 @@ use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
-use trainshed_wire::{Curve, Metrics, Models, Samples, StopRequest, Submitted};
+use trainshed_wire::{Metrics, Models, Samples, StopRequest, Submitted};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -127,39 +127,6 @@ pub(crate) async fn metrics(
         .await?
         .ok_or_else(|| no_task(&id))?;
     Ok(Json(Metrics { scalars, singles }))
-}
-
-#[derive(Deserialize, IntoParams)]
-pub(crate) struct CurveQuery {
-    title: String,
-    series: String,
-}
-
-/// `GET /tasks/{id}/scalars/points?title=&series=`: the points of one curve.
-#[utoipa::path(get, path = "/tasks/{id}/scalars/points", tag = "reports", params(CurveQuery), responses((status = 200, body = Curve)))]
-pub(crate) async fn curve(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<CurveQuery>,
-) -> Result<Json<Curve>, ApiError> {
-    let points = engine
-        .points(&workspace, &task_id(&id)?, &query.title, &query.series)
-        .await?;
-    let points = points.ok_or_else(|| no_task(&id))?;
-    if points.is_empty() {
-        return Err(ApiError::missing(
-            "series",
-            &format!("{}/{}", query.title, query.series),
-        ));
-    }
-    Ok(Json(Curve {
-        title: query.title,
-        series: query.series,
-        iterations: points.iter().map(|point| point.iteration).collect(),
-        values: points.iter().map(|point| point.value).collect(),
-        times: points.iter().map(|point| point.at).collect(),
-    }))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -19,6 +19,7 @@ use crate::dataset::{
 };
 use crate::error::StoreError;
 use crate::model::show_models;
+use crate::points::TaskKey;
 use crate::workspace::Workspace;
 
 /// Why a write of a running task was refused. Nothing of it was kept.
@@ -51,6 +52,9 @@ pub enum LeaseError {
         /// Of what it is the content.
         role: String,
     },
+    /// More comes in than can be written.
+    #[error("more is reported than can be written at the moment")]
+    Busy,
     /// The store failed.
     #[error("the report could not be recorded")]
     Store(#[source] StoreError),
@@ -82,6 +86,7 @@ impl LeaseError {
             Self::UnknownAgent(_) => Some("Register the agent again.".into()),
             Self::Stale { .. } => Some("Stop the run: its task was ended or handed on.".into()),
             Self::MissingFile { .. } => Some("Upload the file first, then report it.".into()),
+            Self::Busy => Some("Send it again after a second.".into()),
             Self::UnknownTask(_) | Self::Invalid(_) => None,
             Self::Store(error) => error.hint(),
         }
@@ -425,7 +430,9 @@ impl Store {
             .map_err(lease_error(action))?;
         }
         let committed = transaction.commit().await;
-        committed.map_err(lease_error(action))
+        committed.map_err(lease_error(action))?;
+        self.ingest.shared.settle(&TaskKey::new(workspace, task));
+        Ok(())
     }
 
     /// Stops a task: one that waits at once, one that runs by a request that its agent

@@ -1,6 +1,7 @@
 //! What the store promises, whichever database it is on.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
+#[expect(dead_code, reason = "it is shared, and not all is needed here")]
 mod lab;
 
 use std::io;
@@ -204,11 +205,13 @@ async fn not_a_number_survives_the_round_trip(lab: Lab) {
         train/loss n=4 last=-inf@3 min=-inf@3 max=inf@1
     "#]]
     .assert_eq(&summaries(&lab, &running).await);
-    let nan = Report::Single {
+    let single = |value| Report::Single {
         name: "f1".into(),
-        value: Real(f64::NAN),
+        value: Real(value),
     };
-    lab.report(&running, 2, vec![nan]).await;
+    for (key, value) in [(2, f64::NAN), (3, 0.5), (4, f64::NAN)] {
+        lab.report(&running, key, vec![single(value)]).await;
+    }
     let singles = lab
         .store
         .singles(&lab.workspace, &running.task)

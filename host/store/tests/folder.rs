@@ -55,7 +55,7 @@ async fn data_of_a_newer_trainshed_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 3"
+        "the data has schema 9999, but this trainshed knows schemas up to 10"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }
@@ -80,13 +80,13 @@ async fn damaged_points_are_never_shown() {
     drop(lab);
     change(
         folder.path(),
-        "update ingest set frame = x'5453463101000000'",
+        "update point_log set frame = x'5453503101000000'",
     )
     .await;
     let lab = Lab::again(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let read = lab
         .store
-        .points(&lab.workspace, &running.task, "train", "loss")
+        .points(&lab.workspace, &running.task, ("train", "loss"), 0, 10)
         .await;
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
 }

@@ -20,8 +20,8 @@ use trainshed_core::view::{
 use trainshed_core::{AgentId, Digest, TaskId};
 
 use crate::{
-    CommitVersion, Curve, FileQuery, Metrics, MissingFiles, Models, Problem, Samples, StopRequest,
-    Submitted, Wait,
+    CommitVersion, Curve, FileQuery, Frame, Metrics, MissingFiles, Models, POINTS_TYPE, Problem,
+    Recorded, SampledCurve, Samples, StopRequest, Submitted, Wait,
 };
 
 /// Calls one server with one key. Cheap to clone.
@@ -212,14 +212,49 @@ impl Client {
         self.get(&format!("/tasks/{}/scalars", part(id))).await
     }
 
-    /// The points of one curve.
-    pub async fn curve(&self, id: &str, title: &str, series: &str) -> Result<Curve> {
+    /// The points of one curve, from the iteration `from` on; the answer says where to go on.
+    pub async fn curve(&self, id: &str, title: &str, series: &str, from: u64) -> Result<Curve> {
         let path = format!("/tasks/{}/scalars/points", part(id));
-        self.json(
-            self.request(Method::GET, &path)
-                .query(&[("title", title), ("series", series)]),
-        )
-        .await
+        let request = self.request(Method::GET, &path);
+        let from = from.to_string();
+        self.json(request.query(&[("title", title), ("series", series), ("from", &from)]))
+            .await
+    }
+
+    /// At most `most` samples of one curve; `x` is `iter`, `timestamp` or `iso_time`.
+    pub async fn sampled_curve(
+        &self,
+        id: &str,
+        (title, series): (&str, &str),
+        most: u32,
+        x: &str,
+    ) -> Result<SampledCurve> {
+        let path = format!("/tasks/{}/scalars/points", part(id));
+        let most = most.to_string();
+        let query = [
+            ("title", title),
+            ("series", series),
+            ("max_samples", &most),
+            ("x", x),
+        ];
+        self.json(self.request(Method::GET, &path).query(&query))
+            .await
+    }
+
+    /// Records points of a task; under a key, sending them again is harmless.
+    pub async fn append_points(
+        &self,
+        id: &str,
+        key: Option<&str>,
+        points: &Frame<'_>,
+    ) -> Result<Recorded> {
+        let mut request = self
+            .request(Method::POST, &format!("/tasks/{}/metrics", part(id)))
+            .header(header::CONTENT_TYPE, POINTS_TYPE);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.json(request.body(points.encode())).await
     }
 
     /// At most `limit` console lines from line `after` on.

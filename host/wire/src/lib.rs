@@ -4,6 +4,7 @@
 //! It never knows how a server does what it promises. Start reading at [`Client`].
 
 mod client;
+mod points;
 mod problem;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use trainshed_core::{Digest, Timestamp};
 use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
+pub use points::{
+    AllSamples, Axis, AxisValues, BadBatch, CurveColumns, Frame, FrameBuilder, MetricSummary,
+    POINTS_TYPE, PointBatch, Recorded, SampledCurve, Sampling, UnknownAxis, read_points,
+};
 pub use problem::Problem;
 
 /// The answer to a submitted action.
@@ -47,6 +52,9 @@ pub struct Curve {
     pub values: Vec<Real>,
     /// When each was measured.
     pub times: Vec<Timestamp>,
+    /// The iteration from which the next page goes on; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// The images of a task.

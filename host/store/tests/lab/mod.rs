@@ -9,8 +9,10 @@ use trainshed_core::report::{Batch, Line, LineSource, Point, Real, Report};
 use trainshed_core::task::{Outcome, TaskState, TaskType};
 use trainshed_core::view::{AgentInfo, DatasetView, PluginSummary};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp, WorkspaceId};
+use trainshed_series::FrameBuilder;
 use trainshed_store::{
-    InsertTaskError, LeaseError, NewTask, NewVersion, ParameterRow, Store, Workspace,
+    AppendError, Appended, InsertTaskError, LeaseError, NewTask, NewVersion, ParameterRow,
+    PointBatch, Store, Workspace,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000);
@@ -146,7 +148,7 @@ impl Lab {
                 &self.workspace,
                 &running.task,
                 running.fence,
-                &batch,
+                batch,
                 UNTIL,
                 NOW,
             )
@@ -174,17 +176,41 @@ impl Lab {
 
     /// Iterations and values of a curve, e.g. `0:0.5 1:NaN`.
     pub(crate) async fn curve(&self, task: &TaskId, title: &str, series: &str) -> String {
-        let points = self
+        let page = self
             .store
-            .points(&self.workspace, task, title, series)
+            .points(&self.workspace, task, (title, series), 0, usize::MAX)
             .await;
-        let text = |point: &Point| format!("{}:{}", point.iteration, point.value.0);
-        points
-            .unwrap()
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let points = page.unwrap().points;
+        let text = |point: trainshed_series::Point<'_>| format!("{}:{}", point.step, point.value);
+        points.view().iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Records points of the curve `train/loss` as a client does.
+    pub(crate) async fn append(
+        &self,
+        task: &TaskId,
+        key: Option<&str>,
+        points: &[(u64, f64)],
+    ) -> Result<Appended, AppendError> {
+        let mut builder = FrameBuilder::default();
+        for (step, value) in points {
+            let names = ("train".into(), "loss".into());
+            builder.push(
+                names,
+                *step,
+                NOW.as_millis() + step.cast_signed(),
+                *value,
+                None,
+            );
+        }
+        let batch = PointBatch {
+            key: key.map(Into::into),
+            frame: builder.finish(),
+            singles: Vec::new(),
+        };
+        self.store
+            .append_points(&self.workspace, task, &batch, NOW)
+            .await
     }
 }
 
