@@ -10,6 +10,7 @@
 
 mod accelerators;
 mod actions;
+mod again;
 mod agents;
 mod architecture;
 mod cli;
