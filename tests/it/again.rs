@@ -45,7 +45,11 @@ async fn a_backup_is_taken_beside_a_server_and_moves_it_to_postgres() {
     let saved = printed(&shed.cli(&["--json", "backup", archive]));
     assert!(saved["files"].as_u64().unwrap() >= 3, "{saved}");
     let again = shed.cli(&["backup", archive]);
-    assert_eq!(again.status.code(), Some(2), "a backup is never overwritten");
+    assert_eq!(
+        again.status.code(),
+        Some(2),
+        "a backup is never overwritten"
+    );
 
     let there = tempfile::tempdir().unwrap();
     let database = Cluster::shared().database();

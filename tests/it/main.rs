@@ -22,4 +22,5 @@ mod networks;
 mod preprocess;
 mod shed;
 mod tabular;
+mod tracking;
 mod training;

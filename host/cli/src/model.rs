@@ -69,8 +69,11 @@ fn row(model: &ModelView) -> Vec<String> {
         model.name.clone(),
         model.iteration.to_string(),
         size(model.size_bytes),
-        model.task_name.clone(),
-        model.task.to_string(),
+        model.task_name.clone().unwrap_or_else(|| "-".to_owned()),
+        model
+            .task
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
         time(model.created),
     ]
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::args::{Global, ServeArgs};
 use crate::connect::{data_dir, database};
 use crate::error::CliError;
-use crate::local::LocalServer;
+use crate::local::{LocalData, LocalServer};
 use crate::output::Output;
 
 pub(crate) async fn serve(
@@ -15,8 +15,13 @@ pub(crate) async fn serve(
 ) -> Result<ExitCode, CliError> {
     let data_dir = data_dir(global)?;
     let capacity = (!arguments.no_agent).then_some(arguments.capacity);
-    let server =
-        LocalServer::start_at(&data_dir, database(global), arguments.listen, capacity).await?;
+    let data = LocalData {
+        folder: &data_dir,
+        database: database(global),
+        task_watchdog_s: arguments.task_watchdog,
+        reuse_window_h: arguments.reuse_window,
+    };
+    let server = LocalServer::start_at(data, arguments.listen, capacity).await?;
     output.say(&format!(
         "trainshed serves {} at {}",
         data_dir.display(),

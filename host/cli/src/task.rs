@@ -13,6 +13,7 @@ use crate::connect::Connection;
 use crate::error::CliError;
 use crate::output::{Output, number, printable, time};
 use crate::reproduce::reproduce;
+use crate::task_change;
 
 /// Lines of one look at a console.
 const CONSOLE_PAGE: u64 = 10_000;
@@ -99,6 +100,7 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
             output.list(&curve, &["X", "VALUE", "MIN", "MAX"], sample_rows(&curve));
         }
         TaskCommand::Logs { id, follow, tail } => logs(client, &id, follow, tail, output).await?,
+        TaskCommand::Change(change) => task_change::change(client, *change, output).await?,
         TaskCommand::Stop { id, reason } => {
             let task = client.stop(&id, reason).await?;
             if output.is_json() {
@@ -185,8 +187,11 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("type", task.task_type.as_str().to_owned()),
         ("status", task.status.to_string()),
         ("status reason", task.status_reason.clone()),
+        ("status message", task.status_message.clone()),
         ("comment", task.comment.clone()),
         ("tags", task.tags.join(", ")),
+        ("system tags", task.system_tags.join(", ")),
+        ("parent", dash(task.parent.as_ref())),
         ("action", task.action.clone()),
         ("params", json(task.params.clone())),
         ("result", dash(task.result.clone().map(json))),
@@ -204,10 +209,12 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("seed", dash(task.seed)),
         ("progress", format!("{:.0}%", task.progress)),
         ("last iteration", task.last_iteration.to_string()),
+        ("queue", dash(task.queue.as_ref())),
         ("agent", dash(task.agent.clone())),
         ("created", time(task.created)),
         ("started", dash(task.started.map(time))),
         ("completed", dash(task.completed.map(time))),
+        ("published", dash(task.published.map(time))),
     ]
 }
 

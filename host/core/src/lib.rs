@@ -8,12 +8,14 @@
 pub mod action;
 pub mod dataset;
 pub mod digest;
+pub mod draft;
 pub mod error;
 pub mod id;
 pub mod limits;
 pub mod manifest;
 pub mod model;
 pub mod name;
+pub mod parameter;
 pub mod progress;
 pub mod query;
 pub mod report;

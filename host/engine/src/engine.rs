@@ -9,7 +9,9 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use trainshed_core::{Digest, TaskId, Timestamp, WorkspaceId};
-use trainshed_store::{Database, EndedTask, Store, StoreError, Workspace};
+use trainshed_store::{
+    Database, EndedTask, KeyedRequest, Store, StoreError, StoredAnswer, Workspace,
+};
 use uuid::Uuid;
 
 use crate::catalog::Inspector;
@@ -39,6 +41,8 @@ pub struct Engine {
 
 struct Shared {
     lease_ttl_ms: u32,
+    task_watchdog_s: u32,
+    reuse_window_h: u32,
     inspector: Arc<dyn Inspector>,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
@@ -54,6 +58,12 @@ pub struct EngineConfig {
     pub database: Database,
     /// A lease ends this long after it was last renewed; 60,000 is a good value.
     pub lease_ttl_ms: u32,
+    /// A task that runs without an agent is stopped when nothing was heard of it for so long;
+    /// 7,200 is a good value.
+    pub task_watchdog_s: u32,
+    /// A run by hand takes the place of the last one only within so many hours; 24 is a good
+    /// value.
+    pub reuse_window_h: u32,
     /// Looks into pushed components.
     pub inspector: Arc<dyn Inspector>,
     /// Tells the time.
@@ -114,6 +124,8 @@ impl Engine {
             store,
             shared: Arc::new(Shared {
                 lease_ttl_ms: config.lease_ttl_ms,
+                task_watchdog_s: config.task_watchdog_s,
+                reuse_window_h: config.reuse_window_h,
                 inspector: config.inspector,
                 clock: config.clock,
                 changes: Changes::new(),
@@ -193,7 +205,8 @@ impl Engine {
         self.changes().subscribe()
     }
 
-    /// Stops the tasks whose lease has run out; returns how many.
+    /// Stops the tasks whose lease has run out, and those that run without an agent and have
+    /// been silent for too long; forgets old answers. Returns how many tasks it stopped.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -203,7 +216,36 @@ impl Engine {
             tracing::warn!(%task, "the lease of a task ran out");
             self.changes().task_changed(workspace, task);
         }
-        Ok(ended.len())
+        let silent = self.end_silent_tasks().await?;
+        self.store.forget_answers(self.now()).await?;
+        Ok(ended.len() + silent)
+    }
+
+    /// Takes an idempotency key for a request; see [`trainshed_store::Store::begin_request`].
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn begin_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        request: &str,
+    ) -> Result<KeyedRequest, StoreError> {
+        let now = self.now();
+        self.store.begin_request(workspace, key, request, now).await
+    }
+
+    /// Keeps the answer to a request with a key, or lets go of the key.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn end_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError> {
+        self.store.end_request(workspace, key, answer).await
     }
 
     /// Stops the running tasks of all local agents, for `reason`: their process has ended.
@@ -258,6 +300,14 @@ impl Engine {
 
     pub(crate) fn lease_ttl(&self) -> Duration {
         Duration::from_millis(u64::from(self.shared.lease_ttl_ms))
+    }
+
+    pub(crate) fn watchdog_s(&self) -> u32 {
+        self.shared.task_watchdog_s
+    }
+
+    pub(crate) fn reuse_window_h(&self) -> u32 {
+        self.shared.reuse_window_h
     }
 
     /// When a lease that is renewed now ends.

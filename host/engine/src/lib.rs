@@ -12,7 +12,10 @@ mod catalog;
 mod engine;
 mod event;
 mod lease;
+mod lifecycle;
+mod parameters;
 mod points;
+mod projects;
 mod query;
 mod read;
 mod resource;
@@ -24,13 +27,16 @@ pub use artifact::ArtifactError;
 pub use catalog::{InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
+pub use lifecycle::DraftError;
+pub use projects::ProjectChangeError;
 pub use query::{Export, ExportContent, ExportFailure, default_fields};
 pub use read::MAX_ALL_SAMPLES;
 pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, CurvePage, Database,
-    FileContent, LeaseError, PointBatch, PutError, QueryError, SampleQuery, Sampled, Sampling,
-    StopError, StoreError, Workspace, backup, restore,
+    AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError, CurvePage,
+    Database, FileContent, KeyedRequest, LeaseError, Move, NewConfiguration, PointBatch,
+    ProjectError, PutError, QueryError, QueueName, SampleQuery, Sampled, Sampling, StoreError,
+    StoredAnswer, Workspace, WriteMode, backup, restore,
 };

@@ -1,12 +1,11 @@
 //! What can be read of a task.
 
 use trainshed_core::TaskId;
+use trainshed_core::parameter::Parameter;
 use trainshed_core::report::Sample;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, SeriesSummary, SingleValue, TaskQuery, TaskView};
-use trainshed_store::{
-    CurvePage, ParameterRow, QueryError, SampleQuery, Sampled, StoreError, Workspace,
-};
+use trainshed_store::{CurvePage, QueryError, SampleQuery, Sampled, StoreError, Workspace};
 
 use crate::engine::Engine;
 
@@ -47,7 +46,7 @@ impl Engine {
         &self,
         workspace: &Workspace,
         id: &TaskId,
-    ) -> Result<Option<Vec<ParameterRow>>, StoreError> {
+    ) -> Result<Option<Vec<Parameter>>, StoreError> {
         if !self.has_task(workspace, id).await? {
             return Ok(None);
         }

@@ -10,7 +10,7 @@ use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
-use trainshed_wire::{Metrics, Models, Samples, StopRequest, Submitted};
+use trainshed_wire::{Metrics, Models, Samples, Submitted};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -94,20 +94,6 @@ pub(crate) async fn show(
 ) -> Result<Json<TaskView>, ApiError> {
     let task = engine.task(&workspace, &task_id(&id)?).await?;
     Ok(Json(task.ok_or_else(|| no_task(&id))?))
-}
-
-/// `POST /tasks/{id}/stop`: asks a waiting or running task to stop.
-#[utoipa::path(post, path = "/tasks/{id}/stop", tag = "tasks", responses((status = 200, body = TaskView)))]
-pub(crate) async fn stop(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-    body: Option<Json<StopRequest>>,
-) -> Result<Json<TaskView>, ApiError> {
-    let reason = body
-        .and_then(|body| body.0.reason)
-        .unwrap_or_else(|| "stopped by the user".to_owned());
-    Ok(Json(engine.stop(&workspace, &task_id(&id)?, reason).await?))
 }
 
 /// `GET /tasks/{id}/scalars`: every curve without its points, and every single value.

@@ -9,37 +9,54 @@
 //! writes wait for each other and never fail because another one is under way.
 #![warn(missing_docs)]
 
+mod again;
 mod artifact;
 mod backup;
+mod change;
+mod configuration;
 mod database;
 mod dataset;
+mod edit;
 mod error;
 mod file;
 mod health;
+mod idempotency;
 mod interrupt;
 mod lease;
+mod lifecycle;
 mod model;
+mod parameter;
 mod plugin;
 mod points;
+mod project;
 mod query;
 mod report;
+mod reset;
 mod resource;
 mod results;
+mod tag;
 mod task;
 mod workspace;
 
+pub use again::ContinueError;
 pub use backup::{BackupCounts, BackupError, BackupInfo, backup, restore};
+pub use change::ChangeError;
+pub use configuration::NewConfiguration;
 pub use database::{Database, Store};
 pub use dataset::{InsertDatasetError, NewVersion};
 pub use error::StoreError;
 pub use file::{FileContent, PutError};
+pub use idempotency::{KeyedRequest, StoredAnswer};
 pub use interrupt::EndedTask;
-pub use lease::{ClaimedTask, LeaseError, StopError};
+pub use lease::{ClaimedTask, LeaseError};
+pub use lifecycle::{Move, QueueName};
+pub use parameter::WriteMode;
 pub use plugin::InsertPluginError;
 pub use points::MAX_SERIES;
 pub use points::curves::{CurvePage, SampleQuery};
 pub use points::ingest::{AppendError, Appended};
+pub use project::ProjectError;
 pub use query::{Found, Part};
-pub use task::{BadCursor, InsertTaskError, NewTask, ParameterRow, QueryError};
+pub use task::{BadCursor, InsertTaskError, NewTask, NewWork, QueryError};
 pub use trainshed_series::{Axis, Batch as PointBatch, MAX_EXTRA_BYTES, Sampled, Sampling};
 pub use workspace::Workspace;

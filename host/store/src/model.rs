@@ -17,8 +17,8 @@ struct ModelRow {
     id: i64,
     uuid: String,
     name: String,
-    task: String,
-    task_name: String,
+    task: Option<String>,
+    task_name: Option<String>,
     parent: Option<i64>,
     iteration: i64,
     sha256: String,
@@ -41,7 +41,8 @@ impl Store {
             "select model.id, model.uuid, model.name, model.task, task.name as task_name,
                     model.parent, model.iteration, model.sha256, model.size_bytes,
                     model.labels, model.created
-               from model join task on task.workspace = model.workspace and task.id = model.task
+               from model
+               left join task on task.workspace = model.workspace and task.id = model.task
               where model.workspace = $1 and model.state = 'visible'
                 and ($2 = '' or model.task = $2)
               order by model.id desc",
@@ -72,7 +73,8 @@ impl Store {
             "select model.id, model.uuid, model.name, model.task, task.name as task_name,
                     model.parent, model.iteration, model.sha256, model.size_bytes,
                     model.labels, model.created
-               from model join task on task.workspace = model.workspace and task.id = model.task
+               from model
+               left join task on task.workspace = model.workspace and task.id = model.task
               where model.workspace = $1 and model.id = $2 and model.state = 'visible'",
         )
         .bind(workspace.as_str())
@@ -219,7 +221,11 @@ impl ModelRow {
             id: unsigned(self.id),
             uuid: self.uuid,
             name: self.name,
-            task: self.task.parse().map_err(StoreError::damaged(action))?,
+            task: self
+                .task
+                .map(|task| task.parse())
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
             task_name: self.task_name,
             parent: self.parent.map(unsigned),
             iteration: unsigned(self.iteration),

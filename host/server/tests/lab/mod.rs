@@ -40,6 +40,8 @@ impl Lab {
             data_dir: folder.to_owned(),
             database,
             lease_ttl_ms: 60_000,
+            task_watchdog_s: 7200,
+            reuse_window_h: 24,
             inspector: Arc::new(ManifestReader),
             clock: Arc::new(|| Timestamp(1_700_000_000_000)),
         };

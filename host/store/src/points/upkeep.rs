@@ -255,6 +255,15 @@ impl Store {
         Ok(())
     }
 
+    /// Forgets what is in memory of the points of a task that are deleted.
+    pub(crate) fn forget_points(
+        &self,
+        workspace: &crate::Workspace,
+        task: &trainshed_core::TaskId,
+    ) {
+        self.ingest.shared.forget(TaskKey::new(workspace, task));
+    }
+
     /// Deletes all points, single values and summaries of a task; returns whether there is
     /// such a task.
     ///
@@ -282,7 +291,7 @@ impl Store {
         deleted.map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
-        self.ingest.shared.forget(key);
+        self.forget_points(workspace, task);
         Ok(true)
     }
 }
