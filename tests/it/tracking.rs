@@ -303,7 +303,7 @@ async fn the_command_line_moves_tasks_and_projects() {
     let (_, params) = shed.run_cli(&["task", "params", &id, "lr=1", "--remove", "Args/name"]);
     assert_eq!(params, "PARAMETER\tTYPE\tVALUE\nGeneral/lr\tint\t1");
     let (_, properties) = shed.run_cli(&["task", "property", &id, "note=good"]);
-    assert_eq!(properties, "PROPERTY\tVALUE\tDESCRIPTION\nnote\tgood\t");
+    assert_eq!(properties, "PROPERTY\tVALUE\tDESCRIPTION\nnote\tgood");
     let file = shed.data_dir().join("config.yaml");
     std::fs::write(&file, "x: 1 # é\r\n").unwrap();
     let put = [

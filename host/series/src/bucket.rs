@@ -58,9 +58,9 @@ impl Bucket {
         let (mut min, mut max) = (f64::NAN, f64::NAN);
         let (mut sum, mut finite) = (0.0, 0_u64);
         for value in values {
-            // Both give the other one where one is NaN.
-            min = value.min(min);
-            max = value.max(max);
+            // A NaN gives way to the other.
+            min = lesser(*value, min);
+            max = greater(*value, max);
             if value.is_finite() {
                 sum += value;
                 finite += 1;
@@ -97,8 +97,8 @@ impl Bucket {
         Self {
             last_step: next.last_step,
             last_time: next.last_time,
-            min: self.min.min(next.min),
-            max: self.max.max(next.max),
+            min: lesser(self.min, next.min),
+            max: greater(self.max, next.max),
             mean: if finite == 0 {
                 f64::NAN
             } else {
@@ -228,6 +228,22 @@ fn real(count: u64) -> f64 {
     count as f64
 }
 
+/// The lesser of two values of which neither or one is NaN; -0 is less than 0, so that the
+/// answer does not depend on which came first.
+fn lesser(one: f64, other: f64) -> f64 {
+    let least = one.min(other);
+    let negative_zero = |value: f64| value == 0.0 && value.is_sign_negative();
+    if least == 0.0 && (negative_zero(one) || negative_zero(other)) {
+        return -0.0;
+    }
+    least
+}
+
+/// The greater of two values of which neither or one is NaN; 0 is greater than -0.
+fn greater(one: f64, other: f64) -> f64 {
+    -lesser(-one, -other)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -247,8 +263,8 @@ mod tests {
             let values = points.view().values().to_vec();
             let numbers: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
             let finite: Vec<f64> = values.iter().copied().filter(|value| value.is_finite()).collect();
-            let least = numbers.iter().copied().reduce(f64::min);
-            let greatest = numbers.iter().copied().reduce(f64::max);
+            let least = numbers.iter().copied().reduce(lesser);
+            let greatest = numbers.iter().copied().reduce(greater);
             for (found, expected) in [(bucket.min, least), (bucket.max, greatest)] {
                 let same = expected.map_or(found.is_nan(), |expected| found == expected);
                 prop_assert!(same, "{} is not {:?}", found, expected);

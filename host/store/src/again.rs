@@ -158,6 +158,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), ContinueError> {
         let action = "continue a task";
+        // The last iteration is that of what was acknowledged.
+        self.settle_summaries(Some((workspace, previous))).await?;
         let mut transaction = self.begin(action).await?;
         let found = find(&mut transaction, workspace, previous).await;
         let found = found.map_err(|error| match error {

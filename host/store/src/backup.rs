@@ -34,7 +34,7 @@ const FORMAT: u32 = 1;
 const ZSTD_LEVEL: i32 = 3;
 const INFO: &str = "backup.json";
 /// The first schema that has the table `point_state`.
-const SCHEMA_WITH_POINT_STATE: i64 = 10;
+const SCHEMA_WITH_POINT_STATE: i64 = 6;
 
 /// Every table, each after those that it refers to.
 const TABLES: [&str; 27] = [
