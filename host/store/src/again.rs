@@ -108,6 +108,16 @@ impl Store {
                 .fetch_all(&mut *transaction)
                 .await
                 .map_err(failed)?;
+        let (newest, deleted): (i64, i64) = sqlx::query_as(
+            "select (select coalesce(max(seq), 0) from point_log),
+                    (select coalesce(max(deleted), 0) from point_state
+                      where workspace = $1 and task = $2)",
+        )
+        .bind(workspace.as_str())
+        .bind(id.as_str())
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
         let removed = remove(&mut transaction, workspace, &id).await;
         removed.map_err(|error| match error {
             ChangeError::Store(error) => InsertTaskError::Store(error),
@@ -120,6 +130,18 @@ impl Store {
         insert_parts(&mut transaction, workspace, &reused, now)
             .await
             .map_err(failed)?;
+        // What is being summed up of the former run at this moment must come to nothing.
+        sqlx::query(
+            "insert into point_state (workspace, task, summarized, compacted, deleted)
+             values ($1, $2, $3, $3, $4)",
+        )
+        .bind(workspace.as_str())
+        .bind(id.as_str())
+        .bind(newest)
+        .bind(deleted + 1)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
         // Its former agent must not be able to write to the new run.
         sqlx::query("update task set created = $1, fence = $2 where workspace = $3 and id = $4")
             .bind(last.created)
