@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use trainshed_core::report::Real;
-use trainshed_core::resource::MONITOR_PREFIX;
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 use trainshed_wire::Client;
@@ -132,7 +132,7 @@ async fn evidence(client: &Client, task: &TaskView) -> Result<Evidence, CliError
     let metrics = client.metrics(id).await?;
     let mut evidence = Evidence::new();
     for curve in metrics.scalars {
-        if curve.title.starts_with(MONITOR_PREFIX) {
+        if is_of_the_machine(&curve.title) {
             continue;
         }
         let mut bits: Vec<String> = Vec::new();

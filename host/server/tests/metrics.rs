@@ -98,6 +98,23 @@ async fn points_are_reported_as_json_and_read_back() {
 }
 
 #[tokio::test]
+async fn a_key_of_a_batch_belongs_to_its_task() {
+    let caller = Caller::new().await;
+    let other = caller.lab.task("another task").await.to_string();
+    let body = json!({"singles": {"best": 0.75}});
+    for (task, repeated) in [(&caller.task, false), (&other, false), (&other, true)] {
+        let url = format!("{}/api/v1/tasks/{task}/metrics", caller.lab.url);
+        let request = reqwest::Client::new()
+            .post(url)
+            .bearer_auth(&caller.lab.key);
+        let request = request.header("idempotency-key", "0").json(&body);
+        let recorded: Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(recorded["repeated"], repeated);
+    }
+    caller.lab.close().await;
+}
+
+#[tokio::test]
 async fn points_are_reported_in_binary_and_known_by_their_key() {
     let caller = Caller::new().await;
     let mut builder = FrameBuilder::default();
@@ -244,7 +261,7 @@ async fn what_is_wrong_is_named() {
     check(
         key.send().await.unwrap(),
         expect![
-            "400 invalid-key -: the header `Idempotency-Key` has 1 to 200 visible ASCII characters"
+            "400 invalid-request idempotency-key: the header Idempotency-Key has 1 to 200 bytes, but this one has 201"
         ],
     )
     .await;

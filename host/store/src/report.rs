@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{Any, Transaction};
 use trainshed_core::progress::Progress;
 use trainshed_core::report::{Batch, Line, Report, Sample};
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::{TaskId, Timestamp};
 
 use crate::error::StoreError;
@@ -58,6 +59,7 @@ impl BatchWriter<'_> {
             .map_err(|error| LeaseError::Store(StoreError::damaged("read progress")(error)))?;
         for report in &batch.reports {
             match report {
+                Report::Point(point) if is_of_the_machine(&point.title) => {}
                 Report::Point(point) => {
                     last_iteration = last_iteration.max(Some(point.iteration));
                 }

@@ -5,6 +5,7 @@
     reason = "the contract's helpers are shared, and not all are needed here"
 )]
 
+#[macro_use]
 mod lab;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use expect_test::expect;
 use futures::future::join_all;
 use sqlx::{Connection as _, Executor as _};
 use trainshed_core::report::{Point, Real, Report};
+use trainshed_core::resource::MACHINE_TITLE;
 use trainshed_postgres::Cluster;
 use trainshed_series::{FrameBuilder, MAX_SAMPLES};
 use trainshed_store::{
@@ -21,35 +23,8 @@ use trainshed_store::{
 
 use lab::{Lab, NOW, Running, completed, loss, model};
 
-/// Makes a test of each behaviour for each database.
-macro_rules! store_contract {
-    ($($behaviour:ident),* $(,)?) => {
-        mod sqlite {
-            $(
-                #[tokio::test]
-                async fn $behaviour() {
-                    let folder = tempfile::tempdir().unwrap();
-                    let store = super::Store::open(folder.path(), &super::Database::Folder);
-                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            $(
-                #[tokio::test]
-                async fn $behaviour() {
-                    let folder = tempfile::tempdir().unwrap();
-                    let database = super::Database::Postgres(super::Cluster::shared().database());
-                    let store = super::Store::open(folder.path(), &database);
-                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
-                }
-            )*
-        }
-    };
-}
-
 store_contract! {
+    what_the_machine_does_is_no_iteration_of_the_task,
     points_are_the_same_before_and_after_they_become_chunks,
     a_step_that_is_reported_again_replaces_the_former_wherever_that_is,
     steps_may_come_in_any_order,
@@ -604,4 +579,16 @@ async fn change(folder: &Path, statement: &'static str) {
     let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
     connection.execute(statement).await.unwrap();
     connection.close().await.unwrap();
+}
+
+async fn what_the_machine_does_is_no_iteration_of_the_task(lab: Lab) {
+    let running = lab.run("task").await;
+    let mut seconds = loss(3600, 42.0);
+    if let Report::Point(point) = &mut seconds {
+        point.title = MACHINE_TITLE.to_owned();
+    }
+    lab.report(&running, 0, vec![loss(7, 0.5), seconds]).await;
+    lab.store.settle_summaries(None).await.unwrap();
+    let task = lab.store.task(&lab.workspace, &running.task).await;
+    assert_eq!(task.unwrap().unwrap().last_iteration, 7);
 }

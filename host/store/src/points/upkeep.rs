@@ -13,6 +13,7 @@ use std::time::Duration;
 use sqlx::{Any, AssertSqlSafe, Transaction};
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_series::chunk::{self, CHUNK_POINTS};
 use trainshed_series::{Points, Summary, buckets_of, encode_buckets};
 
@@ -374,7 +375,10 @@ async fn summarize(tables: &Tables, key: &TaskKey) -> Result<bool, StoreError> {
     if moved.rows_affected() == 0 {
         return Ok(true);
     }
-    let last_step = summaries.values().map(|summary| summary.last.0).max();
+    let told = summaries
+        .iter()
+        .filter(|((title, _), _)| !is_of_the_machine(title));
+    let last_step = told.map(|(_, summary)| summary.last.0).max();
     let summaries: Vec<_> = summaries.into_iter().collect();
     let (whole, rest) = summaries.as_chunks::<ROWS>();
     for rows in whole {
