@@ -12,6 +12,8 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("libloading", &["trainshed-pjrt"]),
     ("image", &["trainshed-tables"]),
     ("parquet", &["trainshed-tables", "trainshed-export"]),
+    ("pco", &["trainshed-series"]),
+    ("trainshed-series", &["trainshed-store", "trainshed-wire"]),
     ("sqlx", &["trainshed-store"]),
     ("object_store", &["trainshed-store"]),
     ("wasmtime", &["trainshed-runtime"]),
@@ -39,6 +41,10 @@ const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     (
         "trainshed-export",
         &["tokio", "axum", "wasmtime", "trainshed-store"],
+    ),
+    (
+        "trainshed-series",
+        &["tokio", "sqlx", "trainshed-store", "trainshed-wire"],
     ),
     (
         "trainshed-store",

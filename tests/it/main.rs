@@ -10,6 +10,7 @@
 
 mod accelerators;
 mod actions;
+mod again;
 mod agents;
 mod architecture;
 mod cli;
@@ -22,4 +23,5 @@ mod preprocess;
 mod shed;
 mod storage;
 mod tabular;
+mod tracking;
 mod training;

@@ -205,7 +205,7 @@ impl Shed {
     pub(crate) async fn bits(&self, task: &TaskView, title: &str, series: &str) -> Vec<u64> {
         let curve = self
             .client
-            .curve(task.id.as_str(), title, series)
+            .curve(task.id.as_str(), title, series, 0)
             .await
             .unwrap();
         curve.values.iter().map(|value| value.0.to_bits()).collect()

@@ -38,7 +38,7 @@ async fn the_example_action_trains_a_model_that_reads_digits() {
     assert_eq!(task.progress, 100.0);
     let model_id = task.result.as_ref().unwrap()["model_id"].as_u64().unwrap();
     let model = shed.client.model(model_id).await.unwrap();
-    assert_eq!(model.task, task.id);
+    assert_eq!(model.task.as_ref(), Some(&task.id));
 
     let metrics = shed.client.metrics(task.id.as_str()).await.unwrap();
     let curves: Vec<String> = metrics

@@ -4,6 +4,7 @@
 //! training step are taken in turns, so that a change of the machine's load meets all alike.
 
 pub mod compute;
+pub mod ingest;
 mod server;
 mod table;
 pub mod trees;

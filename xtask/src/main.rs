@@ -54,6 +54,15 @@ enum Bench {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         rounds: u32,
     },
+    /// Measure how fast points of curves are recorded and read, over HTTP and durably
+    Ingest {
+        /// Keep the tables in this PostgreSQL database, which must be empty
+        #[arg(long, value_name = "URL")]
+        postgres: Option<String>,
+        /// How long each way of recording is measured
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        seconds: u32,
+    },
     /// Measure boosted trees that a plugin grows by itself, beside the same code outside
     Trees,
 }
@@ -83,6 +92,9 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Bench {
             what: Some(Bench::Compute { tasks, rounds }),
         } => bench::compute::run(root, tasks, *rounds)?,
+        Task::Bench {
+            what: Some(Bench::Ingest { postgres, seconds }),
+        } => bench::ingest::run(root, postgres.as_deref(), *seconds)?,
         Task::Bench {
             what: Some(Bench::Trees),
         } => bench::trees::run(root)?,

@@ -135,6 +135,7 @@ async fn supervised(
         client: agent.config.client.clone(),
         task: lease.task.clone(),
         fence: lease.fence,
+        initial_iteration: lease.initial_iteration,
         reports,
         network: Handle::current(),
     });
@@ -282,6 +283,7 @@ struct LeaseServices {
     client: Client,
     task: TaskId,
     fence: i64,
+    initial_iteration: u64,
     reports: mpsc::Sender<Report>,
     /// Where calls to the server run: the sandbox calls from a thread without network.
     network: Handle,
@@ -306,7 +308,17 @@ impl LeaseServices {
 
 #[async_trait]
 impl Services for LeaseServices {
-    async fn report(&self, report: Report) -> Result<(), Refused> {
+    async fn report(&self, mut report: Report) -> Result<(), Refused> {
+        // A task that is continued goes on counting where it ended.
+        match &mut report {
+            Report::Point(point) => {
+                point.iteration = point.iteration.saturating_add(self.initial_iteration);
+            }
+            Report::Model(model) => {
+                model.iteration = model.iteration.saturating_add(self.initial_iteration);
+            }
+            _ => {}
+        }
         // The spool ends early only when the server refused a batch; it says why at the end.
         self.reports
             .send(report)

@@ -6,6 +6,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use trainshed_core::artifact::ArtifactType;
 use trainshed_core::{Address, TaskId};
+
+use crate::tracking_args::{ProjectCommand, TaskChange};
+
+/// How long nothing may be heard of a task that runs without an agent, unless a flag says
+/// otherwise: what the ClearML server waits.
+pub(crate) const TASK_WATCHDOG_S: u32 = 7200;
+/// How old a run may be that another takes the place of, unless a flag says otherwise.
+pub(crate) const REUSE_WINDOW_H: u32 = 24;
 use trainshed_engine::Database;
 
 /// Run, track and repeat machine-learning plugins in a sandbox
@@ -76,9 +84,12 @@ pub(crate) enum Command {
     /// Make data sets and look at them
     #[command(subcommand)]
     Dataset(DatasetCommand),
-    /// Look at tasks and stop them
+    /// Look at tasks, make, edit, move and delete them
     #[command(subcommand)]
     Task(TaskCommand),
+    /// Look at projects, make, move and delete them
+    #[command(subcommand)]
+    Project(ProjectCommand),
     /// Register models, look at them, change and download them
     #[command(subcommand)]
     Model(ModelCommand),
@@ -108,6 +119,10 @@ pub(crate) struct RunArgs {
     /// File or folder to use as the data set; it is imported first
     #[arg(long, value_name = "PATH")]
     pub(crate) dataset: Option<PathBuf>,
+    /// Take the place of the last run of this action on this machine, if that left neither
+    /// artifacts nor models
+    #[arg(long)]
+    pub(crate) reuse: bool,
     #[command(flatten)]
     pub(crate) accelerator: AcceleratorArgs,
 }
@@ -147,6 +162,13 @@ pub(crate) struct ServeArgs {
     /// Longest upload, in bytes
     #[arg(long, env = "TRAINSHED_MAX_UPLOAD_BYTES", default_value_t = 64 << 30, value_name = "BYTES")]
     pub(crate) max_upload_bytes: u64,
+    /// Seconds after which a task that runs without an agent is stopped when nothing was heard
+    /// of it
+    #[arg(long, default_value_t = TASK_WATCHDOG_S, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) task_watchdog: u32,
+    /// Hours within which `trainshed run --reuse` may take the place of the last run
+    #[arg(long, default_value_t = REUSE_WINDOW_H, value_name = "HOURS")]
+    pub(crate) reuse_window: u32,
     #[command(flatten)]
     pub(crate) capacity: Capacity,
 }
@@ -385,6 +407,12 @@ pub(crate) enum TaskCommand {
         /// Curve whose points to print, e.g. `train/loss`
         #[arg(long, value_name = "TITLE/SERIES")]
         curve: Option<String>,
+        /// Print at most so many samples of the curve rather than all its points
+        #[arg(long, value_name = "COUNT", requires = "curve", value_parser = clap::value_parser!(u32).range(1..=5000))]
+        max_samples: Option<u32>,
+        /// What samples are shown over: iter, timestamp or iso_time
+        #[arg(long, default_value = "iter", requires = "max_samples")]
+        x: String,
     },
     /// Print the console of a task
     Logs {
@@ -413,6 +441,8 @@ pub(crate) enum TaskCommand {
         /// Id of the task
         id: String,
     },
+    #[command(flatten)]
+    Change(Box<TaskChange>),
 }
 
 #[derive(Debug, Subcommand)]

@@ -87,7 +87,8 @@ impl CliError {
             Self::Client(error) => match error.status() {
                 Some(404) => 3,
                 Some(401 | 403) => 4,
-                Some(409) => 5,
+                _ if error.is_about_status() => 5,
+                Some(409 | 412) => 5,
                 Some(400 | 422) => 2,
                 _ => 1,
             },

@@ -17,13 +17,23 @@ use trainshed_core::Timestamp;
 use trainshed_engine::{Database, Engine, EngineConfig, FileSettings};
 use trainshed_wire::Client;
 
-use crate::args::{AcceleratorArgs, Capacity, MONITOR_SECONDS};
+use crate::args::{AcceleratorArgs, Capacity, MONITOR_SECONDS, REUSE_WINDOW_H, TASK_WATCHDOG_S};
 use crate::connect::{ServerAddress, read_key};
 use crate::error::CliError;
 use crate::inspector::ProcessInspector;
 
 /// How long an agent that is told to end may take to report how its tasks ended.
 pub(crate) const AGENT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// What a server of this process works on.
+pub(crate) struct LocalData<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) database: Database,
+    /// A task that runs without an agent is stopped when nothing was heard of it for so long.
+    pub(crate) task_watchdog_s: u32,
+    /// How old a run may be that another takes the place of.
+    pub(crate) reuse_window_h: u32,
+}
 
 /// A server on a data folder, for as long as this process needs one.
 pub(crate) struct LocalServer {
@@ -50,17 +60,24 @@ impl LocalServer {
             grant_env: Vec::new(),
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self::start_at(data_dir, store, address, capacity).await
+        let data = LocalData {
+            folder: data_dir,
+            database: store.0,
+            files: store.1,
+            task_watchdog_s: TASK_WATCHDOG_S,
+            reuse_window_h: REUSE_WINDOW_H,
+        };
+        Self::start_at(data, address, capacity).await
     }
 
-    /// Opens the data folder and serves it at `address`, with an agent of `capacity`.
+    /// Opens the data and serves it at `address`, with an agent of `capacity`.
     pub(crate) async fn start_at(
-        data_dir: &Path,
-        store: (Database, FileSettings),
+        data: LocalData<'_>,
         address: SocketAddr,
         capacity: Option<Capacity>,
     ) -> Result<Self, CliError> {
-        let (engine, key) = open_engine(data_dir, store).await?;
+        let data_dir = data.folder;
+        let (engine, key) = open_engine(data).await?;
         let listening = |source| CliError::Listen {
             address: address.to_string(),
             source,
@@ -129,15 +146,15 @@ async fn asked_to_stop(stopping: &mut watch::Receiver<bool>) {
 }
 
 /// Opens the data folder and returns the key for it, which the first opening makes.
-async fn open_engine(
-    data_dir: &Path,
-    (database, files): (Database, FileSettings),
-) -> Result<(Engine, String), CliError> {
+async fn open_engine(data: LocalData<'_>) -> Result<(Engine, String), CliError> {
+    let data_dir = data.folder;
     let config = EngineConfig {
         data_dir: data_dir.to_owned(),
-        database,
-        files,
+        database: data.database,
+        files: data.files,
         lease_ttl_ms: 60_000,
+        task_watchdog_s: data.task_watchdog_s,
+        reuse_window_h: data.reuse_window_h,
         inspector: Arc::new(ProcessInspector::new(&cache_dir(data_dir))),
         clock: Arc::new(now),
     };

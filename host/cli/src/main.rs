@@ -18,12 +18,15 @@ mod local;
 mod model;
 mod output;
 mod plugin;
+mod project;
 mod query;
 mod reproduce;
 mod run;
 mod serve;
 mod tables;
 mod task;
+mod task_change;
+mod tracking_args;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -66,6 +69,7 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Dataset(dataset) => dataset::dataset(&global, dataset, output).await,
         Command::Task(task) => task::task(&global, task, output).await,
         Command::Query(query) => query::query(&global, query, output).await,
+        Command::Project(project) => project::project(&global, project, output).await,
         Command::Model(model) => model::model(&global, model, output).await,
         Command::Backup(arguments) => backup::backup(&global, arguments, output).await,
         Command::Restore(arguments) => backup::restore(&global, arguments, output).await,

@@ -226,12 +226,11 @@ fn row(model: &ModelView) -> Vec<String> {
         model.name.clone(),
         model.iteration.to_string(),
         size(model.size_bytes),
-        model.task_name.clone().unwrap_or_default(),
+        model.task_name.clone().unwrap_or_else(|| "-".to_owned()),
         model
             .task
             .as_ref()
-            .map(ToString::to_string)
-            .unwrap_or_default(),
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
         time(model.created),
     ]
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use trainshed_core::resource::MONITOR_PREFIX;
+use trainshed_core::report::Real;
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 use trainshed_wire::Client;
@@ -131,14 +132,20 @@ async fn evidence(client: &Client, task: &TaskView) -> Result<Evidence, CliError
     let metrics = client.metrics(id).await?;
     let mut evidence = Evidence::new();
     for curve in metrics.scalars {
-        if curve.title.starts_with(MONITOR_PREFIX) {
+        if is_of_the_machine(&curve.title) {
             continue;
         }
-        let points = client.curve(id, &curve.title, &curve.series).await?;
-        let places = points.iterations.iter().zip(&points.values);
-        let bits =
-            places.map(|(iteration, value)| format!("{iteration}:{:016x}", value.0.to_bits()));
-        let bits: Vec<String> = bits.collect();
+        let mut bits: Vec<String> = Vec::new();
+        let mut from = Some(0);
+        while let Some(first) = from {
+            let page = client.curve(id, &curve.title, &curve.series, first).await?;
+            let places = page.iterations.iter().zip(&page.values);
+            let place = |(iteration, value): (&u64, &Real)| {
+                format!("{iteration}:{:016x}", value.0.to_bits())
+            };
+            bits.extend(places.map(place));
+            from = page.next;
+        }
         let name = format!("curve {}/{}", curve.title, curve.series);
         evidence.insert(name, bits.join(" "));
     }

@@ -9,6 +9,7 @@ use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 use trainshed_wire::Client;
 
+use crate::agent::machine_name;
 use crate::args::{AcceleratorArgs, Global, RunArgs, SubmitArgs};
 use crate::connect::Connection;
 use crate::dataset;
@@ -56,6 +57,12 @@ async fn run_connected(
         ));
         if let Some(params) = action.get_mut("params").and_then(Value::as_object_mut) {
             params.insert("dataset".to_owned(), json!(made.id));
+        }
+    }
+    if arguments.reuse {
+        action["creator"] = json!(machine_name());
+        if let Some(params) = action.get_mut("params").and_then(Value::as_object_mut) {
+            params.insert("reuse".to_owned(), json!(true));
         }
     }
     let task = submit_action(client, &action, output).await?;
@@ -131,7 +138,8 @@ async fn finish(client: &Client, task: &TaskView, output: &Output) -> Result<Exi
     })
 }
 
-fn read_action(path: &Path) -> Result<Value, CliError> {
+/// The action in a file, or in standard input for `-`.
+pub(crate) fn read_action(path: &Path) -> Result<Value, CliError> {
     let failed = |source| CliError::File {
         path: path.to_owned(),
         verb: "read",

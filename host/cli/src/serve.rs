@@ -7,7 +7,7 @@ use trainshed_engine::{Allowed, FileSettings};
 use crate::args::{Global, ServeArgs};
 use crate::connect::{data_dir, database};
 use crate::error::CliError;
-use crate::local::LocalServer;
+use crate::local::{LocalData, LocalServer};
 use crate::output::Output;
 
 pub(crate) async fn serve(
@@ -24,8 +24,14 @@ pub(crate) async fn serve(
         max_upload_bytes: arguments.max_upload_bytes,
         ..FileSettings::default()
     };
-    let store = (database(global), files);
-    let server = LocalServer::start_at(&data_dir, store, arguments.listen, capacity).await?;
+    let data = LocalData {
+        folder: &data_dir,
+        database: database(global),
+        files,
+        task_watchdog_s: arguments.task_watchdog,
+        reuse_window_h: arguments.reuse_window,
+    };
+    let server = LocalServer::start_at(data, arguments.listen, capacity).await?;
     output.say(&format!(
         "trainshed serves {} at {}",
         data_dir.display(),

@@ -3,15 +3,17 @@
 use std::process::ExitCode;
 
 use trainshed_core::query::Entity;
+use trainshed_core::report::Real;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{TaskQuery, TaskView};
-use trainshed_wire::{Client, Metrics};
+use trainshed_wire::{AxisValues, Client, Metrics, SampledCurve};
 
 use crate::args::{Global, TaskCommand};
 use crate::connect::Connection;
 use crate::error::CliError;
 use crate::output::{Output, number, printable, time};
 use crate::reproduce::reproduce;
+use crate::task_change;
 
 /// Lines of one look at a console.
 const CONSOLE_PAGE: u64 = 10_000;
@@ -73,7 +75,9 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
                 .collect();
             output.list(&task, &["FIELD", "VALUE"], rows);
         }
-        TaskCommand::Metrics { id, curve: None } => {
+        TaskCommand::Metrics {
+            id, curve: None, ..
+        } => {
             let metrics = client.metrics(&id).await?;
             let header = ["METRIC", "LAST", "AT", "MIN", "AT", "MAX", "AT", "POINTS"];
             output.list(&metrics, &header, metric_rows(&metrics));
@@ -81,8 +85,22 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
         TaskCommand::Metrics {
             id,
             curve: Some(curve),
+            max_samples: None,
+            ..
         } => points(client, &id, &curve, output).await?,
+        TaskCommand::Metrics {
+            id,
+            curve: Some(curve),
+            max_samples: Some(most),
+            x,
+        } => {
+            let curve = client
+                .sampled_curve(&id, curve_names(&curve)?, most, &x)
+                .await?;
+            output.list(&curve, &["X", "VALUE", "MIN", "MAX"], sample_rows(&curve));
+        }
         TaskCommand::Logs { id, follow, tail } => logs(client, &id, follow, tail, output).await?,
+        TaskCommand::Change(change) => task_change::change(client, *change, output).await?,
         TaskCommand::Stop { id, reason } => {
             let task = client.stop(&id, reason).await?;
             if output.is_json() {
@@ -169,8 +187,11 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("type", task.task_type.as_str().to_owned()),
         ("status", task.status.to_string()),
         ("status reason", task.status_reason.clone()),
+        ("status message", task.status_message.clone()),
         ("comment", task.comment.clone()),
         ("tags", task.tags.join(", ")),
+        ("system tags", task.system_tags.join(", ")),
+        ("parent", dash(task.parent.as_ref())),
         ("action", task.action.clone()),
         ("params", json(task.params.clone())),
         ("result", dash(task.result.clone().map(json))),
@@ -188,10 +209,12 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("seed", dash(task.seed)),
         ("progress", format!("{:.0}%", task.progress)),
         ("last iteration", task.last_iteration.to_string()),
+        ("queue", dash(task.queue.as_ref())),
         ("agent", dash(task.agent.clone())),
         ("created", time(task.created)),
         ("started", dash(task.started.map(time))),
         ("completed", dash(task.completed.map(time))),
+        ("published", dash(task.published.map(time))),
     ]
 }
 
@@ -216,13 +239,41 @@ fn metric_rows(metrics: &Metrics) -> Vec<Vec<String>> {
     curves.chain(singles).collect()
 }
 
-async fn points(client: &Client, id: &str, curve: &str, output: &Output) -> Result<(), CliError> {
-    let Some((title, series)) = curve.split_once('/') else {
-        return Err(CliError::Usage(format!(
+fn curve_names(curve: &str) -> Result<(&str, &str), CliError> {
+    curve.split_once('/').ok_or_else(|| {
+        CliError::Usage(format!(
             "--curve must be TITLE/SERIES, e.g. train/loss, but it is `{curve}`"
-        )));
+        ))
+    })
+}
+
+fn sample_rows(curve: &SampledCurve) -> Vec<Vec<String>> {
+    let x: Vec<String> = match &curve.x {
+        AxisValues::Numbers(numbers) => numbers.iter().map(i64::to_string).collect(),
+        AxisValues::Times(times) => times.clone(),
     };
-    let curve = client.curve(id, title, series).await?;
+    let column = |column: &Option<Vec<Real>>, row: usize| {
+        let value = column.as_ref().and_then(|column| column.get(row));
+        value.map_or_else(String::new, |value| value.0.to_string())
+    };
+    let rows = x.into_iter().zip(&curve.y).enumerate();
+    rows.map(|(row, (x, value))| {
+        let (min, max) = (column(&curve.min, row), column(&curve.max, row));
+        vec![x, value.0.to_string(), min, max]
+    })
+    .collect()
+}
+
+async fn points(client: &Client, id: &str, curve: &str, output: &Output) -> Result<(), CliError> {
+    let (title, series) = curve_names(curve)?;
+    let mut curve = client.curve(id, title, series, 0).await?;
+    while let Some(next) = curve.next {
+        let page = client.curve(id, title, series, next).await?;
+        curve.iterations.extend(page.iterations);
+        curve.values.extend(page.values);
+        curve.times.extend(page.times);
+        curve.next = page.next;
+    }
     let rows = curve.iterations.iter().zip(&curve.values).zip(&curve.times);
     // All digits here: these numbers are for programs and spreadsheets as much as for people.
     let rows = rows.map(|((iteration, value), at)| {

@@ -7,8 +7,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::id::TaskId;
 use crate::limits::LimitRequest;
-use crate::name::{InvalidName, check_name, encode_job_name, is_plugin_name, nearest};
+use crate::name::{
+    InvalidName, MAX_NAME_BYTES, check_name, encode_job_name, is_plugin_name, nearest,
+};
 use crate::task::TaskType;
 
 /// The seed of a run that does not name one.
@@ -21,6 +24,8 @@ const MAX_DESCRIPTION_BYTES: usize = 65_536;
 pub struct Action {
     /// Which plugin runs it; absent when the only one that can is meant.
     pub plugin: Option<PluginRef>,
+    /// Who submits it, e.g. the name of a machine.
+    pub creator: String,
     /// What every action has.
     pub common: Common,
     /// What is to be done.
@@ -50,6 +55,23 @@ pub struct Common {
     pub dataset: u64,
     /// What the task may use.
     pub limits: LimitRequest,
+    /// Whether a task that is there is used again.
+    pub again: Again,
+    /// Added to every iteration that the run reports; when a task is continued and this is
+    /// absent, it goes on behind its last iteration.
+    pub initial_iteration: Option<u64>,
+}
+
+/// Whether an action makes a task or uses one again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Again {
+    /// Makes one.
+    #[default]
+    No,
+    /// Takes the place of the last one that was run by hand, if that left nothing to keep.
+    Reuse,
+    /// Goes on with this one, or with the last of the same project and name, if there is one.
+    Continue(Option<TaskId>),
 }
 
 /// What is to be done.
@@ -172,8 +194,8 @@ impl std::fmt::Display for PluginRef {
     }
 }
 
-const TOP_FIELDS: [&str; 3] = ["action", "params", "plugin"];
-const COMMON_FIELDS: [&str; 8] = [
+const TOP_FIELDS: [&str; 4] = ["action", "params", "plugin", "creator"];
+const COMMON_FIELDS: [&str; 9] = [
     "name",
     "description",
     "project",
@@ -182,9 +204,12 @@ const COMMON_FIELDS: [&str; 8] = [
     "seed",
     "dataset",
     "limits",
+    "reuse",
 ];
-const TRAIN_FIELDS: [&str; 7] = [
+const TRAIN_FIELDS: [&str; 9] = [
     "checkpoint",
+    "continue_task",
+    "initial_iteration",
     "is_tune",
     "num_cpus",
     "num_gpus",
@@ -237,7 +262,8 @@ impl Action {
             Some(other) => return Err(wrong_type("/params", "params", "an object", other)),
             None => return Err(ActionError::new("/params", "params is required")),
         };
-        match action {
+        let creator = creator(fields)?;
+        let parsed = match action {
             "train" => Self::train(plugin, params, Vec::new()),
             "tune" => Self::deprecated_tune(plugin, params),
             "preprocess" => Self::preprocess(plugin, params),
@@ -248,7 +274,8 @@ impl Action {
                     shortened(other)
                 ),
             )),
-        }
+        };
+        Ok(Self { creator, ..parsed? })
     }
 
     fn train(
@@ -291,6 +318,7 @@ impl Action {
         let hyperparameter = fixed_hyperparameter(&params)?;
         Ok(Self {
             plugin,
+            creator: String::new(),
             common,
             work: Work::Train {
                 hyperparameter,
@@ -334,6 +362,7 @@ impl Action {
         };
         Ok(Self {
             plugin,
+            creator: String::new(),
             common,
             work: Work::Preprocess { parameters },
             params,
@@ -388,6 +417,7 @@ impl Common {
                 )
             })?,
         };
+        let (again, initial_iteration) = again(params)?;
         let seed = match params.get("seed") {
             None => Some(DEFAULT_SEED),
             Some(Value::Null) => None,
@@ -409,7 +439,77 @@ impl Common {
             seed,
             dataset,
             limits: limits(params)?,
+            again,
+            initial_iteration,
         })
+    }
+}
+
+/// Who submits the action.
+fn creator(fields: &Map<String, Value>) -> Result<String, ActionError> {
+    match fields.get("creator") {
+        None | Some(Value::Null) => Ok(String::new()),
+        Some(Value::String(creator))
+            if creator.len() <= MAX_NAME_BYTES && !creator.contains(char::is_control) =>
+        {
+            Ok(creator.clone())
+        }
+        Some(other) => Err(wrong_type(
+            "/creator",
+            "creator",
+            "a text of at most 200 bytes without control characters",
+            other,
+        )),
+    }
+}
+
+/// Whether a task is used again, and where its iterations begin.
+fn again(params: &Map<String, Value>) -> Result<(Again, Option<u64>), ActionError> {
+    const CONTINUE: &str = "/params/continue_task";
+    let offset = |value: &Value| {
+        value
+            .as_u64()
+            .filter(|offset| i64::try_from(*offset).is_ok())
+    };
+    let mut initial_iteration = match params.get("initial_iteration") {
+        None | Some(Value::Null) => None,
+        Some(value) => Some(offset(value).ok_or_else(|| {
+            let pointer = "/params/initial_iteration";
+            wrong_type(pointer, "initial_iteration", "an integer, 0 or more", value)
+        })?),
+    };
+    let reuse = match params.get("reuse") {
+        None | Some(Value::Null | Value::Bool(false)) => false,
+        Some(Value::Bool(true)) => true,
+        Some(other) => {
+            return Err(wrong_type("/params/reuse", "reuse", "true or false", other));
+        }
+    };
+    let continued = match params.get("continue_task") {
+        None | Some(Value::Null | Value::Bool(false)) => None,
+        Some(Value::Bool(true)) => Some(None),
+        Some(Value::String(id)) => Some(Some(id.parse().map_err(
+            |error: crate::id::InvalidId| {
+                ActionError::new(CONTINUE, format!("continue_task: {error}"))
+            },
+        )?)),
+        Some(value) => {
+            let offset = offset(value).ok_or_else(|| {
+                let expected = "true, false, the id of a task, or the first iteration";
+                wrong_type(CONTINUE, "continue_task", expected, value)
+            })?;
+            initial_iteration = initial_iteration.or(Some(offset));
+            Some(None)
+        }
+    };
+    match (reuse, continued) {
+        (true, Some(_)) => Err(ActionError::new(
+            "/params/reuse",
+            "a task is either reused or continued: give one of reuse and continue_task",
+        )),
+        (true, None) => Ok((Again::Reuse, initial_iteration)),
+        (false, Some(task)) => Ok((Again::Continue(task), initial_iteration)),
+        (false, None) => Ok((Again::No, initial_iteration)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a running task reports.
 
-use serde::de::Error as _;
+use std::fmt;
+
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
@@ -40,19 +42,45 @@ impl Serialize for Real {
 
 impl<'de> Deserialize<'de> for Real {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Value::deserialize(deserializer)? {
-            Value::Number(number) => Ok(Self(number.as_f64().unwrap_or(f64::NAN))),
-            Value::String(text) => match text.as_str() {
-                "NaN" => Ok(Self(f64::NAN)),
-                "Infinity" => Ok(Self(f64::INFINITY)),
-                "-Infinity" => Ok(Self(f64::NEG_INFINITY)),
-                _ => Err(D::Error::custom(format!(
-                    "`{text}` is not a number, NaN, Infinity or -Infinity"
-                ))),
-            },
-            other => Err(D::Error::custom(format!(
-                "{other} is not a number, NaN, Infinity or -Infinity"
-            ))),
+        deserializer.deserialize_any(RealVisitor)
+    }
+}
+
+struct RealVisitor;
+
+impl Visitor<'_> for RealVisitor {
+    type Value = Real;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Real, E> {
+        Ok(Real(value))
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a measured value is the nearest float"
+    )]
+    fn visit_u64<E>(self, value: u64) -> Result<Real, E> {
+        Ok(Real(value as f64))
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a measured value is the nearest float"
+    )]
+    fn visit_i64<E>(self, value: i64) -> Result<Real, E> {
+        Ok(Real(value as f64))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Real, E> {
+        match text {
+            "NaN" => Ok(Real(f64::NAN)),
+            "Infinity" => Ok(Real(f64::INFINITY)),
+            "-Infinity" => Ok(Real(f64::NEG_INFINITY)),
+            _ => Err(E::invalid_value(de::Unexpected::Str(text), &self)),
         }
     }
 }

@@ -7,12 +7,16 @@ use utoipa::ToSchema;
 
 use crate::time::Timestamp;
 
-/// How titles of charts begin that show the machine and not the task.
-pub const MONITOR_PREFIX: &str = ":monitor:";
 /// The chart of processors, memory, disks and network.
 pub const MACHINE_TITLE: &str = ":monitor:machine";
 /// The chart of GPUs.
 pub const GPU_TITLE: &str = ":monitor:gpu";
+
+/// Whether a chart shows the machine and not the task: its iterations are seconds.
+#[must_use]
+pub fn is_of_the_machine(title: &str) -> bool {
+    title.starts_with(":monitor:")
+}
 
 /// What a machine did during one period.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -91,6 +91,78 @@ impl fmt::Display for TaskState {
     }
 }
 
+/// What moves a task from one state to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Into a queue.
+    Enqueue,
+    /// Out of its queue.
+    Dequeue,
+    /// Its run begins.
+    Start,
+    /// Its run ends because somebody wants it to.
+    Stop,
+    /// Its run ends well.
+    Complete,
+    /// Its run ends with an error.
+    Fail,
+    /// It becomes read-only.
+    Publish,
+    /// Back to a draft, without what its run left.
+    Reset,
+}
+
+impl Verb {
+    /// Every verb.
+    pub const ALL: [Self; 8] = [
+        Self::Enqueue,
+        Self::Dequeue,
+        Self::Start,
+        Self::Stop,
+        Self::Complete,
+        Self::Fail,
+        Self::Publish,
+        Self::Reset,
+    ];
+
+    /// The name it has in paths and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enqueue => "enqueue",
+            Self::Dequeue => "dequeue",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Complete => "complete",
+            Self::Fail => "fail",
+            Self::Publish => "publish",
+            Self::Reset => "reset",
+        }
+    }
+
+    /// The state it leads to.
+    pub fn target(self) -> TaskState {
+        match self {
+            Self::Enqueue => TaskState::Queued,
+            Self::Dequeue | Self::Reset => TaskState::Created,
+            Self::Start => TaskState::InProgress,
+            Self::Stop => TaskState::Stopped,
+            Self::Complete => TaskState::Completed,
+            Self::Fail => TaskState::Failed,
+            Self::Publish => TaskState::Published,
+        }
+    }
+
+    /// Whether a task in state `from` may be moved. `force` lifts the rules, but not those of
+    /// published tasks, and what waits in no queue cannot leave one.
+    pub fn is_allowed(self, from: TaskState, force: bool) -> bool {
+        match (self, from) {
+            (Self::Dequeue, _) => from == TaskState::Queued,
+            (_, TaskState::Published) => self == Self::Publish,
+            _ => force || from.may_become(self.target()),
+        }
+    }
+}
+
 /// What kind of work a task is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

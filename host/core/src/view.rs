@@ -9,7 +9,8 @@ use crate::action::PluginRef;
 use crate::artifact::{ArtifactMode, ArtifactType};
 use crate::dataset::FileEntry;
 use crate::digest::Digest;
-use crate::id::{AgentId, TaskId};
+use crate::draft::{Container, Script};
+use crate::id::{AgentId, ProjectId, TaskId};
 use crate::limits::LimitRequest;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
@@ -36,16 +37,36 @@ pub struct TaskView {
     pub status: TaskState,
     /// Why it ended as it did; empty for a task that ended well or has not ended.
     pub status_reason: String,
+    /// More about the reason, e.g. what a program said last.
+    pub status_message: String,
+    /// When its status last changed.
+    pub status_changed: Timestamp,
     /// Whether it was asked to stop and has not ended yet.
     pub stopping: bool,
     /// The action's description.
     pub comment: String,
     /// Ordered.
     pub tags: Vec<String>,
-    /// `train` or `preprocess`.
+    /// Tags with a meaning for programs, ordered: `archived`, `development`, `hidden`.
+    pub system_tags: Vec<String>,
+    /// The task it came from, e.g. by cloning.
+    pub parent: Option<TaskId>,
+    /// Who made it, e.g. the name of a machine.
+    pub creator: String,
+    /// `train` or `preprocess`; empty for a task that no plugin runs.
     pub action: String,
-    /// The action's `params`, unchanged.
+    /// The action's `params`, with the edited values of its draft.
     pub params: Map<String, Value>,
+    /// The program of a task that no plugin runs.
+    pub script: Option<Script>,
+    /// The image in which it runs.
+    pub container: Option<Container>,
+    /// What its program keeps with it; emptied by a reset.
+    pub runtime: Map<String, Value>,
+    /// Where its files go; absent when they go where those of its project do.
+    pub output_destination: Option<String>,
+    /// What it read and made.
+    pub models: TaskModels,
     /// Which component runs it; absent for a task that no plugin runs.
     pub plugin: Option<PluginSummary>,
     /// The data set version it reads.
@@ -60,8 +81,12 @@ pub struct TaskView {
     pub progress: f64,
     /// Percent of each phase.
     pub phases: Progress,
+    /// Added to every iteration that its run reports.
+    pub initial_iteration: u64,
     /// The greatest iteration of any point.
     pub last_iteration: u64,
+    /// The queue in which it waits, or last waited.
+    pub queue: Option<String>,
     /// The agent that runs or ran it.
     pub agent: Option<String>,
     /// When it was submitted.
@@ -70,8 +95,124 @@ pub struct TaskView {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub completed: Option<Timestamp>,
+    /// When it was published; it is read-only since.
+    pub published: Option<Timestamp>,
     /// When anything of it last changed.
     pub last_update: Timestamp,
+}
+
+/// The models of a task, in the order in which they were linked to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TaskModels {
+    /// What it reads.
+    pub input: Vec<ModelLink>,
+    /// What it made.
+    pub output: Vec<ModelLink>,
+}
+
+/// A model of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ModelLink {
+    /// The task's own name for it.
+    pub name: String,
+    /// Its integer id.
+    pub model: u64,
+}
+
+/// A configuration object of a task, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConfigurationView {
+    /// Unique in the task.
+    pub name: String,
+    /// What its content is, e.g. `yaml`; nobody interprets it.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// For people.
+    pub description: String,
+    /// The length of its content.
+    pub size_bytes: u64,
+    /// When it was last written.
+    pub last_update: Timestamp,
+}
+
+/// A project.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ProjectView {
+    /// Never changes.
+    pub id: ProjectId,
+    /// Its path: `/` separates it from the projects it is in.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Ordered.
+    pub tags: Vec<String>,
+    /// Tags with a meaning for programs, ordered.
+    pub system_tags: Vec<String>,
+    /// Where files of its tasks go; absent when they go to the server.
+    pub default_output: Option<String>,
+    /// Tasks in it, without those of the projects below it.
+    pub task_count: u64,
+    /// When it was made.
+    pub created: Timestamp,
+    /// When it last changed.
+    pub last_update: Timestamp,
+}
+
+/// A project to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewProject {
+    /// Its path; the projects it is in are made, too.
+    pub name: String,
+    /// For people.
+    pub description: String,
+    /// Texts to find it by.
+    pub tags: Vec<String>,
+    /// Texts with a meaning for programs.
+    pub system_tags: Vec<String>,
+    /// Where files of its tasks go.
+    pub default_output: Option<String>,
+}
+
+/// Changes of a project: what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectEdit {
+    /// Another path: renames it, moves it, or both, with all that is below it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// All tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// All system tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system_tags: Option<Vec<String>>,
+    /// Where files of its tasks go; an empty text is the server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_output: Option<String>,
+}
+
+/// Which projects to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProjectQuery {
+    /// In the project of this path; those that are in none when absent.
+    pub parent: Option<String>,
+    /// At any depth instead of directly.
+    pub children: bool,
+    /// Those with the system tag `archived`, too.
+    pub archived: bool,
+    /// At most so many, 1 to 500.
+    pub limit: u32,
+    /// Where the last page said that the list goes on.
+    pub after: Option<String>,
+}
+
+/// The tag by which a client knows whether a document has changed: of the bytes of `body`.
+pub fn entity_tag(body: &[u8]) -> String {
+    format!("\"{}\"", &Digest::of(body).to_string()[..32])
 }
 
 /// Which component runs a task.
@@ -228,7 +369,7 @@ pub struct ModelView {
     pub name: String,
     /// The name under which a plugin saves it; absent for one that was registered.
     pub slot: Option<String>,
-    /// The task that made it.
+    /// The task that made it; absent when that was deleted or reset.
     pub task: Option<TaskId>,
     /// That task's name.
     pub task_name: Option<String>,
@@ -286,7 +427,7 @@ fn text_type() -> String {
 
 /// The models of a task.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct TaskModels {
+pub struct ModelUses {
     /// Those it reads, in the order in which they were set.
     pub input: Vec<ModelUse>,
     /// Those it made, in the order in which it made them.
@@ -465,6 +606,9 @@ pub struct LeaseView {
     pub settings: Map<String, Value>,
     /// The seed of the run.
     pub seed: u64,
+    /// Added to every iteration that the run reports.
+    #[serde(default)]
+    pub initial_iteration: u64,
     /// What the action asks for.
     pub limits: LimitRequest,
     /// Which component to run.

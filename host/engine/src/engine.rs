@@ -1,14 +1,17 @@
 //! The engine itself: opening, keys, events, the sweeper.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use trainshed_core::{TaskId, Timestamp, WorkspaceId};
+use tokio::time::Instant;
+use trainshed_core::{Digest, TaskId, Timestamp, WorkspaceId};
 use trainshed_store::{
-    Database, EndedTask, FileSettings, GarbageRules, Store, StoreError, Workspace,
+    Database, EndedTask, FileSettings, GarbageRules, KeyedRequest, Store, StoreError, StoredAnswer,
+    Workspace,
 };
 use uuid::Uuid;
 
@@ -21,6 +24,16 @@ const FIRST_WORKSPACE: &str = "default";
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// How often files are removed that nobody refers to.
 const SWEEP_FILES_EVERY: Duration = Duration::from_secs(3600);
+/// How often the keys of old batches are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How long the key of a batch is known: a client that comes again after a day off the
+/// network must not be recorded twice.
+const REMEMBER_BATCHES_MS: i64 = 24 * 3_600_000;
+/// How long a key that was found good is good without another look: every call brings one,
+/// and one that is taken back must not be good for long.
+const TRUST_KEY: Duration = Duration::from_secs(5);
+/// Keys that are known to be good.
+const MAX_TRUSTED_KEYS: usize = 10_000;
 
 /// All use cases. Cheap to clone; the clones are one engine.
 #[derive(Clone)]
@@ -31,10 +44,14 @@ pub struct Engine {
 
 struct Shared {
     lease_ttl_ms: u32,
+    task_watchdog_s: u32,
+    reuse_window_h: u32,
     inspector: Arc<dyn Inspector>,
     files: FileSettings,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
+    /// Digests of keys that were found good, and when.
+    keys: Mutex<HashMap<Digest, (Workspace, Instant)>>,
 }
 
 /// What an engine is made of.
@@ -47,6 +64,12 @@ pub struct EngineConfig {
     pub files: FileSettings,
     /// A lease ends this long after it was last renewed; 60,000 is a good value.
     pub lease_ttl_ms: u32,
+    /// A task that runs without an agent is stopped when nothing was heard of it for so long;
+    /// 7,200 is a good value.
+    pub task_watchdog_s: u32,
+    /// A run by hand takes the place of the last one only within so many hours; 24 is a good
+    /// value.
+    pub reuse_window_h: u32,
     /// Looks into pushed components.
     pub inspector: Arc<dyn Inspector>,
     /// Tells the time.
@@ -108,10 +131,13 @@ impl Engine {
             store,
             shared: Arc::new(Shared {
                 lease_ttl_ms: config.lease_ttl_ms,
+                task_watchdog_s: config.task_watchdog_s,
+                reuse_window_h: config.reuse_window_h,
                 inspector: config.inspector,
                 files: config.files,
                 clock: config.clock,
                 changes: Changes::new(),
+                keys: Mutex::default(),
             }),
         };
         let admin_key = engine.create_workspace(FIRST_WORKSPACE).await?;
@@ -132,12 +158,30 @@ impl Engine {
         self.store.close().await;
     }
 
-    /// The workspace that `key` opens; `None` for an unknown key.
+    /// The workspace that `key` opens; `None` for an unknown key. A key that is taken back
+    /// may still be good for five seconds.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Workspace>, StoreError> {
-        self.store.authenticate(key).await
+        let digest = Digest::of(key.as_bytes());
+        let now = Instant::now();
+        let known = self.trusted_keys().get(&digest).cloned();
+        if let Some((workspace, since)) = known
+            && now.duration_since(since) < TRUST_KEY
+        {
+            return Ok(Some(workspace));
+        }
+        let found = self.store.authenticate(key).await?;
+        let mut keys = self.trusted_keys();
+        if keys.len() >= MAX_TRUSTED_KEYS {
+            keys.clear();
+        }
+        match &found {
+            Some(workspace) => keys.insert(digest, (workspace.clone(), now)),
+            None => keys.remove(&digest),
+        };
+        Ok(found)
     }
 
     /// Makes a workspace and returns its first key; `None` when the name is taken.
@@ -169,7 +213,8 @@ impl Engine {
         self.changes().subscribe()
     }
 
-    /// Stops the tasks whose lease has run out; returns how many.
+    /// Stops the tasks whose lease has run out, and those that run without an agent and have
+    /// been silent for too long; forgets old answers. Returns how many tasks it stopped.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -179,7 +224,36 @@ impl Engine {
             tracing::warn!(%task, "the lease of a task ran out");
             self.changes().task_changed(workspace, task);
         }
-        Ok(ended.len())
+        let silent = self.end_silent_tasks().await?;
+        self.store.forget_answers(self.now()).await?;
+        Ok(ended.len() + silent)
+    }
+
+    /// Takes an idempotency key for a request; see [`trainshed_store::Store::begin_request`].
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn begin_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        request: &str,
+    ) -> Result<KeyedRequest, StoreError> {
+        let now = self.now();
+        self.store.begin_request(workspace, key, request, now).await
+    }
+
+    /// Keeps the answer to a request with a key, or lets go of the key.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn end_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError> {
+        self.store.end_request(workspace, key, answer).await
     }
 
     /// Stops the running tasks of all local agents, for `reason`: their process has ended.
@@ -206,8 +280,17 @@ impl Engine {
     }
 
     async fn sweep_leases(&self) {
+        let mut forgot = Instant::now();
         loop {
             tokio::time::sleep(SWEEP_EVERY).await;
+            if forgot.elapsed() >= FORGET_EVERY {
+                forgot = Instant::now();
+                let before = self.now().plus_millis(-REMEMBER_BATCHES_MS);
+                if let Err(error) = self.store.forget_batches(before).await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "keys of old batches could not be forgotten");
+                }
+            }
             if let Err(error) = self.sweep().await {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "expired leases could not be ended");
@@ -226,12 +309,30 @@ impl Engine {
         }
     }
 
+    fn trusted_keys(&self) -> MutexGuard<'_, HashMap<Digest, (Workspace, Instant)>> {
+        let keys = self.shared.keys.lock();
+        keys.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time as the engine's clock tells it.
+    pub fn moment(&self) -> Timestamp {
+        self.now()
+    }
+
     pub(crate) fn now(&self) -> Timestamp {
         (self.shared.clock)()
     }
 
     pub(crate) fn lease_ttl(&self) -> Duration {
         Duration::from_millis(u64::from(self.shared.lease_ttl_ms))
+    }
+
+    pub(crate) fn watchdog_s(&self) -> u32 {
+        self.shared.task_watchdog_s
+    }
+
+    pub(crate) fn reuse_window_h(&self) -> u32 {
+        self.shared.reuse_window_h
     }
 
     /// When a lease that is renewed now ends.

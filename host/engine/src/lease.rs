@@ -1,5 +1,4 @@
-//! What agents do: lease a task, keep the lease, report, finish. Also stopping tasks, which
-//! agents hear of here.
+//! What agents do: lease a task, keep the lease, report, finish.
 
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use trainshed_core::report::Batch;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView};
 use trainshed_core::{AgentId, TaskId};
-use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StopError, StoreError, Workspace};
+use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StoreError, Workspace};
 
 use crate::catalog::is_named;
 use crate::engine::Engine;
@@ -131,6 +130,7 @@ impl Engine {
             params: task.params,
             settings: claimed.settings,
             seed,
+            initial_iteration: task.initial_iteration,
             limits: claimed.limits,
             plugin: summary,
             environment,
@@ -193,7 +193,7 @@ impl Engine {
         let (until, now) = (self.lease_until(), self.now());
         let recorded = self
             .store
-            .append_batch(workspace, task, fence, &batch, until, now);
+            .append_batch(workspace, task, fence, batch, until, now);
         let stop = recorded.await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(LeaseState { stop })
@@ -250,24 +250,5 @@ impl Engine {
         let view = self.store.task(workspace, task).await;
         let view = view.map_err(LeaseError::Store)?;
         view.ok_or_else(|| LeaseError::UnknownTask(task.clone()))
-    }
-
-    /// Stops a task: one that waits at once, one that runs by a request that its agent
-    /// hears. Stopping one that is being stopped already is no error.
-    ///
-    /// # Errors
-    /// When it neither waits nor runs.
-    pub async fn stop(
-        &self,
-        workspace: &Workspace,
-        task: &TaskId,
-        reason: String,
-    ) -> Result<TaskView, StopError> {
-        let now = self.now();
-        self.store.stop_task(workspace, task, &reason, now).await?;
-        self.changes().task_changed(workspace.id(), task);
-        let view = self.store.task(workspace, task).await;
-        let view = view.map_err(StopError::Store)?;
-        view.ok_or_else(|| StopError::UnknownTask(task.clone()))
     }
 }

@@ -13,8 +13,12 @@ mod engine;
 mod event;
 mod files;
 mod lease;
+mod lifecycle;
 mod models;
+mod parameters;
+mod points;
 mod preview;
+mod projects;
 mod query;
 mod read;
 mod resource;
@@ -27,13 +31,18 @@ pub use catalog::{EditError, InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
 pub use files::{AddressError, NewUpload, TakeError};
+pub use lifecycle::DraftError;
 pub use models::RegistryError;
+pub use projects::ProjectChangeError;
 pub use query::{Export, ExportContent, ExportFailure, default_fields};
+pub use read::MAX_ALL_SAMPLES;
 pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    Allowed, BackupCounts, BackupError, BadCursor, Database, DatasetError, FileContent,
-    FileSettings, GarbageRules, LeaseError, ModelError, PutError, QueryError, StopError,
-    StoreError, UploadError, UploadPart, Workspace, backup, restore,
+    Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError,
+    CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules, KeyedRequest,
+    LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError,
+    QueueName, SampleQuery, Sampled, Sampling, StoreError, StoredAnswer, UploadError, UploadPart,
+    Workspace, WriteMode, backup, restore,
 };

@@ -4,7 +4,7 @@ use trainshed_core::TaskId;
 use trainshed_core::address::is_uri;
 use trainshed_core::model::{MAX_DESIGN_BYTES, MAX_ITEMS, ModelEdit, Registration};
 use trainshed_core::name::{MAX_NAME_BYTES, is_series_name};
-use trainshed_core::view::{LineageView, MetadataItem, ModelView, TaskModels};
+use trainshed_core::view::{LineageView, MetadataItem, ModelUses, ModelView};
 use trainshed_store::{ModelError, StoreError, Workspace};
 
 use crate::engine::Engine;
@@ -204,7 +204,7 @@ impl Engine {
         &self,
         workspace: &Workspace,
         task: &TaskId,
-    ) -> std::result::Result<TaskModels, StoreError> {
+    ) -> std::result::Result<ModelUses, StoreError> {
         self.store.task_models(workspace, task).await
     }
 
@@ -218,7 +218,7 @@ impl Engine {
         task: &TaskId,
         name: &str,
         model: u64,
-    ) -> Result<TaskModels> {
+    ) -> Result<ModelUses> {
         check_name("name", name)?;
         self.store
             .set_input_model(workspace, task, name, model, self.now())

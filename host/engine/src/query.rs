@@ -4,12 +4,12 @@ use async_stream::try_stream;
 use bytes::Bytes;
 use futures::Stream;
 use serde_json::{Map, Value as Json, json};
+use trainshed_core::TaskId;
 use trainshed_core::query::{
     Cell, Comparison, Condition, Entity, Field, Filter, Kind, MAX_LIMIT, Pattern, Query, Request,
     RequestError, Test, Value,
 };
 use trainshed_core::view::{Page, Results, TaskQuery, TaskView};
-use trainshed_core::{TaskId, Timestamp};
 use trainshed_export::{Column, ExportError, Format, Writer, to_json};
 use trainshed_store::{Part, QueryError, StoreError, Workspace};
 
@@ -346,18 +346,21 @@ impl Engine {
         let Ok(task) = id.parse::<TaskId>() else {
             return Ok(Vec::new());
         };
-        let points = self.store.points(workspace, &task, title, series).await?;
-        let row = |point: &trainshed_core::report::Point| {
+        let curve = (title, series);
+        let all = self.store.points(workspace, &task, curve, 0, usize::MAX);
+        let points = all.await?.points;
+        let rows = points.view();
+        let row = |index: usize| {
             vec![
                 Cell::Text(id.to_owned()),
                 Cell::Text(title.to_owned()),
                 Cell::Text(series.to_owned()),
-                Cell::Integer(i64::try_from(point.iteration).unwrap_or(i64::MAX)),
-                Cell::Integer(Timestamp::as_millis(point.at)),
-                Cell::Real(point.value.0),
+                Cell::Integer(i64::try_from(rows.steps()[index]).unwrap_or(i64::MAX)),
+                Cell::Integer(rows.times()[index]),
+                Cell::Real(rows.values()[index]),
             ]
         };
-        Ok(points.iter().map(row).collect())
+        Ok((0..rows.len()).map(row).collect())
     }
 }
 

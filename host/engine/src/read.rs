@@ -1,12 +1,16 @@
 //! What can be read of a task.
 
 use trainshed_core::TaskId;
-use trainshed_core::report::{Point, Sample};
+use trainshed_core::parameter::Parameter;
+use trainshed_core::report::Sample;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, SeriesSummary, SingleValue, TaskQuery, TaskView};
-use trainshed_store::{ParameterRow, QueryError, StoreError, Workspace};
+use trainshed_store::{CurvePage, QueryError, SampleQuery, Sampled, StoreError, Workspace};
 
 use crate::engine::Engine;
+
+/// Most samples of all curves of a task together: an answer of some ten megabytes.
+pub const MAX_ALL_SAMPLES: usize = 500_000;
 
 impl Engine {
     /// A page of the tasks that fit `query`, the newest first.
@@ -42,7 +46,7 @@ impl Engine {
         &self,
         workspace: &Workspace,
         id: &TaskId,
-    ) -> Result<Option<Vec<ParameterRow>>, StoreError> {
+    ) -> Result<Option<Vec<Parameter>>, StoreError> {
         if !self.has_task(workspace, id).await? {
             return Ok(None);
         }
@@ -64,8 +68,8 @@ impl Engine {
         self.store.series(workspace, id).await.map(Some)
     }
 
-    /// The points of one curve by iteration; of several with one iteration the last
-    /// reported. Empty when the task has no such curve.
+    /// At most `most` points of one curve by iteration, from `from` on; of several with one
+    /// iteration the last reported. Empty when the task has no such curve.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -73,14 +77,71 @@ impl Engine {
         &self,
         workspace: &Workspace,
         id: &TaskId,
-        title: &str,
-        series: &str,
-    ) -> Result<Option<Vec<Point>>, StoreError> {
+        curve: (&str, &str),
+        from: u64,
+        most: usize,
+    ) -> Result<Option<CurvePage>, StoreError> {
         if !self.has_task(workspace, id).await? {
             return Ok(None);
         }
-        let points = self.store.points(workspace, id, title, series).await;
-        points.map(Some)
+        let page = self.store.points(workspace, id, curve, from, most).await;
+        page.map(Some)
+    }
+
+    /// Samples of one curve for a chart. Empty when the task has no such curve.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn sample(
+        &self,
+        workspace: &Workspace,
+        id: &TaskId,
+        curve: (&str, &str),
+        query: &SampleQuery,
+    ) -> Result<Option<Sampled>, StoreError> {
+        if !self.has_task(workspace, id).await? {
+            return Ok(None);
+        }
+        let sampled = self.store.sample(workspace, id, curve, query).await;
+        sampled.map(Some)
+    }
+
+    /// Samples of every curve of a task, by title and series. Of many curves each has fewer
+    /// samples than `query` asks for, so that all together are at most [`MAX_ALL_SAMPLES`].
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn sample_all(
+        &self,
+        workspace: &Workspace,
+        id: &TaskId,
+        mut query: SampleQuery,
+    ) -> Result<Option<Vec<((String, String), Sampled)>>, StoreError> {
+        let Some(scalars) = self.scalars(workspace, id).await? else {
+            return Ok(None);
+        };
+        let curves: Vec<(String, String)> = scalars
+            .into_iter()
+            .map(|curve| (curve.title, curve.series))
+            .collect();
+        query.most = query.most.min(MAX_ALL_SAMPLES / curves.len().max(1)).max(1);
+        let sampled = self
+            .store
+            .sample_curves(workspace, id, &curves, &query)
+            .await?;
+        Ok(Some(curves.into_iter().zip(sampled).collect()))
+    }
+
+    /// A text that changes whenever the points of a task do.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn points_version(
+        &self,
+        workspace: &Workspace,
+        id: &TaskId,
+    ) -> Result<String, StoreError> {
+        self.store.points_version(workspace, id).await
     }
 
     /// The single values of a task by name.

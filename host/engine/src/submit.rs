@@ -1,21 +1,23 @@
 //! Submitting an action: everything it names is resolved, then it becomes a waiting task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use trainshed_core::TaskId;
-use trainshed_core::action::{Action, PluginRef, Work};
+use trainshed_core::action::{Action, Again, PluginRef, Work};
+use trainshed_core::draft::DEVELOPMENT;
 use trainshed_core::name::nearest;
+use trainshed_core::parameter::{GENERAL, Parameter, flattened};
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{PluginSummary, PluginView, TaskView};
-use trainshed_store::{InsertTaskError, NewTask, ParameterRow, StoreError, Workspace};
+use trainshed_core::{TaskId, Timestamp};
+use trainshed_store::{ContinueError, InsertTaskError, NewTask, NewWork, StoreError, Workspace};
 use uuid::Uuid;
 
 use crate::catalog::is_named;
 use crate::engine::Engine;
 
 /// The project of actions that name none.
-const DEFAULT_PROJECT: &str = "default";
+pub(crate) const DEFAULT_PROJECT: &str = "default";
 /// Fields of `params` that hold the plugin's own settings.
 const SETTINGS_FIELDS: [&str; 3] = ["hyperparameter", "hyperparameters", "parameters"];
 
@@ -86,6 +88,23 @@ pub enum SubmitError {
         /// Where it stands.
         state: TaskState,
     },
+    /// There is no task to go on with that has this id.
+    #[error("there is no task {0} to continue")]
+    UnknownPrevious(TaskId),
+    /// The task to go on with has not ended, or is published.
+    #[error("the task {task} cannot be continued: it is {state}")]
+    NotContinuable {
+        /// The task.
+        task: TaskId,
+        /// Where it stands.
+        state: TaskState,
+    },
+    /// Somebody deleted the task as soon as it was there.
+    #[error("the task {task} was deleted")]
+    Deleted {
+        /// The task.
+        task: TaskId,
+    },
     /// The store failed.
     #[error("the task could not be recorded")]
     Store(#[source] StoreError),
@@ -104,7 +123,8 @@ impl SubmitError {
                 Some("/params/checkpoint")
             }
             Self::NameTaken { .. } => Some("/params/name"),
-            Self::Store(_) => None,
+            Self::UnknownPrevious(_) | Self::NotContinuable { .. } => Some("/params/continue_task"),
+            Self::Deleted { .. } | Self::Store(_) => None,
         }
     }
 
@@ -143,8 +163,37 @@ impl SubmitError {
             Self::NameTaken { task, .. } => Some(format!(
                 "Wait for it, stop it with `trainshed task stop {task}`, or choose another name."
             )),
-            Self::UnknownAction { .. } => None,
+            Self::NotContinuable {
+                state: TaskState::Published,
+                ..
+            } => Some("A published task is read-only; give the action another name.".into()),
+            Self::NotContinuable { task, .. } => Some(format!(
+                "Wait for it, or stop it with `trainshed task stop {task}`."
+            )),
+            Self::UnknownAction { .. } | Self::UnknownPrevious(_) | Self::Deleted { .. } => None,
             Self::Store(error) => error.hint(),
+        }
+    }
+}
+
+impl From<InsertTaskError> for SubmitError {
+    fn from(error: InsertTaskError) -> Self {
+        match error {
+            InsertTaskError::NameTaken { name, task, state } => {
+                Self::NameTaken { name, task, state }
+            }
+            InsertTaskError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
+impl From<ContinueError> for SubmitError {
+    fn from(error: ContinueError) -> Self {
+        match error {
+            ContinueError::UnknownTask(task) => Self::UnknownPrevious(task),
+            ContinueError::State { task, state } => Self::NotContinuable { task, state },
+            ContinueError::NameTaken { name, task, state } => Self::NameTaken { name, task, state },
+            ContinueError::Store(error) => Self::Store(error),
         }
     }
 }
@@ -167,7 +216,83 @@ impl Engine {
         workspace: &Workspace,
         action: Action,
     ) -> Result<TaskView, SubmitError> {
-        let plugin = self.resolve_plugin(workspace, &action).await?;
+        let (work, parameters) = self.resolve_work(workspace, &action).await?;
+        let id = TaskId::from_u128(Uuid::now_v7().as_u128());
+        let task = NewTask {
+            id: id.clone(),
+            encoded_name: action.common.encoded_name(),
+            project: action
+                .common
+                .project
+                .unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
+            name: action.common.name,
+            task_type: action.common.task_type,
+            comment: action.common.description.unwrap_or_default(),
+            tags: action.common.tags,
+            system_tags: match action.common.again {
+                Again::Reuse => vec![DEVELOPMENT.to_owned()],
+                Again::No | Again::Continue(_) => Vec::new(),
+            },
+            parent: None,
+            creator: action.creator,
+            script: None,
+            container: None,
+            output_destination: None,
+            work: Some(work),
+            parameters,
+            configuration: Vec::new(),
+            queued: true,
+        };
+        let initial_iteration = action.common.initial_iteration;
+        // Boxed, because it is many kilobytes and most callers hold it within futures of theirs.
+        let entered = self.enter(workspace, task, &action.common.again, initial_iteration);
+        let id = Box::pin(entered).await?;
+        self.changes().task_queued();
+        self.changes().task_changed(workspace.id(), &id);
+        let view = self.store.task(workspace, &id).await;
+        let view = view.map_err(SubmitError::Store)?;
+        view.ok_or(SubmitError::Deleted { task: id })
+    }
+
+    /// Queues a task: a new one, or one that is used again. Returns its id.
+    async fn enter(
+        &self,
+        workspace: &Workspace,
+        task: NewTask,
+        again: &Again,
+        initial_iteration: Option<u64>,
+    ) -> Result<TaskId, SubmitError> {
+        let now = self.now();
+        let previous = match again {
+            Again::No => None,
+            Again::Reuse => {
+                let window_ms = i64::from(self.reuse_window_h()) * 3_600_000;
+                let since = Timestamp(now.as_millis() - window_ms);
+                return Ok(self.store.reuse_task(workspace, &task, since, now).await?);
+            }
+            Again::Continue(Some(previous)) => Some(previous.clone()),
+            Again::Continue(None) => {
+                let named = self.store.task_named(workspace, &task.project, &task.name);
+                named.await.map_err(SubmitError::Store)?.map(|task| task.id)
+            }
+        };
+        let Some(previous) = previous else {
+            self.store.insert_task(workspace, &task, now).await?;
+            return Ok(task.id);
+        };
+        self.store
+            .continue_task(workspace, &previous, &task, initial_iteration, now)
+            .await?;
+        Ok(previous)
+    }
+
+    /// Everything that an action names, and the parameters to find its task by.
+    pub(crate) async fn resolve_work(
+        &self,
+        workspace: &Workspace,
+        action: &Action,
+    ) -> Result<(NewWork, Vec<Parameter>), SubmitError> {
+        let plugin = self.resolve_plugin(workspace, action).await?;
         self.check_dataset(workspace, action.common.dataset).await?;
         let (settings, checkpoint) = match &action.work {
             Work::Train {
@@ -184,22 +309,11 @@ impl Engine {
                 return Err(SubmitError::CheckpointElsewhere { id });
             }
         }
-        let id = TaskId::from_u128(Uuid::now_v7().as_u128());
-        let task = NewTask {
-            id: id.clone(),
-            encoded_name: action.common.encoded_name(),
+        let parameters = parameters(&settings, &action.params);
+        let work = NewWork {
             action: action.work.action(),
-            parameters: parameters(&settings, &action.params),
             seed: action.common.seed.unwrap_or_else(drawn_seed),
-            project: action
-                .common
-                .project
-                .unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
-            name: action.common.name,
-            task_type: action.common.task_type,
-            comment: action.common.description.unwrap_or_default(),
-            tags: action.common.tags,
-            params: action.params,
+            params: action.params.clone(),
             settings,
             plugin: PluginSummary {
                 name: plugin.manifest.name,
@@ -209,19 +323,9 @@ impl Engine {
             dataset: action.common.dataset,
             checkpoint,
             limits: action.common.limits,
+            initial_iteration: action.common.initial_iteration.unwrap_or(0),
         };
-        let inserted = self.store.insert_task(workspace, &task, self.now()).await;
-        inserted.map_err(|error| match error {
-            InsertTaskError::NameTaken { name, task, state } => {
-                SubmitError::NameTaken { name, task, state }
-            }
-            InsertTaskError::Store(error) => SubmitError::Store(error),
-        })?;
-        self.changes().task_queued();
-        self.changes().task_changed(workspace.id(), &id);
-        let view = self.store.task(workspace, &id).await;
-        let view = view.map_err(SubmitError::Store)?;
-        Ok(view.expect("tasks are never deleted"))
+        Ok((work, parameters))
     }
 
     /// The plugin that an action names, or the only one that has the action.
@@ -306,56 +410,18 @@ fn drawn_seed() -> u64 {
     u64::try_from(random).expect("48 bits fit")
 }
 
-/// The rows to find a task by: the plugin's settings in section `General`, the other fields
-/// of the action in section `Args`.
-fn parameters(settings: &Map<String, Value>, params: &Map<String, Value>) -> Vec<ParameterRow> {
-    let mut general = BTreeMap::new();
-    flatten("", settings, &mut general);
-    let mut args = BTreeMap::new();
-    flatten("", params, &mut args);
-    // The settings are in `General`. Their fields are left out whole, and with them nested keys.
-    args.retain(|name, _| {
-        let field = name.split('/').next().unwrap_or_default();
-        !SETTINGS_FIELDS.contains(&field)
-    });
-    let sections = [("General", general), ("Args", args)];
-    let rows = sections.into_iter().flat_map(|(section, rows)| {
-        rows.into_iter().map(move |(name, value)| ParameterRow {
-            section: section.to_owned(),
-            name,
-            r#type: type_name(&value).to_owned(),
-            value: match value {
-                Value::String(text) => text,
-                other => other.to_string(),
-            },
-        })
-    });
-    rows.collect()
-}
-
-/// Joins the keys of nested objects by `/`. Of two paths that become one, the later stays.
-fn flatten(prefix: &str, values: &Map<String, Value>, flat: &mut BTreeMap<String, Value>) {
-    for (key, value) in values {
-        let name = format!("{prefix}{key}");
-        match value {
-            Value::Object(nested) if !nested.is_empty() => {
-                flatten(&format!("{name}/"), nested, flat);
-            }
-            other => {
-                flat.insert(name, other.clone());
-            }
-        }
+/// The parameters to find a task by: the plugin's settings in section `General`, the other
+/// fields of the action in section `Args`.
+fn parameters(settings: &Map<String, Value>, params: &Map<String, Value>) -> Vec<Parameter> {
+    // The settings are in `General`. Their fields are left out whole.
+    let mut args = params.clone();
+    for field in SETTINGS_FIELDS {
+        args.remove(field);
     }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "float",
-        Value::Number(_) => "integer",
-        Value::String(_) => "text",
-        Value::Array(_) => "list",
-        Value::Object(_) => "object",
-    }
+    let sections = [(GENERAL, settings), ("Args", &args)];
+    let parameters = sections.into_iter().flat_map(|(section, values)| {
+        let values = flattened(values).into_iter();
+        values.map(move |(name, value)| Parameter::new(section, &name, value))
+    });
+    parameters.collect()
 }

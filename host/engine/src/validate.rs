@@ -4,6 +4,8 @@
 use trainshed_core::name::{is_model_name, is_series_name};
 use trainshed_core::report::{Batch, MAX_BATCH, Report};
 
+use trainshed_store::MAX_EXTRA_BYTES;
+
 /// Types of images that samples can have.
 const IMAGE_TYPES: [&str; 2] = ["image/png", "image/jpeg"];
 
@@ -35,7 +37,19 @@ fn check_report(report: &Report) -> Result<(), String> {
     match report {
         Report::Point(point) => {
             check_name("a title", &point.title)?;
-            check_name("a series", &point.series)
+            check_name("a series", &point.series)?;
+            let extra = point
+                .extra
+                .as_ref()
+                .map(|extra| serde_json::json!(extra).to_string());
+            match extra {
+                Some(extra) if extra.len() > MAX_EXTRA_BYTES => Err(format!(
+                    "the extra data of a point have at most {MAX_EXTRA_BYTES} bytes, but these \
+                     have {}",
+                    extra.len()
+                )),
+                _ => Ok(()),
+            }
         }
         Report::Single { name, .. } => check_name("a single value", name),
         Report::Line(_) => Ok(()),

@@ -4,12 +4,15 @@ use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use trainshed_core::action::ActionError;
+use trainshed_core::draft::InvalidField;
 use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
+use trainshed_core::task::TaskState;
 use trainshed_engine::{
-    AddressError, ArtifactError, DatasetError, EditError, ExportFailure, LeaseError, ModelError,
-    PushError, PutError, QueryError, ReadingError, RegistryError, StopError, StoreError,
-    SubmitError, TakeError, UploadError, VersionError,
+    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError,
+    ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError,
+    QueryError, ReadingError, RegistryError, StoreError, SubmitError, TakeError, UploadError,
+    VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -27,6 +30,8 @@ impl ApiError {
             pointer: None,
             position: None,
             hint: None,
+            current: None,
+            wanted: None,
         }))
     }
 
@@ -55,6 +60,18 @@ impl ApiError {
         self
     }
 
+    /// Where a task stands, and where it should have gone.
+    fn between(mut self, current: TaskState, wanted: Option<TaskState>) -> Self {
+        self.0.current = Some(current);
+        self.0.wanted = wanted;
+        self
+    }
+
+    /// The body of the answer.
+    pub(crate) fn into_problem(self) -> Problem {
+        *self.0
+    }
+
     pub(crate) fn hint(mut self, hint: Option<String>) -> Self {
         self.0.hint = hint;
         self
@@ -67,7 +84,12 @@ impl IntoResponse for ApiError {
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let content_type = [(header::CONTENT_TYPE, "application/problem+json")];
         let body = serde_json::to_vec(&*self.0).expect("a problem is texts and numbers");
-        (status, content_type, body).into_response()
+        let mut response = (status, content_type, body).into_response();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let second = header::HeaderValue::from_static("1");
+            response.headers_mut().insert(header::RETRY_AFTER, second);
+        }
+        response
     }
 }
 
@@ -140,6 +162,9 @@ impl From<SubmitError> for ApiError {
                 (Status::UNPROCESSABLE_ENTITY, "unknown-model")
             }
             SubmitError::NameTaken { .. } => (Status::CONFLICT, "name-taken"),
+            SubmitError::UnknownPrevious(_) => (Status::UNPROCESSABLE_ENTITY, "unknown-task"),
+            SubmitError::NotContinuable { .. } => (Status::BAD_REQUEST, "invalid-task-status"),
+            SubmitError::Deleted { .. } => (Status::NOT_FOUND, "unknown-task"),
         };
         Self::new(status, kind, error.to_string())
             .hint(error.hint())
@@ -309,14 +334,79 @@ impl From<ExportFailure> for ApiError {
     }
 }
 
-impl From<StopError> for ApiError {
-    fn from(error: StopError) -> Self {
+impl From<ChangeError> for ApiError {
+    fn from(error: ChangeError) -> Self {
+        use StatusCode as Status;
+        let (hint, detail) = (error.hint(), error.to_string());
+        let refused = |status, kind| Self::new(status, kind, detail).hint(hint);
+        let invalid_status = (Status::BAD_REQUEST, "invalid-task-status");
+        match error {
+            ChangeError::Store(source) => source.into(),
+            ChangeError::UnknownTask(_) => refused(Status::NOT_FOUND, "unknown-task"),
+            ChangeError::State { state, verb, .. } => {
+                refused(invalid_status.0, invalid_status.1).between(state, Some(verb.target()))
+            }
+            ChangeError::NotEditable { state, .. } => {
+                let wanted = Some(TaskState::Created);
+                refused(invalid_status.0, invalid_status.1).between(state, wanted)
+            }
+            ChangeError::NotDeletable { state, .. } => {
+                refused(invalid_status.0, invalid_status.1).between(state, None)
+            }
+            ChangeError::NameTaken { .. } => refused(Status::CONFLICT, "name-taken"),
+            ChangeError::UnknownQueue(_) => {
+                refused(Status::BAD_REQUEST, "unknown-queue").at("/queue")
+            }
+            ChangeError::UnknownParent(_) => {
+                refused(Status::BAD_REQUEST, "unknown-task").at("/parent")
+            }
+            ChangeError::ChangedSince { .. } => {
+                refused(Status::PRECONDITION_FAILED, "changed-since")
+            }
+            ChangeError::TooMany(_) => refused(Status::UNPROCESSABLE_ENTITY, "too-many"),
+        }
+    }
+}
+
+impl From<InvalidField> for ApiError {
+    fn from(error: InvalidField) -> Self {
+        Self::invalid(&error.pointer, error.message)
+    }
+}
+
+impl From<DraftError> for ApiError {
+    fn from(error: DraftError) -> Self {
+        match error {
+            DraftError::Field(error) => error.into(),
+            DraftError::Action(error) => error.into(),
+            DraftError::Submit(error) => error.into(),
+            DraftError::Change(error) => error.into(),
+        }
+    }
+}
+
+impl From<ProjectError> for ApiError {
+    fn from(error: ProjectError) -> Self {
+        let hint = error.hint();
         let (status, kind) = match error {
-            StopError::Store(source) => return source.into(),
-            StopError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
-            StopError::NotRunning { .. } => (StatusCode::CONFLICT, "not-running"),
+            ProjectError::Store(source) => return source.into(),
+            ProjectError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown-project"),
+            ProjectError::Taken(_) => (StatusCode::CONFLICT, "name-taken"),
+            ProjectError::Inside { .. } | ProjectError::TooLong(_) => {
+                (StatusCode::BAD_REQUEST, "invalid-request")
+            }
+            ProjectError::NotEmpty { .. } => (StatusCode::CONFLICT, "project-not-empty"),
         };
-        Self::new(status, kind, error.to_string())
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<ProjectChangeError> for ApiError {
+    fn from(error: ProjectChangeError) -> Self {
+        match error {
+            ProjectChangeError::Field(error) => error.into(),
+            ProjectChangeError::Project(error) => error.into(),
+        }
     }
 }
 
@@ -330,6 +420,21 @@ impl From<LeaseError> for ApiError {
             LeaseError::Stale { .. } => (StatusCode::CONFLICT, "stale-lease"),
             LeaseError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-report"),
             LeaseError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            LeaseError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
+        };
+        Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<AppendError> for ApiError {
+    fn from(error: AppendError) -> Self {
+        let hint = error.hint();
+        let (status, kind) = match error {
+            AppendError::Store(source) => return source.into(),
+            AppendError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            AppendError::Published(_) => (StatusCode::CONFLICT, "read-only"),
+            AppendError::TooMany => (StatusCode::UNPROCESSABLE_ENTITY, "too-many-curves"),
+            AppendError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
         Self::new(status, kind, error.to_string()).hint(hint)
     }

@@ -6,15 +6,21 @@
 mod agents;
 mod artifacts;
 mod auth;
+mod conditional;
 mod datasets;
 mod error;
 mod events;
 mod extract;
 mod files;
 mod health;
+mod lifecycle;
+mod metrics;
 mod models;
+mod moves;
 mod openapi;
+mod parameters;
 mod plugins;
+mod projects;
 mod queries;
 mod tasks;
 mod uploads;
@@ -24,6 +30,7 @@ use std::io;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use axum::{Extension, Router, middleware};
 use tokio::net::TcpListener;
@@ -48,7 +55,9 @@ pub fn router(engine: Engine) -> Router {
         )
         .method_not_allowed_fallback(error::method_not_allowed)
         .fallback(error::not_found)
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES));
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(from_fn_with_state(engine.clone(), conditional::once))
+        .layer(from_fn(conditional::tag));
     let counters = Counters::new();
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -66,7 +75,6 @@ pub fn router(engine: Engine) -> Router {
 fn api() -> (Router<Engine>, OpenApi) {
     let (api, mut document) = OpenApiRouter::with_openapi(openapi::skeleton())
         .routes(routes!(tasks::submit))
-        .routes(routes!(tasks::list))
         .routes(routes!(queries::query_tasks))
         .routes(routes!(queries::export_tasks))
         .routes(routes!(queries::query_models))
@@ -75,10 +83,39 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(queries::export_datasets))
         .routes(routes!(queries::query_projects))
         .routes(routes!(queries::export_projects))
-        .routes(routes!(tasks::show))
-        .routes(routes!(tasks::stop))
+        .routes(routes!(tasks::list, lifecycle::create))
+        .routes(routes!(lifecycle::by_name))
+        .routes(routes!(tasks::show, lifecycle::edit, lifecycle::delete))
+        .routes(routes!(lifecycle::clone))
+        .routes(routes!(lifecycle::move_to))
+        .routes(routes!(lifecycle::ping))
+        .routes(routes!(lifecycle::progress))
+        .merge(moves::routes())
+        .routes(routes!(
+            parameters::show,
+            parameters::replace,
+            parameters::merge
+        ))
+        .routes(routes!(parameters::remove))
+        .routes(routes!(parameters::properties, parameters::set_properties))
+        .routes(routes!(parameters::remove_property))
+        .routes(routes!(parameters::configurations))
+        .routes(routes!(
+            parameters::configuration,
+            parameters::put_configuration,
+            parameters::remove_configuration
+        ))
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::show, projects::edit, projects::delete))
+        .routes(routes!(projects::merge))
         .routes(routes!(tasks::metrics))
-        .routes(routes!(tasks::curve))
+        .routes(routes!(metrics::curve))
+        .routes(routes!(
+            metrics::append_metrics,
+            metrics::delete_metrics,
+            metrics::all_curves
+        ))
+        .routes(routes!(metrics::metric_summary))
         .routes(routes!(tasks::console))
         .routes(routes!(tasks::samples))
         .routes(routes!(artifacts::files))

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use trainshed_core::model::{ModelEdit, Registration};
-use trainshed_core::view::{LineageView, MetadataItem, ModelView, TaskModels};
+use trainshed_core::view::{LineageView, MetadataItem, ModelUses, ModelView};
 use trainshed_engine::Engine;
 use trainshed_wire::{InputModel, Models, ModelsOfTask, PublishModel};
 use utoipa::IntoParams;
@@ -238,7 +238,7 @@ pub(crate) async fn of_task(
         .task(&workspace, &task)
         .await?
         .ok_or_else(|| no_task(&id))?;
-    let TaskModels { input, output } = engine.task_models(&workspace, &task).await?;
+    let ModelUses { input, output } = engine.task_models(&workspace, &task).await?;
     Ok(Json(ModelsOfTask {
         models: engine.models(&workspace, Some(&task)).await?,
         input,
@@ -247,13 +247,13 @@ pub(crate) async fn of_task(
 }
 
 /// `PUT /tasks/{id}/models/input/{name}`: makes a model an input of a draft.
-#[utoipa::path(put, path = "/tasks/{id}/models/input/{name}", tag = "models", responses((status = 200, body = TaskModels)))]
+#[utoipa::path(put, path = "/tasks/{id}/models/input/{name}", tag = "models", responses((status = 200, body = ModelUses)))]
 pub(crate) async fn set_input(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path((id, name)): Path<(String, String)>,
     Json(input): Json<InputModel>,
-) -> Result<Json<TaskModels>, ApiError> {
+) -> Result<Json<ModelUses>, ApiError> {
     let task = task_id(&id)?;
     let models = engine.set_input_model(&workspace, &task, &name, input.model);
     Ok(Json(models.await?))

@@ -10,7 +10,7 @@ use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
-use trainshed_wire::{Curve, Metrics, Samples, StopRequest, Submitted};
+use trainshed_wire::{Metrics, Samples, Submitted};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -96,20 +96,6 @@ pub(crate) async fn show(
     Ok(Json(task.ok_or_else(|| no_task(&id))?))
 }
 
-/// `POST /tasks/{id}/stop`: asks a waiting or running task to stop.
-#[utoipa::path(post, path = "/tasks/{id}/stop", tag = "tasks", responses((status = 200, body = TaskView)))]
-pub(crate) async fn stop(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-    body: Option<Json<StopRequest>>,
-) -> Result<Json<TaskView>, ApiError> {
-    let reason = body
-        .and_then(|body| body.0.reason)
-        .unwrap_or_else(|| "stopped by the user".to_owned());
-    Ok(Json(engine.stop(&workspace, &task_id(&id)?, reason).await?))
-}
-
 /// `GET /tasks/{id}/scalars`: every curve without its points, and every single value.
 #[utoipa::path(get, path = "/tasks/{id}/scalars", tag = "reports", responses((status = 200, body = Metrics)))]
 pub(crate) async fn metrics(
@@ -127,39 +113,6 @@ pub(crate) async fn metrics(
         .await?
         .ok_or_else(|| no_task(&id))?;
     Ok(Json(Metrics { scalars, singles }))
-}
-
-#[derive(Deserialize, IntoParams)]
-pub(crate) struct CurveQuery {
-    title: String,
-    series: String,
-}
-
-/// `GET /tasks/{id}/scalars/points?title=&series=`: the points of one curve.
-#[utoipa::path(get, path = "/tasks/{id}/scalars/points", tag = "reports", params(CurveQuery), responses((status = 200, body = Curve)))]
-pub(crate) async fn curve(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<CurveQuery>,
-) -> Result<Json<Curve>, ApiError> {
-    let points = engine
-        .points(&workspace, &task_id(&id)?, &query.title, &query.series)
-        .await?;
-    let points = points.ok_or_else(|| no_task(&id))?;
-    if points.is_empty() {
-        return Err(ApiError::missing(
-            "series",
-            &format!("{}/{}", query.title, query.series),
-        ));
-    }
-    Ok(Json(Curve {
-        title: query.title,
-        series: query.series,
-        iterations: points.iter().map(|point| point.iteration).collect(),
-        values: points.iter().map(|point| point.value).collect(),
-        times: points.iter().map(|point| point.at).collect(),
-    }))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -52,6 +52,8 @@ impl Shed {
                 ..FileSettings::default()
             },
             lease_ttl_ms: 60_000,
+            task_watchdog_s: 7200,
+            reuse_window_h: 24,
             inspector: Arc::new(ManifestReader),
             clock: Arc::new(|| Timestamp(1_000_000)),
         };

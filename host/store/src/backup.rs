@@ -35,9 +35,11 @@ const FORMAT: u32 = 1;
 /// Level of compression: most of what is stored is compressed or random already.
 const ZSTD_LEVEL: i32 = 3;
 const INFO: &str = "backup.json";
+/// The first schema that has the table `point_state`.
+const SCHEMA_WITH_POINT_STATE: i64 = 6;
 
 /// Every table, each after those that it refers to.
-const TABLES: [&str; 24] = [
+const TABLES: [&str; 27] = [
     "workspace",
     "api_key",
     "project",
@@ -55,7 +57,10 @@ const TABLES: [&str; 24] = [
     "tag",
     "parameter",
     "configuration",
-    "ingest",
+    "point_state",
+    "point_log",
+    "batch_key",
+    "chunk",
     "series",
     "single",
     "console",
@@ -312,6 +317,9 @@ pub async fn restore(
             )));
         }
     }
+    if info.schema >= SCHEMA_WITH_POINT_STATE {
+        rewind_points(&mut transaction).await?;
+    }
     if kind == Kind::Postgres {
         advance_counters(&mut transaction).await?;
     }
@@ -554,6 +562,24 @@ fn restore_file(
         .persist(&path)
         .map_err(|error| written(error.error))?;
     Ok(length)
+}
+
+/// Brings how far points have come down to the rows of the log that are there: new rows may
+/// get numbers that moved ones had, and must not be taken for those.
+async fn rewind_points(transaction: &mut Transaction<'_, Any>) -> Result<(), BackupError> {
+    transaction
+        .execute(
+            "update point_state
+                set compacted = 0,
+                    summarized = coalesce(
+                        (select max(seq) from point_log
+                          where point_log.workspace = point_state.workspace
+                            and point_log.task = point_state.task
+                            and seq <= summarized), 0)",
+        )
+        .await
+        .map_err(failed("restore the database"))?;
+    Ok(())
 }
 
 /// Makes the numbers that PostgreSQL draws go on after those that were restored.

@@ -13,6 +13,8 @@ use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transact
 
 use crate::error::StoreError;
 use crate::places::{FileSettings, Places};
+use crate::points::Tables;
+use crate::points::ingest::Ingest;
 
 /// Schema changes, oldest first. A released one is never edited. The two databases have the
 /// same versions, tables and columns.
@@ -58,6 +60,8 @@ pub struct Store {
     /// Names the data folder: the agents that its server starts belong to it.
     pub(crate) home: Arc<str>,
     pub(crate) places: Arc<Places>,
+    /// The way to the task that writes what is reported.
+    pub(crate) ingest: Arc<Ingest>,
     /// Held for as long as the store is open; the operating system lets go of it when the
     /// process ends, however that happens.
     _lock: Arc<File>,
@@ -96,12 +100,18 @@ impl Store {
         sqlx::any::install_default_drivers();
         let (kind, url) = database_url(&folder, database)?;
         migrate_to(kind, &url, kind.newest_schema()).await?;
-        let store = Self {
+        let tables = Tables {
             kind,
             writer: pool(1, &url, kind.writer_settings()).await?,
             reader: pool(READERS, &url, kind.reader_settings()).await?,
+        };
+        let store = Self {
+            kind,
+            writer: tables.writer.clone(),
+            reader: tables.reader.clone(),
             home,
             places: Arc::new(places),
+            ingest: Arc::new(Ingest::start(tables).await?),
             _lock: Arc::new(lock),
         };
         store.disown_uploads().await?;
@@ -111,6 +121,7 @@ impl Store {
     /// Waits until the database is closed. Later calls fail; without it, dropping the last
     /// clone closes the database soon.
     pub async fn close(&self) {
+        self.ingest.close().await;
         self.reader.close().await;
         self.writer.close().await;
     }
@@ -120,6 +131,25 @@ impl Store {
     ///
     /// So a transaction sees what all before it have written, in both databases: a check at
     /// its beginning holds until its end.
+    pub(crate) async fn begin(
+        &self,
+        action: &'static str,
+    ) -> Result<Transaction<'static, Any>, StoreError> {
+        self.tables().begin(action).await
+    }
+
+    /// The database, without the rest.
+    pub(crate) fn tables(&self) -> Tables {
+        Tables {
+            kind: self.kind,
+            writer: self.writer.clone(),
+            reader: self.reader.clone(),
+        }
+    }
+}
+
+impl Tables {
+    /// See [`Store::begin`].
     pub(crate) async fn begin(
         &self,
         action: &'static str,
@@ -142,6 +172,8 @@ impl Kind {
                 "pragma synchronous = full",
                 "pragma foreign_keys = on",
                 "pragma busy_timeout = 10000",
+                // Pages are then written back four times as seldom; they are mostly the same.
+                "pragma wal_autocheckpoint = 4000",
             ],
             // A server that has stalled in the middle of a transaction holds the others up
             // no longer than this.

@@ -89,6 +89,48 @@ impl StoreError {
         }
     }
 
+    /// The same error for another caller whose call failed with this one.
+    pub(crate) fn again(&self) -> Self {
+        let told = |source: &Source| -> Source {
+            let mut text = source.to_string();
+            let mut next = source.source();
+            while let Some(cause) = next {
+                text = format!("{text}: {cause}");
+                next = cause.source();
+            }
+            text.into()
+        };
+        match self {
+            Self::Locked { folder } => Self::Locked {
+                folder: folder.clone(),
+            },
+            Self::NewerSchema { found, known } => Self::NewerSchema {
+                found: *found,
+                known: *known,
+            },
+            Self::Full { action } => Self::Full { action },
+            Self::Damaged { action, source } => Self::Damaged {
+                action,
+                source: told(source),
+            },
+            Self::Missing { action, source } => Self::Missing {
+                action,
+                source: told(source),
+            },
+            Self::Changed { address } => Self::Changed {
+                address: address.clone(),
+            },
+            Self::Misplaced { action, source } => Self::Misplaced {
+                action,
+                source: told(source),
+            },
+            Self::Unavailable { action, source } => Self::Unavailable {
+                action,
+                source: told(source),
+            },
+        }
+    }
+
     /// Sorts what the database says by what can be done about it.
     pub(crate) fn database(action: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |error| {

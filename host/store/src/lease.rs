@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sqlx::{Any, Transaction};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::progress::Progress;
-use trainshed_core::task::{Outcome, TaskState};
+use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, DatasetView};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 
@@ -19,6 +19,7 @@ use crate::dataset::{
 };
 use crate::error::StoreError;
 use crate::model::show_models;
+use crate::points::TaskKey;
 use crate::workspace::Workspace;
 
 /// Why a write of a running task was refused. Nothing of it was kept.
@@ -51,27 +52,11 @@ pub enum LeaseError {
         /// Of what it is the content.
         role: String,
     },
+    /// More comes in than can be written.
+    #[error("more is reported than can be written at the moment")]
+    Busy,
     /// The store failed.
     #[error("the report could not be recorded")]
-    Store(#[source] StoreError),
-}
-
-/// Why a task was not stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum StopError {
-    /// There is no such task.
-    #[error("there is no task {0}")]
-    UnknownTask(TaskId),
-    /// It neither waits nor runs.
-    #[error("the task {task} cannot be stopped: it is {state}")]
-    NotRunning {
-        /// The task.
-        task: TaskId,
-        /// Where it stands.
-        state: TaskState,
-    },
-    /// The store failed.
-    #[error("the task could not be stopped")]
     Store(#[source] StoreError),
 }
 
@@ -82,18 +67,8 @@ impl LeaseError {
             Self::UnknownAgent(_) => Some("Register the agent again.".into()),
             Self::Stale { .. } => Some("Stop the run: its task was ended or handed on.".into()),
             Self::MissingFile { .. } => Some("Upload the file first, then report it.".into()),
+            Self::Busy => Some("Send it again after a second.".into()),
             Self::UnknownTask(_) | Self::Invalid(_) => None,
-            Self::Store(error) => error.hint(),
-        }
-    }
-}
-
-impl StopError {
-    /// What the user can do about it, in one sentence.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::UnknownTask(_) => Some("`trainshed task ls` lists them.".into()),
-            Self::NotRunning { .. } => None,
             Self::Store(error) => error.hint(),
         }
     }
@@ -425,60 +400,9 @@ impl Store {
             .map_err(lease_error(action))?;
         }
         let committed = transaction.commit().await;
-        committed.map_err(lease_error(action))
-    }
-
-    /// Stops a task: one that waits at once, one that runs by a request that its agent
-    /// hears. Of several requests the first one's reason stays.
-    ///
-    /// # Errors
-    /// When it neither waits nor runs.
-    pub async fn stop_task(
-        &self,
-        workspace: &Workspace,
-        task: &TaskId,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<(), StopError> {
-        let action = "stop a task";
-        let failed = |error| StopError::Store(StoreError::database(action)(error));
-        let mut transaction = self.begin(action).await.map_err(StopError::Store)?;
-        let stopped = sqlx::query(
-            "update task
-                set state_reason = case when state = 'queued' then $1 else state_reason end,
-                    ended = case when state = 'queued' then $2 else ended end,
-                    state_changed = case when state = 'queued' then $2 else state_changed end,
-                    stop_requested = coalesce(stop_requested, $2),
-                    stop_reason = coalesce(stop_reason, $1),
-                    last_update = $2,
-                    state = case when state = 'queued' then 'stopped' else state end
-              where workspace = $3 and id = $4 and state in ('queued', 'in_progress')",
-        )
-        .bind(reason)
-        .bind(now.as_millis())
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        if stopped.rows_affected() == 1 {
-            return transaction.commit().await.map_err(failed);
-        }
-        let state: Option<(String,)> =
-            sqlx::query_as("select state from task where workspace = $1 and id = $2")
-                .bind(workspace.as_str())
-                .bind(task.as_str())
-                .fetch_optional(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        let state = state.and_then(|(state,)| TaskState::parse(&state));
-        Err(match state {
-            Some(state) => StopError::NotRunning {
-                task: task.clone(),
-                state,
-            },
-            None => StopError::UnknownTask(task.clone()),
-        })
+        committed.map_err(lease_error(action))?;
+        self.ingest.shared.settle(&TaskKey::new(workspace, task));
+        Ok(())
     }
 }
 

@@ -72,6 +72,8 @@ impl Store {
     ) -> Result<Found, QueryError> {
         let action = "find what fits a query";
         let failed = |error| QueryError::Store(StoreError::database(action)(error));
+        let settled = self.settle_summaries(None).await;
+        settled.map_err(QueryError::Store)?;
         let query = self.resolve(workspace, entity, query).await;
         let query = query.map_err(QueryError::Store)?;
         let cursor = part.after.map(|text| Cursor::read(text, &query.keys));

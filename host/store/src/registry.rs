@@ -3,7 +3,7 @@
 
 use sqlx::{Any, Transaction};
 use trainshed_core::model::{ModelEdit, ModelRole, Registration};
-use trainshed_core::view::{LineageView, MetadataItem, ModelUse, TaskModels};
+use trainshed_core::view::{LineageView, MetadataItem, ModelUse, ModelUses};
 use trainshed_core::{TaskId, Timestamp};
 
 use crate::database::{Store, fresh_id};
@@ -470,7 +470,7 @@ impl Store {
         &self,
         workspace: &Workspace,
         task: &TaskId,
-    ) -> Result<TaskModels, StoreError> {
+    ) -> Result<ModelUses, StoreError> {
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
             "select task_model.role, task_model.name, task_model.model from task_model
                join model on model.id = task_model.model
@@ -483,7 +483,7 @@ impl Store {
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("list a task's models"))?;
-        let mut models = TaskModels::default();
+        let mut models = ModelUses::default();
         for (role, name, id) in rows {
             let Some(model) = self.model(workspace, unsigned(id)).await? else {
                 continue;

@@ -1,16 +1,13 @@
 //! Reading what tasks reported: curves, single values, console lines, samples.
 
-use std::collections::BTreeMap;
-
 use futures::TryStreamExt as _;
-use trainshed_core::report::{Line, Point, Real, Sample};
+use trainshed_core::report::{Line, Real, Sample};
 use trainshed_core::view::{ConsoleLine, ConsolePage, SeriesSummary, SingleValue};
 use trainshed_core::{TaskId, Timestamp};
 
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
-use crate::frame::decode_frame;
 use crate::workspace::Workspace;
 
 #[derive(sqlx::FromRow)]
@@ -54,6 +51,7 @@ impl Store {
         workspace: &Workspace,
         task: &TaskId,
     ) -> Result<Vec<SeriesSummary>, StoreError> {
+        self.settle_summaries(Some((workspace, task))).await?;
         let rows: Vec<SeriesRow> = sqlx::query_as(
             "select title, series, point_count, last_value, last_iteration, min_value,
                     min_iteration, max_value, max_iteration
@@ -65,42 +63,6 @@ impl Store {
         .await
         .map_err(StoreError::database("list curves"))?;
         Ok(rows.into_iter().map(SeriesSummary::from).collect())
-    }
-
-    /// The points of one curve by iteration; of several with one iteration the last reported.
-    /// Empty when there is no such curve. Reads all batches of the task.
-    ///
-    /// # Errors
-    /// When the database does not answer, or a batch is damaged.
-    pub async fn points(
-        &self,
-        workspace: &Workspace,
-        task: &TaskId,
-        title: &str,
-        series: &str,
-    ) -> Result<Vec<Point>, StoreError> {
-        let action = "read a curve";
-        let mut frames = sqlx::query_as::<_, (Vec<u8>,)>(
-            "select frame from ingest
-              where workspace = $1 and task = $2 and point_count > 0 order by seq",
-        )
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .fetch(&self.reader);
-        let mut curve = BTreeMap::new();
-        while let Some((frame,)) = frames
-            .try_next()
-            .await
-            .map_err(StoreError::database(action))?
-        {
-            let points = decode_frame(&frame).map_err(StoreError::damaged(action))?;
-            for point in points {
-                if point.title == title && point.series == series {
-                    curve.insert(point.iteration, point);
-                }
-            }
-        }
-        Ok(curve.into_values().collect())
     }
 
     /// The single values of a task by name.

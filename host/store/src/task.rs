@@ -1,22 +1,29 @@
-//! Tasks and their parameters: inserting, reading, listing.
+//! Tasks: inserting, reading, listing.
 
 use std::collections::HashMap;
 
 use serde_json::{Map, Value};
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AnyConnection, Transaction};
+use trainshed_core::draft::{Container, Script};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::name::MAX_NAME_BYTES;
+use trainshed_core::parameter::Parameter;
 use trainshed_core::progress::Progress;
 use trainshed_core::task::{TaskState, TaskType};
-use trainshed_core::view::{Page, PluginSummary, TaskQuery, TaskView};
-use trainshed_core::{ProjectId, TaskId, Timestamp};
+use trainshed_core::view::{ModelLink, Page, PluginSummary, TaskModels, TaskQuery, TaskView};
+use trainshed_core::{TaskId, Timestamp};
 
-use crate::database::{Kind, Store, fresh_id};
+use crate::configuration::{NewConfiguration, write_configuration};
+use crate::database::{Kind, Store};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::lifecycle::active_namesake;
+use crate::parameter::write_parameters;
+use crate::project::ensure_project;
+use crate::tag::write_tags;
 use crate::workspace::{DEFAULT_QUEUE, Workspace};
 
-/// A task to be inserted and queued.
+/// A task to be inserted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
     /// Fresh.
@@ -25,22 +32,45 @@ pub struct NewTask {
     pub project: String,
     /// As submitted.
     pub name: String,
-    /// No other waiting or running task has it.
+    /// Of tasks that agents run, no other that waits or runs has it.
     pub encoded_name: String,
     /// What kind of work it is.
     pub task_type: TaskType,
-    /// The action's description.
+    /// For people.
     pub comment: String,
     /// Ordered.
     pub tags: Vec<String>,
+    /// Ordered.
+    pub system_tags: Vec<String>,
+    /// The task it came from.
+    pub parent: Option<TaskId>,
+    /// Who makes it.
+    pub creator: String,
+    /// The program, of a task that no plugin runs.
+    pub script: Option<Script>,
+    /// The image in which it runs.
+    pub container: Option<Container>,
+    /// Where its files go.
+    pub output_destination: Option<String>,
+    /// What an agent is to run.
+    pub work: Option<NewWork>,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+    /// Its configuration objects.
+    pub configuration: Vec<NewConfiguration>,
+    /// Whether it waits for an agent at once; otherwise it is a draft.
+    pub queued: bool,
+}
+
+/// What an agent is to run: a plugin on a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewWork {
     /// `train` or `preprocess`.
     pub action: &'static str,
     /// The action's `params`, unchanged.
     pub params: Map<String, Value>,
     /// The settings of the action itself: `hyperparameter` or `parameters`.
     pub settings: Map<String, Value>,
-    /// Rows to find the task by.
-    pub parameters: Vec<ParameterRow>,
     /// Which component runs it.
     pub plugin: PluginSummary,
     /// A visible data set version.
@@ -51,19 +81,8 @@ pub struct NewTask {
     pub seed: u64,
     /// What the action asks for.
     pub limits: LimitRequest,
-}
-
-/// One parameter of a task, typed.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct ParameterRow {
-    /// `General` for the plugin's settings, `Args` for the action's own.
-    pub section: String,
-    /// Keys of nested objects are joined by `/`.
-    pub name: String,
-    /// `integer`, `float`, `text`, `boolean`, `null`, `list` or `object`.
-    pub r#type: String,
-    /// As JSON, except that a text stands for itself.
-    pub value: String,
+    /// Added to every iteration that the run reports.
+    pub initial_iteration: u64,
 }
 
 /// Why a task was not inserted.
@@ -111,15 +130,24 @@ impl QueryError {
 }
 
 /// Reads a [`TaskRow`]; a condition follows.
+/// The models come as one text: fields with U+001F between them, models with U+001E; names have
+/// no control characters.
 macro_rules! select_tasks {
     () => {
         "select task.id, task.name, encoded_name, project.path as project, type, state,
-                state_reason, comment, task.tags, action, params, plugin_digest, plugin_name,
-                plugin_version, dataset, checkpoint, seed, result, progress, last_iteration,
-                task.created, started, ended, task.last_update, stop_requested,
-                agent.name as agent
+                state_reason, state_message, state_changed, comment, task.tags,
+                task.system_tags, task.parent, task.creator, action, params, script, container,
+                runtime, output_destination, plugin_digest, plugin_name,
+                plugin_version, dataset, checkpoint, seed, result, progress, initial_iteration,
+                last_iteration, task.created, queue.name as queue, started, ended, published,
+                task.last_update, stop_requested, agent.name as agent,
+                (select string_agg(role || '\u{1f}' || name || '\u{1f}' || model, '\u{1e}'
+                                   order by role, position, name)
+                   from task_model where task_model.workspace = task.workspace
+                    and task_model.task = task.id) as models
            from task
            join project on project.workspace = task.workspace and project.id = task.project
+           left join queue on queue.workspace = task.workspace and queue.id = task.queue
            left join agent on agent.workspace = task.workspace and agent.id = task.agent "
     };
 }
@@ -134,10 +162,19 @@ struct TaskRow {
     r#type: String,
     state: String,
     state_reason: String,
+    state_message: String,
+    state_changed: i64,
     comment: String,
     tags: String,
+    system_tags: String,
+    parent: Option<String>,
+    creator: String,
     action: String,
     params: String,
+    script: Option<String>,
+    container: Option<String>,
+    runtime: String,
+    output_destination: Option<String>,
     plugin_digest: Option<String>,
     plugin_name: Option<String>,
     plugin_version: Option<String>,
@@ -146,20 +183,24 @@ struct TaskRow {
     seed: Option<String>,
     result: Option<String>,
     progress: String,
+    initial_iteration: i64,
     last_iteration: i64,
     created: i64,
+    queue: Option<String>,
     started: Option<i64>,
     ended: Option<i64>,
+    published: Option<i64>,
     last_update: i64,
     stop_requested: Option<i64>,
     agent: Option<String>,
+    models: Option<String>,
 }
 
 impl Store {
-    /// Inserts a task that waits for an agent, with its parameters and its project.
+    /// Inserts a task with its project, parameters, configuration and tags.
     ///
     /// # Errors
-    /// When a waiting or running task has the same encoded name.
+    /// When it is to wait, and a waiting or running task has the same encoded name.
     pub async fn insert_task(
         &self,
         workspace: &Workspace,
@@ -169,67 +210,19 @@ impl Store {
         let failed = |error| InsertTaskError::Store(StoreError::database("record a task")(error));
         let begun = self.begin("record a task").await;
         let mut transaction = begun.map_err(InsertTaskError::Store)?;
-        let other: Option<(String, String)> = sqlx::query_as(
-            "select id, state from task
-              where workspace = $1 and encoded_name = $2 and state in ('queued', 'in_progress')",
-        )
-        .bind(workspace.as_str())
-        .bind(&task.encoded_name)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        if let Some((other, state)) = other {
-            let damaged = StoreError::damaged("read a task");
-            return Err(InsertTaskError::NameTaken {
-                name: task.name.clone(),
-                task: other
-                    .parse()
-                    .map_err(|error| InsertTaskError::Store(damaged(error)))?,
-                state: TaskState::parse(&state).unwrap_or(TaskState::Queued),
-            });
+        if task.queued {
+            let other = active_namesake(&mut transaction, workspace, &task.encoded_name);
+            if let Some((other, state)) = other.await.map_err(InsertTaskError::Store)? {
+                return Err(InsertTaskError::NameTaken {
+                    name: task.name.clone(),
+                    task: other,
+                    state,
+                });
+            }
         }
-        let project = ensure_project(&mut transaction, workspace, &task.project, now)
+        insert_parts(&mut transaction, workspace, task, now)
             .await
             .map_err(failed)?;
-        insert_row(&mut transaction, workspace, task, &project, now)
-            .await
-            .map_err(failed)?;
-        write_tags(
-            &mut transaction,
-            workspace,
-            "task",
-            task.id.as_str(),
-            &task.tags,
-        )
-        .await
-        .map_err(failed)?;
-        if let Some(checkpoint) = task.checkpoint {
-            sqlx::query(
-                "insert into task_model (workspace, task, role, name, model, position)
-                 values ($1, $2, 'input', 'checkpoint', $3, 0)",
-            )
-            .bind(workspace.as_str())
-            .bind(task.id.as_str())
-            .bind(bigint(checkpoint))
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        }
-        for parameter in &task.parameters {
-            sqlx::query(
-                "insert into parameter (workspace, task, section, name, type, value)
-                 values ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(workspace.as_str())
-            .bind(task.id.as_str())
-            .bind(&parameter.section)
-            .bind(&parameter.name)
-            .bind(&parameter.r#type)
-            .bind(&parameter.value)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        }
         transaction.commit().await.map_err(failed)
     }
 
@@ -242,15 +235,39 @@ impl Store {
         workspace: &Workspace,
         id: &TaskId,
     ) -> Result<Option<TaskView>, StoreError> {
+        let action = "read a task";
+        let connection = self.reader.acquire().await;
+        let mut connection = connection.map_err(StoreError::database(action))?;
+        read_task(&mut connection, workspace, id).await
+    }
+
+    /// The task that was last changed of those called `name` in the project at the path
+    /// `project`; one that is not archived comes first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn task_named(
+        &self,
+        workspace: &Workspace,
+        project: &str,
+        name: &str,
+    ) -> Result<Option<TaskView>, StoreError> {
         let row: Option<TaskRow> = sqlx::query_as(concat!(
             select_tasks!(),
-            " where task.workspace = $1 and task.id = $2"
+            " where task.workspace = $1 and task.name = $2 and project.path = $3
+              order by case when exists (select 1 from tag
+                                          where tag.workspace = task.workspace
+                                            and tag.kind = 'task' and tag.is_system = 1
+                                            and tag.tag = 'archived' and tag.owner = task.id)
+                            then 1 else 0 end,
+                       task.last_update desc, task.id desc limit 1"
         ))
         .bind(workspace.as_str())
-        .bind(id.as_str())
+        .bind(name)
+        .bind(project)
         .fetch_optional(&self.reader)
         .await
-        .map_err(StoreError::database("read a task"))?;
+        .map_err(StoreError::database("look a task up"))?;
         row.map(TaskRow::view).transpose()
     }
 
@@ -340,85 +357,74 @@ impl Store {
         let next = last.map(|task| format!("{}.{}", task.created.as_millis(), task.id));
         Ok(Page { items, next })
     }
-
-    /// The parameters of a task, by section and name.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn parameters(
-        &self,
-        workspace: &Workspace,
-        id: &TaskId,
-    ) -> Result<Vec<ParameterRow>, StoreError> {
-        sqlx::query_as(
-            "select section, name, type, value from parameter
-              where workspace = $1 and task = $2 order by section, name",
-        )
-        .bind(workspace.as_str())
-        .bind(id.as_str())
-        .fetch_all(&self.reader)
-        .await
-        .map_err(StoreError::database("read parameters"))
-    }
 }
 
-/// The id of the project at `path`, which is made with all its parents if it is not there.
-async fn ensure_project(
+/// A task, as the transaction or connection sees it.
+pub(crate) async fn read_task(
+    connection: &mut AnyConnection,
+    workspace: &Workspace,
+    id: &TaskId,
+) -> Result<Option<TaskView>, StoreError> {
+    let row: Option<TaskRow> = sqlx::query_as(concat!(
+        select_tasks!(),
+        " where task.workspace = $1 and task.id = $2"
+    ))
+    .bind(workspace.as_str())
+    .bind(id.as_str())
+    .fetch_optional(connection)
+    .await
+    .map_err(StoreError::database("read a task"))?;
+    row.map(TaskRow::view).transpose()
+}
+
+/// Writes everything of a task whose id is not in use.
+pub(crate) async fn insert_parts(
     transaction: &mut Transaction<'static, Any>,
     workspace: &Workspace,
-    path: &str,
+    task: &NewTask,
     now: Timestamp,
-) -> Result<String, sqlx::Error> {
-    let parents = path.match_indices('/').map(|(end, _)| &path[..end]);
-    for path in parents.chain([path]) {
-        sqlx::query(
-            "insert into project (workspace, id, path, created, last_update)
-             values ($1, $2, $3, $4, $4) on conflict do nothing",
-        )
-        .bind(workspace.as_str())
-        .bind(ProjectId::from_u128(fresh_id()).as_str())
-        .bind(path)
-        .bind(now.as_millis())
-        .execute(&mut **transaction)
-        .await?;
+) -> Result<(), sqlx::Error> {
+    let project = ensure_project(transaction, workspace, &task.project, now).await?;
+    insert_row(transaction, workspace, task, &project, now).await?;
+    let (tags, system_tags) = (&task.tags, &task.system_tags);
+    let owner = task.id.as_str();
+    write_tags(transaction, workspace, "task", owner, (tags, system_tags)).await?;
+    let checkpoint = task.work.as_ref().and_then(|work| work.checkpoint);
+    link_checkpoint(transaction, workspace, &task.id, checkpoint).await?;
+    write_parameters(transaction, workspace, &task.id, &task.parameters).await?;
+    for configuration in &task.configuration {
+        write_configuration(transaction, workspace, &task.id, configuration, now).await?;
     }
-    let (id,): (String,) =
-        sqlx::query_as("select id from project where workspace = $1 and path = $2")
-            .bind(workspace.as_str())
-            .bind(path)
-            .fetch_one(&mut **transaction)
-            .await?;
-    Ok(id)
+    Ok(())
 }
 
-/// Writes the tags by which `owner` is found: of a task, model, data set or project.
-pub(crate) async fn write_tags(
+/// Lists the model that a task goes on from as what it reads.
+pub(crate) async fn link_checkpoint(
     transaction: &mut Transaction<'static, Any>,
     workspace: &Workspace,
-    kind: &'static str,
-    owner: &str,
-    tags: &[String],
+    task: &TaskId,
+    checkpoint: Option<u64>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "delete from tag where workspace = $1 and kind = $2 and owner = $3 and is_system = 0",
+        "delete from task_model
+          where workspace = $1 and task = $2 and role = 'input' and name = 'checkpoint'",
     )
     .bind(workspace.as_str())
-    .bind(kind)
-    .bind(owner)
+    .bind(task.as_str())
     .execute(&mut **transaction)
     .await?;
-    for tag in tags {
-        sqlx::query(
-            "insert into tag (workspace, kind, is_system, tag, owner) values ($1, $2, 0, $3, $4)
-             on conflict do nothing",
-        )
-        .bind(workspace.as_str())
-        .bind(kind)
-        .bind(tag)
-        .bind(owner)
-        .execute(&mut **transaction)
-        .await?;
-    }
+    let Some(checkpoint) = checkpoint else {
+        return Ok(());
+    };
+    sqlx::query(
+        "insert into task_model (workspace, task, role, name, model, position)
+         values ($1, $2, 'input', 'checkpoint', $3, 0)",
+    )
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(bigint(checkpoint))
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
 }
 
@@ -429,16 +435,19 @@ async fn insert_row(
     project: &str,
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
+    let work = task.work.as_ref();
+    let json = |value: serde_json::Value| value.to_string();
+    let none = LimitRequest::default();
     sqlx::query(
-        "insert into task (workspace, id, project, name, encoded_name, type, creator, state,
-                           state_reason, state_message, state_changed, comment, tags,
+        "insert into task (workspace, id, project, name, encoded_name, type, parent, creator,
+                           state, state_reason, state_message, state_changed, comment, tags,
                            system_tags, action, params, settings, plugin_digest, plugin_name,
-                           plugin_version, dataset, checkpoint, seed, limits, runtime, record,
-                           progress, initial_iteration, last_iteration, created, queue, queued,
-                           last_update, fence, attempts)
-         select $1, $2, $3, $4, $5, $6, '', 'queued', '', '', $7, $8, $9, '[]', $10, $11, $12,
-                $13, $14, $15, $16, $17, $18, $19, '{}', '{}', $20, 0, 0, $7, id, $7, $7, 0, 0
-           from queue where workspace = $1 and name = $21",
+                           plugin_version, dataset, checkpoint, seed, limits, script, container,
+                           runtime, record, output_destination, progress, initial_iteration,
+                           last_iteration, created, queue, queued, last_update, fence, attempts)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', '', $10, $11, $12, $13, $14, $15, $16,
+                 $17, $18, $19, $20, $21, $22, $23, $24, $25, '{}', '{}', $26, $27, $30, 0, $10,
+                 (select id from queue where workspace = $1 and name = $28), $29, $10, 0, 0)",
     )
     .bind(workspace.as_str())
     .bind(task.id.as_str())
@@ -446,21 +455,43 @@ async fn insert_row(
     .bind(&task.name)
     .bind(&task.encoded_name)
     .bind(task.task_type.as_str())
+    .bind(task.parent.as_ref().map(TaskId::as_str))
+    .bind(&task.creator)
+    .bind(if task.queued { "queued" } else { "created" })
     .bind(now.as_millis())
     .bind(&task.comment)
-    .bind(serde_json::json!(task.tags).to_string())
-    .bind(task.action)
-    .bind(serde_json::json!(task.params).to_string())
-    .bind(serde_json::json!(task.settings).to_string())
-    .bind(task.plugin.digest.to_string())
-    .bind(&task.plugin.name)
-    .bind(&task.plugin.version)
-    .bind(bigint(task.dataset))
-    .bind(task.checkpoint.map(bigint))
-    .bind(task.seed.to_string())
-    .bind(serde_json::json!(task.limits).to_string())
-    .bind(serde_json::json!(Progress::default()).to_string())
-    .bind(DEFAULT_QUEUE)
+    .bind(json(serde_json::json!(task.tags)))
+    .bind(json(serde_json::json!(task.system_tags)))
+    .bind(work.map_or("", |work| work.action))
+    .bind(work.map_or_else(|| "{}".into(), |work| json(serde_json::json!(work.params))))
+    .bind(work.map_or_else(
+        || "{}".into(),
+        |work| json(serde_json::json!(work.settings)),
+    ))
+    .bind(work.map(|work| work.plugin.digest.to_string()))
+    .bind(work.map(|work| work.plugin.name.clone()))
+    .bind(work.map(|work| work.plugin.version.clone()))
+    .bind(work.map(|work| bigint(work.dataset)))
+    .bind(work.and_then(|work| work.checkpoint).map(bigint))
+    .bind(work.map(|work| work.seed.to_string()))
+    .bind(json(serde_json::json!(
+        work.map_or(&none, |work| &work.limits)
+    )))
+    .bind(
+        task.script
+            .as_ref()
+            .map(|script| json(serde_json::json!(script))),
+    )
+    .bind(
+        task.container
+            .as_ref()
+            .map(|container| json(serde_json::json!(container))),
+    )
+    .bind(task.output_destination.as_deref())
+    .bind(json(serde_json::json!(Progress::default())))
+    .bind(if task.queued { DEFAULT_QUEUE } else { "" })
+    .bind(task.queued.then_some(now.as_millis()))
+    .bind(work.map_or(0, |work| bigint(work.initial_iteration)))
     .execute(&mut **transaction)
     .await?;
     Ok(())
@@ -488,6 +519,33 @@ fn parse_cursor(cursor: &str) -> Result<(i64, String), BadCursor> {
     Ok((created, id.into()))
 }
 
+/// The progress that a program told, as a number or, as clients of the ClearML protocol do, as
+/// a text.
+fn percent(told: &Value) -> Option<f64> {
+    let percent = told
+        .as_f64()
+        .or_else(|| told.as_str().and_then(|told| told.parse().ok()))?;
+    (0.0..=100.0).contains(&percent).then_some(percent)
+}
+
+/// The models of a task out of the text that [`select_tasks`] makes of them.
+fn parse_models(text: &str) -> Option<TaskModels> {
+    let mut models = TaskModels::default();
+    for row in text.split('\u{1e}').filter(|row| !row.is_empty()) {
+        let (role, rest) = row.split_once('\u{1f}')?;
+        let (name, model) = rest.rsplit_once('\u{1f}')?;
+        let link = ModelLink {
+            name: name.to_owned(),
+            model: model.parse().ok()?,
+        };
+        match role {
+            "input" => models.input.push(link),
+            _ => models.output.push(link),
+        }
+    }
+    Some(models)
+}
+
 impl TaskRow {
     fn view(self) -> Result<TaskView, StoreError> {
         let action = "read a task";
@@ -500,6 +558,11 @@ impl TaskRow {
         let phases: Progress =
             serde_json::from_str(&self.progress).map_err(StoreError::damaged(action))?;
         let completed_well = matches!(status, TaskState::Completed | TaskState::Published);
+        let runtime: Map<String, Value> =
+            serde_json::from_str(&self.runtime).map_err(StoreError::damaged(action))?;
+        let told = runtime.get("progress").and_then(percent);
+        let models = parse_models(self.models.as_deref().unwrap_or_default())
+            .ok_or_else(|| StoreError::damaged(action)("its models cannot be read"))?;
         Ok(TaskView {
             id: self.id.parse().map_err(StoreError::damaged(action))?,
             name: self.name,
@@ -508,11 +571,34 @@ impl TaskRow {
             task_type,
             status,
             status_reason: self.state_reason,
+            status_message: self.state_message,
+            status_changed: Timestamp(self.state_changed),
             stopping: self.stop_requested.is_some() && !status.has_ended(),
             comment: self.comment,
             tags: serde_json::from_str(&self.tags).map_err(StoreError::damaged(action))?,
+            system_tags: serde_json::from_str(&self.system_tags)
+                .map_err(StoreError::damaged(action))?,
+            parent: self
+                .parent
+                .map(|parent| parent.parse())
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
+            creator: self.creator,
             action: self.action,
             params: serde_json::from_str(&self.params).map_err(StoreError::damaged(action))?,
+            script: self
+                .script
+                .map(|script| serde_json::from_str(&script))
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
+            container: self
+                .container
+                .map(|container| serde_json::from_str(&container))
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
+            runtime,
+            output_destination: self.output_destination,
+            models,
             plugin: match self.plugin_digest {
                 Some(digest) => Some(PluginSummary {
                     name: self.plugin_name.unwrap_or_default(),
@@ -536,14 +622,17 @@ impl TaskRow {
             progress: if completed_well {
                 100.0
             } else {
-                phases.overall()
+                told.unwrap_or_else(|| phases.overall())
             },
             phases,
+            initial_iteration: unsigned(self.initial_iteration),
             last_iteration: unsigned(self.last_iteration),
+            queue: self.queue,
             agent: self.agent,
             created: Timestamp(self.created),
             started: self.started.map(Timestamp),
             completed: self.ended.map(Timestamp),
+            published: self.published.map(Timestamp),
             last_update: Timestamp(self.last_update),
         })
     }

@@ -84,6 +84,10 @@ async fn fill(store: Store) -> Lab {
         model("m", 3, weights, 7),
     ];
     lab.report(&running, 0, reports).await;
+    lab.store
+        .compact_points(&lab.workspace, &running.task)
+        .await
+        .unwrap();
     lab.finish(&running, lab::completed()).await.unwrap();
     lab.queue("second task").await;
     lab
@@ -107,13 +111,24 @@ async fn moves(from: Place, to: Place) {
         let names: Vec<&str> = tasks.iter().map(|task| task.name.as_str()).collect();
         assert_eq!(names, ["second task", "first task"]);
         let first = &tasks[1].id;
-        let points = store.points(workspace, first, "odd", "loss").await.unwrap();
-        assert_eq!(points[0].value, Real(f64::INFINITY));
+        let curve = ("odd", "loss");
+        let page = store.points(workspace, first, curve, 0, 10).await.unwrap();
+        assert_eq!(page.points.view().values()[0], f64::INFINITY);
         let series = store.series(workspace, first).await.unwrap();
         assert_eq!(series[0].max, Real(f64::INFINITY));
         let models = store.models(workspace, Some(first)).await.unwrap();
         assert_eq!(models[0].iteration, 3);
     }
+    let query = TaskQuery {
+        limit: 10,
+        ..TaskQuery::default()
+    };
+    let tasks = there.store.tasks(&there.workspace, &query).await.unwrap();
+    let first = &tasks.items[1].id;
+    there.append(first, None, &[(5, 1.0)]).await.unwrap();
+    assert_eq!(there.curve(first, "train", "loss").await, "0:0.5 5:1");
+    let series = there.store.series(&there.workspace, first).await.unwrap();
+    assert_eq!(series[1].count, 2);
     let weights = trainshed_core::Digest::of(b"weights");
     assert_eq!(there.read(&weights).await.unwrap(), b"weights");
     // Numbers go on after those that came.

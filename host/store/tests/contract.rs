@@ -1,7 +1,11 @@
 //! What the store promises, whichever database it is on.
 #![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
 
+#[macro_use]
+#[expect(dead_code, reason = "it is shared, and not all is needed here")]
 mod lab;
+#[path = "contract/tracking.rs"]
+mod tracking;
 
 use std::io;
 
@@ -12,44 +16,15 @@ use trainshed_core::manifest::{ActionSpec, Category, Manifest};
 use trainshed_core::report::{Real, Report, Sample};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::TaskState;
+use trainshed_core::task::Verb;
 use trainshed_core::view::TaskQuery;
 use trainshed_core::{AgentId, Digest, Timestamp, WorkspaceId};
-use trainshed_postgres::Cluster;
 use trainshed_store::{
-    Database, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, PutError, QueryError,
-    StopError, Store,
+    ChangeError, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, Move, PutError,
+    QueryError,
 };
 
 use lab::{Lab, NOW, UNTIL, completed, failed, line, loss, model, point};
-
-/// Makes a test of each behaviour for each database.
-macro_rules! store_contract {
-    ($($behaviour:ident),* $(,)?) => {
-        mod sqlite {
-            $(
-                #[tokio::test]
-                async fn $behaviour() {
-                    let folder = tempfile::tempdir().unwrap();
-                    let store = super::Store::open(folder.path(), &super::Database::Folder);
-                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
-                }
-            )*
-        }
-
-        mod postgres {
-            $(
-                #[tokio::test]
-                async fn $behaviour() {
-                    let folder = tempfile::tempdir().unwrap();
-                    let database = super::Cluster::shared().database();
-                    let database = super::Database::Postgres(database);
-                    let store = super::Store::open(folder.path(), &database);
-                    super::$behaviour(super::Lab::new(store.await.unwrap()).await).await;
-                }
-            )*
-        }
-    };
-}
 
 store_contract! {
     a_key_opens_its_workspace_and_only_digests_are_compared,
@@ -202,11 +177,13 @@ async fn not_a_number_survives_the_round_trip(lab: Lab) {
         train/loss n=4 last=-inf@3 min=-inf@3 max=inf@1
     "#]]
     .assert_eq(&summaries(&lab, &running).await);
-    let nan = Report::Single {
+    let single = |value| Report::Single {
         name: "f1".into(),
-        value: Real(f64::NAN),
+        value: Real(value),
     };
-    lab.report(&running, 2, vec![nan]).await;
+    for (key, value) in [(2, f64::NAN), (3, 0.5), (4, f64::NAN)] {
+        lab.report(&running, key, vec![single(value)]).await;
+    }
     let singles = lab
         .store
         .singles(&lab.workspace, &running.task)
@@ -526,7 +503,12 @@ async fn a_request_to_stop_keeps_its_first_reason(lab: Lab) {
         None
     );
     for reason in ["first", "second"] {
-        store.stop_task(workspace, task, reason, NOW).await.unwrap();
+        let stop = Move {
+            reason,
+            ..Move::new(Verb::Stop)
+        };
+        let changed = store.move_task(workspace, task, &stop, NOW).await.unwrap();
+        assert!(!changed, "the agent ends the task");
     }
     let stop = store
         .stop_request(workspace, task, running.fence)
@@ -535,10 +517,11 @@ async fn a_request_to_stop_keeps_its_first_reason(lab: Lab) {
     assert_eq!(stop.as_deref(), Some("first"));
     assert_eq!(lab.state(task).await, TaskState::InProgress);
     lab.finish(&running, completed()).await.unwrap();
-    let over = store.stop_task(workspace, task, "third", NOW).await;
+    let stop = Move::new(Verb::Stop);
+    let over = store.move_task(workspace, task, &stop, NOW).await;
     assert!(matches!(
         over,
-        Err(StopError::NotRunning {
+        Err(ChangeError::State {
             state: TaskState::Completed,
             ..
         })
@@ -611,7 +594,10 @@ async fn an_exact_seed_and_parameters_come_back(lab: Lab) {
     assert_eq!(task.tags, ["a"]);
     let parameters = lab.store.parameters(&lab.workspace, &id).await.unwrap();
     let first = &parameters[0];
-    assert_eq!((first.name.as_str(), first.value.as_str()), ("lr", "0.1"));
+    assert_eq!(
+        (first.name.as_str(), &first.value),
+        ("lr", &serde_json::json!(0.1))
+    );
 }
 
 async fn summaries(lab: &Lab, running: &lab::Running) -> String {

@@ -16,7 +16,8 @@ use expect_test::expect;
 use futures::{StreamExt as _, stream};
 use sqlx::{AnyConnection, Connection as _};
 use tempfile::TempDir;
-use trainshed_core::artifact::{ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
+
+use trainshed_core::artifact::ArtifactMode;
 use trainshed_core::{Address, Digest, Timestamp};
 use trainshed_postgres::Cluster;
 use trainshed_store::{
@@ -24,7 +25,7 @@ use trainshed_store::{
     UploadPart,
 };
 
-use lab::{Lab, NOW};
+use lab::{Lab, NOW, artifact};
 use s3::{Mood, S3};
 
 /// Everything may go at once.
@@ -106,18 +107,6 @@ impl Shed {
         let store = &self.lab.store;
         let put = store.put_part(&self.lab.workspace, id, part, content, NOW);
         put.await
-    }
-}
-
-fn artifact(name: &str, digest: Digest) -> NewArtifact {
-    NewArtifact {
-        name: name.to_owned(),
-        mode: ArtifactMode::Output,
-        kind: ArtifactType::File,
-        content: ArtifactContent::Stored(digest),
-        content_type: "text/plain".to_owned(),
-        preview: String::new(),
-        display: Vec::new(),
     }
 }
 

@@ -14,8 +14,8 @@ use futures::{StreamExt as _, stream};
 use proptest::prelude::*;
 use sqlx::Executor as _;
 use trainshed_core::TaskId;
-use trainshed_core::task::{Outcome, TaskState};
-use trainshed_store::{Database, Store, StoreError};
+use trainshed_core::task::{Outcome, TaskState, Verb};
+use trainshed_store::{Database, Move, Store, StoreError};
 
 use lab::{Lab, NOW, Running, UNTIL, completed, line, loss, model};
 
@@ -57,7 +57,7 @@ async fn data_of_a_newer_trainshed_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 5"
+        "the data has schema 9999, but this trainshed knows schemas up to 7"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }
@@ -82,13 +82,13 @@ async fn damaged_points_are_never_shown() {
     drop(lab);
     change(
         folder.path(),
-        "update ingest set frame = x'5453463101000000'",
+        "update point_log set frame = x'5453503101000000'",
     )
     .await;
     let lab = Lab::again(Store::open(folder.path(), &Database::Folder).await.unwrap()).await;
     let read = lab
         .store
-        .points(&lab.workspace, &running.task, "train", "loss")
+        .points(&lab.workspace, &running.task, ("train", "loss"), 0, 10)
         .await;
     assert!(matches!(read, Err(StoreError::Damaged { .. })), "{read:?}");
 }
@@ -244,10 +244,10 @@ async fn follow(steps: Vec<Step>) {
                 };
                 let stopped = lab
                     .store
-                    .stop_task(&lab.workspace, &task.id, "x", NOW)
+                    .move_task(&lab.workspace, &task.id, &Move::new(Verb::Stop), NOW)
                     .await;
-                assert_eq!(stopped.is_ok(), !task.state.has_ended());
-                if task.state == TaskState::Queued {
+                assert_eq!(stopped.is_ok(), task.state.may_become(TaskState::Stopped));
+                if matches!(task.state, TaskState::Queued | TaskState::Failed) {
                     task.state = TaskState::Stopped;
                 }
             }

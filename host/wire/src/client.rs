@@ -12,22 +12,25 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trainshed_core::artifact::ArtifactType;
 use trainshed_core::dataset::Difference;
+use trainshed_core::draft::{CloneRequest, NewDraft, TaskEdit};
 use trainshed_core::model::{ModelEdit, Registration};
+use trainshed_core::parameter::Parameter;
 use trainshed_core::report::Batch;
 use trainshed_core::resource::Reading;
-use trainshed_core::task::Outcome;
+use trainshed_core::task::{Outcome, Verb};
 use trainshed_core::view::{
-    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConsolePage, DatasetEdit,
-    DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView, LineageView, ListedObject,
-    MetadataItem, ModelView, NewDataset, Page, PluginView, Results, TaskModels, TaskQuery,
-    TaskView,
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConfigurationView,
+    ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView,
+    LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page,
+    PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
 use crate::{
-    CommitVersion, Curve, FileQuery, GarbageRequest, ImportRequest, InputModel, Metrics,
-    MissingFiles, Models, ModelsOfTask, Problem, PublishModel, Samples, StopRequest, Submitted,
-    Wait,
+    Alive, CommitVersion, Curve, DeletedProject, FileQuery, Frame, GarbageRequest, ImportRequest,
+    InputModel, ManyTasks, MergeInto, Metrics, MissingFiles, Models, ModelsOfTask, MoveRequest,
+    MoveTo, MovedMany, NewProgress, POINTS_TYPE, Problem, PublishModel, Recorded, SampledCurve,
+    Samples, Submitted, Wait,
 };
 
 /// Calls one server with one key. Cheap to clone.
@@ -92,6 +95,11 @@ impl ClientError {
             Self::NotUnderstood { status, .. } => matches!(status, 502..=504),
             Self::File { .. } | Self::Damaged(_) => false,
         }
+    }
+
+    /// Whether the state of a task forbids what was asked for.
+    pub fn is_about_status(&self) -> bool {
+        matches!(self, Self::Refused(problem) if problem.kind == "invalid-task-status")
     }
 
     /// What the user can do about it.
@@ -210,12 +218,231 @@ impl Client {
 
     /// Asks a task to stop.
     pub async fn stop(&self, id: &str, reason: Option<String>) -> Result<TaskView> {
-        self.send(
-            Method::POST,
-            &format!("/tasks/{}/stop", part(id)),
-            &StopRequest { reason },
-        )
-        .await
+        let request = MoveRequest {
+            reason,
+            ..MoveRequest::default()
+        };
+        self.move_task(id, Verb::Stop, &request).await
+    }
+
+    /// Makes a draft.
+    pub async fn create_task(&self, draft: &NewDraft) -> Result<TaskView> {
+        self.send(Method::POST, "/tasks", draft).await
+    }
+
+    /// Edits a task; with `expected`, only if that is still its tag.
+    pub async fn edit_task(
+        &self,
+        id: &str,
+        edit: &TaskEdit,
+        expected: Option<&str>,
+    ) -> Result<TaskView> {
+        let mut request = self.request(Method::PATCH, &format!("/tasks/{}", part(id)));
+        if let Some(expected) = expected {
+            request = request.header(header::IF_MATCH, expected);
+        }
+        self.json(request.json(edit)).await
+    }
+
+    /// The task called `name` in a project that was last changed.
+    pub async fn task_named(&self, project: &str, name: &str) -> Result<TaskView> {
+        let request = self.request(Method::GET, "/tasks/by-name");
+        self.json(request.query(&[("project", project), ("name", name)]))
+            .await
+    }
+
+    /// Moves a task to another state.
+    pub async fn move_task(&self, id: &str, verb: Verb, request: &MoveRequest) -> Result<TaskView> {
+        let path = format!("/tasks/{}/{}", part(id), verb.as_str());
+        self.send(Method::POST, &path, request).await
+    }
+
+    /// Does the same with many tasks; `deed` is a verb, `archive`, `unarchive` or `delete`.
+    pub async fn move_many(&self, deed: &str, tasks: &ManyTasks) -> Result<MovedMany> {
+        self.send(Method::POST, &format!("/tasks/{}", part(deed)), tasks)
+            .await
+    }
+
+    /// Makes an editable copy of a task.
+    pub async fn clone_task(&self, id: &str, request: &CloneRequest) -> Result<TaskView> {
+        self.send(Method::POST, &format!("/tasks/{}/clone", part(id)), request)
+            .await
+    }
+
+    /// Moves a task to a project.
+    pub async fn move_to_project(&self, id: &str, project: &str) -> Result<TaskView> {
+        let target = MoveTo {
+            project: project.to_owned(),
+        };
+        self.send(Method::POST, &format!("/tasks/{}/move", part(id)), &target)
+            .await
+    }
+
+    /// Says that a task which no agent runs is still at work.
+    pub async fn ping(&self, id: &str) -> Result<Alive> {
+        let path = format!("/tasks/{}/ping", part(id));
+        self.json(self.request(Method::POST, &path)).await
+    }
+
+    /// Says how far a task has come, in percent.
+    pub async fn set_progress(&self, id: &str, progress: f64) -> Result<TaskView> {
+        let path = format!("/tasks/{}/progress", part(id));
+        self.send(Method::PUT, &path, &NewProgress { progress })
+            .await
+    }
+
+    /// Deletes a task.
+    pub async fn delete_task(&self, id: &str, force: bool) -> Result<()> {
+        let request = self.request(Method::DELETE, &format!("/tasks/{}", part(id)));
+        self.checked(request.query(&[("force", force)])).await?;
+        Ok(())
+    }
+
+    /// The parameters of a task, with their types.
+    pub async fn parameters(&self, id: &str) -> Result<Vec<Parameter>> {
+        let request = self.request(Method::GET, &format!("/tasks/{}/params", part(id)));
+        self.json(request.query(&[("form", "list")])).await
+    }
+
+    /// Writes parameters of a task, in place of all former ones or beside them.
+    pub async fn set_parameters(
+        &self,
+        id: &str,
+        parameters: &[Parameter],
+        replace: bool,
+        force: bool,
+    ) -> Result<TaskView> {
+        let method = if replace { Method::PUT } else { Method::PATCH };
+        let request = self.request(method, &format!("/tasks/{}/params", part(id)));
+        let query = [
+            ("form", "list"),
+            ("force", if force { "true" } else { "false" }),
+        ];
+        self.json(request.query(&query).json(parameters)).await
+    }
+
+    /// Removes a parameter of a task.
+    pub async fn delete_parameter(
+        &self,
+        id: &str,
+        section: &str,
+        name: &str,
+        force: bool,
+    ) -> Result<()> {
+        let path = format!(
+            "/tasks/{}/params/{}/{}",
+            part(id),
+            part(section),
+            part(name)
+        );
+        let request = self.request(Method::DELETE, &path);
+        self.checked(request.query(&[("force", force)])).await?;
+        Ok(())
+    }
+
+    /// The user properties of a task.
+    pub async fn properties(&self, id: &str) -> Result<Vec<Parameter>> {
+        self.get(&format!("/tasks/{}/properties", part(id))).await
+    }
+
+    /// Writes user properties of a task, by name.
+    pub async fn set_properties(&self, id: &str, properties: &Value) -> Result<Vec<Parameter>> {
+        let path = format!("/tasks/{}/properties", part(id));
+        self.send(Method::PATCH, &path, properties).await
+    }
+
+    /// Removes a user property of a task.
+    pub async fn delete_property(&self, id: &str, name: &str) -> Result<()> {
+        let path = format!("/tasks/{}/properties/{}", part(id), part(name));
+        self.checked(self.request(Method::DELETE, &path)).await?;
+        Ok(())
+    }
+
+    /// The configuration objects of a task, without their contents.
+    pub async fn configurations(&self, id: &str) -> Result<Vec<ConfigurationView>> {
+        self.get(&format!("/tasks/{}/configuration", part(id)))
+            .await
+    }
+
+    /// The content of a configuration object.
+    pub async fn configuration(&self, id: &str, name: &str) -> Result<Bytes> {
+        let path = format!("/tasks/{}/configuration/{}", part(id), part(name));
+        let response = self.checked(self.request(Method::GET, &path)).await?;
+        response
+            .bytes()
+            .await
+            .map_err(|source| self.unreachable(source))
+    }
+
+    /// Writes a configuration object of a task.
+    pub async fn put_configuration(
+        &self,
+        id: &str,
+        name: &str,
+        kind: &str,
+        content: Vec<u8>,
+        force: bool,
+    ) -> Result<()> {
+        let path = format!("/tasks/{}/configuration/{}", part(id), part(name));
+        let request = self.request(Method::PUT, &path);
+        let query = [
+            ("type", kind),
+            ("force", if force { "true" } else { "false" }),
+        ];
+        self.checked(request.query(&query).body(content)).await?;
+        Ok(())
+    }
+
+    /// Removes a configuration object of a task.
+    pub async fn delete_configuration(&self, id: &str, name: &str, force: bool) -> Result<()> {
+        let path = format!("/tasks/{}/configuration/{}", part(id), part(name));
+        let request = self.request(Method::DELETE, &path);
+        self.checked(request.query(&[("force", force)])).await?;
+        Ok(())
+    }
+
+    /// One page of projects, by path.
+    pub async fn projects(&self, query: &ProjectQuery) -> Result<Page<ProjectView>> {
+        self.json(self.request(Method::GET, "/projects").query(query))
+            .await
+    }
+
+    /// A project, by its id or path.
+    pub async fn project(&self, reference: &str) -> Result<ProjectView> {
+        self.get(&format!("/projects/{}", part(reference))).await
+    }
+
+    /// Makes a project.
+    pub async fn create_project(&self, project: &NewProject) -> Result<ProjectView> {
+        self.send(Method::POST, "/projects", project).await
+    }
+
+    /// Changes, renames or moves a project.
+    pub async fn edit_project(&self, reference: &str, edit: &ProjectEdit) -> Result<ProjectView> {
+        let path = format!("/projects/{}", part(reference));
+        self.send(Method::PATCH, &path, edit).await
+    }
+
+    /// Puts all that is in a project into another.
+    pub async fn merge_projects(&self, reference: &str, into: &str) -> Result<ProjectView> {
+        let path = format!("/projects/{}/merge", part(reference));
+        let into = into.to_owned();
+        self.send(Method::POST, &path, &MergeInto { into }).await
+    }
+
+    /// Deletes a project; its tasks move to another, or are deleted by `force`.
+    pub async fn delete_project(
+        &self,
+        reference: &str,
+        move_to: Option<&str>,
+        force: bool,
+    ) -> Result<DeletedProject> {
+        let request = self.request(Method::DELETE, &format!("/projects/{}", part(reference)));
+        let mut request = request.query(&[("force", force)]);
+        if let Some(target) = move_to {
+            request = request.query(&[("move_to", target)]);
+        }
+        self.json(request).await
     }
 
     /// Curves and single values of a task.
@@ -223,14 +450,49 @@ impl Client {
         self.get(&format!("/tasks/{}/scalars", part(id))).await
     }
 
-    /// The points of one curve.
-    pub async fn curve(&self, id: &str, title: &str, series: &str) -> Result<Curve> {
+    /// The points of one curve, from the iteration `from` on; the answer says where to go on.
+    pub async fn curve(&self, id: &str, title: &str, series: &str, from: u64) -> Result<Curve> {
         let path = format!("/tasks/{}/scalars/points", part(id));
-        self.json(
-            self.request(Method::GET, &path)
-                .query(&[("title", title), ("series", series)]),
-        )
-        .await
+        let request = self.request(Method::GET, &path);
+        let from = from.to_string();
+        self.json(request.query(&[("title", title), ("series", series), ("from", &from)]))
+            .await
+    }
+
+    /// At most `most` samples of one curve; `x` is `iter`, `timestamp` or `iso_time`.
+    pub async fn sampled_curve(
+        &self,
+        id: &str,
+        (title, series): (&str, &str),
+        most: u32,
+        x: &str,
+    ) -> Result<SampledCurve> {
+        let path = format!("/tasks/{}/scalars/points", part(id));
+        let most = most.to_string();
+        let query = [
+            ("title", title),
+            ("series", series),
+            ("max_samples", &most),
+            ("x", x),
+        ];
+        self.json(self.request(Method::GET, &path).query(&query))
+            .await
+    }
+
+    /// Records points of a task; under a key, sending them again is harmless.
+    pub async fn append_points(
+        &self,
+        id: &str,
+        key: Option<&str>,
+        points: &Frame<'_>,
+    ) -> Result<Recorded> {
+        let mut request = self
+            .request(Method::POST, &format!("/tasks/{}/metrics", part(id)))
+            .header(header::CONTENT_TYPE, POINTS_TYPE);
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key);
+        }
+        self.json(request.body(points.encode())).await
     }
 
     /// At most `limit` console lines from line `after` on.
@@ -485,7 +747,7 @@ impl Client {
     }
 
     /// Makes a model an input of a draft.
-    pub async fn set_input_model(&self, task: &str, name: &str, model: u64) -> Result<TaskModels> {
+    pub async fn set_input_model(&self, task: &str, name: &str, model: u64) -> Result<ModelUses> {
         let path = format!("/tasks/{}/models/input/{}", part(task), part(name));
         self.send(Method::PUT, &path, &InputModel { model }).await
     }

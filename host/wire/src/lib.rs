@@ -4,6 +4,7 @@
 //! It never knows how a server does what it promises. Start reading at [`Client`].
 
 mod client;
+mod points;
 mod problem;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,10 @@ use trainshed_core::{Digest, TaskId, Timestamp};
 use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
+pub use points::{
+    AllSamples, Axis, AxisValues, BadBatch, CurveColumns, Frame, FrameBuilder, MetricSummary,
+    POINTS_TYPE, PointBatch, Recorded, SampledCurve, Sampling, UnknownAxis, read_points,
+};
 pub use problem::Problem;
 
 /// The answer to a submitted action.
@@ -47,6 +52,9 @@ pub struct Curve {
     pub values: Vec<Real>,
     /// When each was measured.
     pub times: Vec<Timestamp>,
+    /// The iteration from which the next page goes on; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
 }
 
 /// The images of a task.
@@ -84,12 +92,92 @@ pub struct Wait {
     pub wait_ms: u64,
 }
 
-/// Asks a task to stop.
+/// Moves a task to another state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StopRequest {
+#[serde(default, deny_unknown_fields)]
+pub struct MoveRequest {
     /// Becomes the status reason.
-    #[serde(default)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// More about the reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Lifts the rules of states, but not those of published tasks.
+    pub force: bool,
+    /// For `enqueue`: the id of the queue, or else `queue_name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// For `enqueue`: the name of the queue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue_name: Option<String>,
+}
+
+/// Does the same with many tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ManyTasks {
+    /// 1 to 1,000.
+    pub ids: Vec<String>,
+    /// What is done to each.
+    #[serde(flatten)]
+    pub request: MoveRequest,
+}
+
+/// What became of each of many tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MovedMany {
+    /// In the order in which they were asked for.
+    pub succeeded: Vec<String>,
+    /// In the order in which they were asked for.
+    pub failed: Vec<FailedMove>,
+}
+
+/// A task of many with which something was wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FailedMove {
+    /// As it was asked for.
+    pub id: String,
+    /// What the call for it alone would have answered.
+    pub error: Problem,
+}
+
+/// Moves a task to a project.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveTo {
+    /// Path of the project; it is made if it is not there.
+    pub project: String,
+}
+
+/// How far a task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewProgress {
+    /// 0 to 100.
+    pub progress: f64,
+}
+
+/// Whether a task runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Alive {
+    /// False tells its program to end.
+    pub running: bool,
+}
+
+/// Puts all that is in a project into another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MergeInto {
+    /// Id or path of the other project.
+    pub into: String,
+}
+
+/// What became of the tasks of a deleted project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeletedProject {
+    /// Now in the other project.
+    pub tasks_moved: usize,
+    /// Gone.
+    pub tasks_deleted: usize,
 }
 
 /// The files of a data set version that a task makes.

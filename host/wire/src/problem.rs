@@ -1,6 +1,7 @@
 //! Errors of the API: RFC 9457 problem details.
 
 use serde::{Deserialize, Serialize};
+use trainshed_core::task::TaskState;
 use utoipa::ToSchema;
 
 /// An error of the API, as RFC 9457 has it; its media type is `application/problem+json`.
@@ -25,4 +26,10 @@ pub struct Problem {
     /// What the user can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// Where the task stands, of `invalid-task-status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current: Option<TaskState>,
+    /// Where the task should have gone or been, of `invalid-task-status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<TaskState>,
 }

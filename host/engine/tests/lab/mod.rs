@@ -55,6 +55,8 @@ async fn open(folder: &Path, clock: &Arc<AtomicI64>) -> (Engine, OpenedStore) {
         database: Database::Folder,
         files: FileSettings::default(),
         lease_ttl_ms: 60_000,
+        task_watchdog_s: 7200,
+        reuse_window_h: 24,
         inspector: Arc::new(ManifestReader),
         clock: Arc::new(move || Timestamp(clock.load(Ordering::Relaxed))),
     };
@@ -250,7 +252,10 @@ impl Lab {
             writeln!(
                 story,
                 "{}/{} {} {}",
-                row.section, row.name, row.r#type, row.value
+                row.section,
+                row.name,
+                row.kind,
+                row.stored_value()
             )
             .unwrap();
         }

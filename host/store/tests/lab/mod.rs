@@ -2,16 +2,50 @@
 
 use futures::{StreamExt as _, stream};
 use serde_json::{Map, json};
+use trainshed_core::artifact::{ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
 use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::model::SavedModel;
+use trainshed_core::parameter::Parameter;
 use trainshed_core::report::{Batch, Line, LineSource, Point, Real, Report};
 use trainshed_core::task::{Outcome, TaskState, TaskType};
 use trainshed_core::view::{AgentInfo, DatasetView, PluginSummary};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp, WorkspaceId};
+use trainshed_series::FrameBuilder;
 use trainshed_store::{
-    InsertTaskError, LeaseError, NewTask, NewVersion, ParameterRow, Store, Workspace,
+    AppendError, Appended, InsertTaskError, LeaseError, NewTask, NewVersion, NewWork, PointBatch,
+    Store, Workspace,
 };
+
+/// Makes a test of each behaviour for each database.
+#[allow(unused_macros, reason = "not every file of tests is a contract")]
+macro_rules! store_contract {
+    ($($behaviour:ident),* $(,)?) => {
+        mod sqlite {
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    let folder = tempfile::tempdir().unwrap();
+                    let store = trainshed_store::Store::open(folder.path(), &trainshed_store::Database::Folder);
+                    super::$behaviour(crate::lab::Lab::new(store.await.unwrap()).await).await;
+                }
+            )*
+        }
+
+        mod postgres {
+            $(
+                #[tokio::test]
+                async fn $behaviour() {
+                    let folder = tempfile::tempdir().unwrap();
+                    let database = trainshed_postgres::Cluster::shared().database();
+                    let database = trainshed_store::Database::Postgres(database);
+                    let store = trainshed_store::Store::open(folder.path(), &database);
+                    super::$behaviour(crate::lab::Lab::new(store.await.unwrap()).await).await;
+                }
+            )*
+        }
+    };
+}
 
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000);
 pub(crate) const UNTIL: Timestamp = Timestamp(1_060_000);
@@ -148,7 +182,7 @@ impl Lab {
                 &self.workspace,
                 &running.task,
                 running.fence,
-                &batch,
+                batch,
                 UNTIL,
                 NOW,
             )
@@ -176,21 +210,71 @@ impl Lab {
 
     /// Iterations and values of a curve, e.g. `0:0.5 1:NaN`.
     pub(crate) async fn curve(&self, task: &TaskId, title: &str, series: &str) -> String {
-        let points = self
+        let page = self
             .store
-            .points(&self.workspace, task, title, series)
+            .points(&self.workspace, task, (title, series), 0, usize::MAX)
             .await;
-        let text = |point: &Point| format!("{}:{}", point.iteration, point.value.0);
-        points
-            .unwrap()
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join(" ")
+        let points = page.unwrap().points;
+        let text = |point: trainshed_series::Point<'_>| format!("{}:{}", point.step, point.value);
+        points.view().iter().map(text).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Records points of the curve `train/loss` as a client does.
+    pub(crate) async fn append(
+        &self,
+        task: &TaskId,
+        key: Option<&str>,
+        points: &[(u64, f64)],
+    ) -> Result<Appended, AppendError> {
+        let mut builder = FrameBuilder::default();
+        for (step, value) in points {
+            let names = ("train".into(), "loss".into());
+            builder.push(
+                names,
+                *step,
+                NOW.as_millis() + step.cast_signed(),
+                *value,
+                None,
+            );
+        }
+        let batch = PointBatch {
+            key: key.map(Into::into),
+            frame: builder.finish(),
+            singles: Vec::new(),
+        };
+        self.store
+            .append_points(&self.workspace, task, &batch, NOW)
+            .await
     }
 }
 
-fn new_task(name: &str, project: &str) -> NewTask {
+/// A task of an agent that waits.
+pub(crate) fn new_task(name: &str, project: &str) -> NewTask {
+    NewTask {
+        work: Some(NewWork {
+            action: "train",
+            params: Map::from_iter([("name".to_owned(), json!(name))]),
+            settings: Map::from_iter([("lr".to_owned(), json!(0.1))]),
+            plugin: PluginSummary {
+                name: "mlp".into(),
+                version: "0.1.0".into(),
+                digest: Digest::of(b"component"),
+            },
+            dataset: 1,
+            checkpoint: None,
+            seed: u64::MAX,
+            limits: LimitRequest::default(),
+            initial_iteration: 0,
+        }),
+        tags: vec!["a".into()],
+        parameters: vec![Parameter::new("General", "lr", json!(0.1))],
+        queued: true,
+        ..draft(name, project)
+    }
+}
+
+/// A draft that no plugin runs.
+pub(crate) fn draft(name: &str, project: &str) -> NewTask {
     NewTask {
         id: TaskId::from_u128(uuid::Uuid::now_v7().as_u128()),
         project: project.to_owned(),
@@ -198,25 +282,17 @@ fn new_task(name: &str, project: &str) -> NewTask {
         encoded_name: name.to_owned(),
         task_type: TaskType::Training,
         comment: String::new(),
-        tags: vec!["a".into()],
-        action: "train",
-        params: Map::from_iter([("name".to_owned(), json!(name))]),
-        settings: Map::new(),
-        parameters: vec![ParameterRow {
-            section: "General".into(),
-            name: "lr".into(),
-            r#type: "float".into(),
-            value: "0.1".into(),
-        }],
-        plugin: PluginSummary {
-            name: "mlp".into(),
-            version: "0.1.0".into(),
-            digest: Digest::of(b"component"),
-        },
-        dataset: 1,
-        checkpoint: None,
-        seed: u64::MAX,
-        limits: LimitRequest::default(),
+        tags: Vec::new(),
+        system_tags: Vec::new(),
+        parent: None,
+        creator: String::new(),
+        script: None,
+        container: None,
+        output_destination: None,
+        work: None,
+        parameters: Vec::new(),
+        configuration: Vec::new(),
+        queued: false,
     }
 }
 
@@ -261,5 +337,18 @@ pub(crate) fn completed() -> Outcome {
 pub(crate) fn failed(reason: &str) -> Outcome {
     Outcome::Failed {
         reason: reason.to_owned(),
+    }
+}
+
+/// A text file of this content.
+pub(crate) fn artifact(name: &str, digest: Digest) -> NewArtifact {
+    NewArtifact {
+        name: name.to_owned(),
+        mode: ArtifactMode::Output,
+        kind: ArtifactType::File,
+        content: ArtifactContent::Stored(digest),
+        content_type: "text/plain".to_owned(),
+        preview: String::new(),
+        display: Vec::new(),
     }
 }

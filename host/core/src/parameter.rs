@@ -1,0 +1,461 @@
+//! Parameters of tasks: typed values by section and name.
+//!
+//! A section is a short name (`General`, `Args`, `Environment`, …); the name of a nested value
+//! has the keys on the way to it, joined by `/`. Sections and names are case-sensitive.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::draft::InvalidField;
+use crate::text::shortened;
+
+/// The section of values that name none.
+pub const GENERAL: &str = "General";
+/// The section of user properties, which are no parameters: they never affect a run.
+pub const PROPERTIES: &str = "properties";
+/// Most parameters, and most properties, of one task.
+pub const MAX_PARAMETERS: usize = 10_000;
+/// Longest section or name, in bytes.
+pub const MAX_PARAMETER_NAME_BYTES: usize = 1_000;
+/// Longest value as JSON, in bytes.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// One parameter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// E.g. `General`.
+    #[serde(default = "general")]
+    pub section: String,
+    /// Unique in its section.
+    pub name: String,
+    /// `int`, `float`, `str`, `bool`, `null`, `list` or `dict`, or a name that a client gave
+    /// it, whose value is then a text.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// Of that type.
+    pub value: Value,
+    /// For people.
+    #[serde(default)]
+    pub description: String,
+}
+
+fn general() -> String {
+    GENERAL.to_owned()
+}
+
+impl Parameter {
+    /// A parameter whose type is that of its value.
+    pub fn new(section: &str, name: &str, value: Value) -> Self {
+        Self {
+            section: section.to_owned(),
+            name: name.to_owned(),
+            kind: type_name(&value).to_owned(),
+            value,
+            description: String::new(),
+        }
+    }
+
+    /// `section/name`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.section, self.name)
+    }
+
+    /// Checks names, type and size; a type that is absent becomes that of the value.
+    ///
+    /// # Errors
+    /// The first broken rule; the pointer is `/section/name`.
+    pub fn checked(mut self) -> Result<Self, InvalidField> {
+        let path: String = format!("/{}/{}", self.section, self.name);
+        let pointer = shortened(&path, 200);
+        let named = |what: &str, name: &str| {
+            let valid = !name.is_empty()
+                && name.len() <= MAX_PARAMETER_NAME_BYTES
+                && !name.contains(char::is_control);
+            if valid {
+                return Ok(());
+            }
+            let message = format!(
+                "the {what} of a parameter must have 1 to {MAX_PARAMETER_NAME_BYTES} bytes and no \
+                 control characters, but it is `{}`",
+                shortened(name, 80).escape_debug()
+            );
+            Err(InvalidField::new(pointer.clone(), message))
+        };
+        named("section", &self.section)?;
+        named("name", &self.name)?;
+        if self.section.contains('/') {
+            let message = format!(
+                "the section of a parameter must not have a `/`, but it is `{}`",
+                shortened(&self.section, 80)
+            );
+            return Err(InvalidField::new(pointer, message));
+        }
+        let found = type_name(&self.value);
+        if self.kind.is_empty() {
+            found.clone_into(&mut self.kind);
+        }
+        let known = ["int", "float", "str", "bool", "null", "list", "dict"];
+        let fits = match self.kind.as_str() {
+            "float" if found == "int" => {
+                self.value = self.value.as_f64().map_or(Value::Null, Value::from);
+                true
+            }
+            kind if known.contains(&kind) => kind == found,
+            _ => found == "str" && self.kind.len() <= 200,
+        };
+        if !fits {
+            let message = format!(
+                "the parameter must be of type `{}`, but its value is {}",
+                shortened(&self.kind, 80),
+                shortened(&self.value.to_string(), 80)
+            );
+            return Err(InvalidField::new(pointer, message));
+        }
+        let texts = [&self.kind, &self.description, &self.stored_value()];
+        if texts.iter().any(|text| text.contains('\0')) {
+            let message = "a parameter's value, type and description must not have a zero byte";
+            return Err(InvalidField::new(pointer, message));
+        }
+        let size = self.stored_value().len().max(self.description.len());
+        if size > MAX_VALUE_BYTES {
+            let message = format!(
+                "a parameter's value and description must have at most {MAX_VALUE_BYTES} bytes \
+                 each, but this has {size}"
+            );
+            return Err(InvalidField::new(pointer, message));
+        }
+        Ok(self)
+    }
+
+    /// The value as it is stored and searched: JSON, except that a text stands for itself.
+    pub fn stored_value(&self) -> String {
+        match &self.value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        }
+    }
+
+    /// The value that [`Parameter::stored_value`] stands for.
+    pub fn value_of(kind: &str, stored: String) -> Value {
+        match kind {
+            "int" | "float" | "bool" | "null" | "list" | "dict" => {
+                serde_json::from_str(&stored).unwrap_or(Value::String(stored))
+            }
+            _ => Value::String(stored),
+        }
+    }
+}
+
+/// The type of a value, by the name that parameters have for it.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float",
+        Value::Number(_) => "int",
+        Value::String(_) => "str",
+        Value::Array(_) => "list",
+        Value::Object(_) => "dict",
+    }
+}
+
+/// The parameters of a document `{section: {name: value}}`; the keys of nested objects are
+/// joined by `/`.
+///
+/// # Errors
+/// When a section is not an object, or a parameter breaks a rule.
+pub fn from_nested(sections: &Map<String, Value>) -> Result<Vec<Parameter>, InvalidField> {
+    let mut parameters = Vec::new();
+    for (section, values) in sections {
+        let Value::Object(values) = values else {
+            let message = format!(
+                "the section `{}` must be an object of names and values, but it is {}",
+                shortened(section, 80),
+                shortened(&values.to_string(), 80)
+            );
+            let pointer = format!("/{}", shortened(section, 80));
+            return Err(InvalidField::new(pointer, message));
+        };
+        for (name, value) in flattened(values) {
+            parameters.push(Parameter::new(section, &name, value).checked()?);
+        }
+    }
+    check_count(parameters)
+}
+
+/// The parameters of a document `{"section/name": value}`; what names no section is in
+/// `General`.
+///
+/// # Errors
+/// When a parameter breaks a rule.
+pub fn from_flat(values: &Map<String, Value>) -> Result<Vec<Parameter>, InvalidField> {
+    let parameters = values.iter().map(|(path, value)| {
+        let (section, name) = split_path(path);
+        Parameter::new(section, name, value.clone()).checked()
+    });
+    check_count(parameters.collect::<Result<_, _>>()?)
+}
+
+/// Section and name of `section/name`; the section is `General` where there is none.
+pub fn split_path(path: &str) -> (&str, &str) {
+    path.split_once('/').unwrap_or((GENERAL, path))
+}
+
+/// Refuses more parameters than a task may have.
+///
+/// # Errors
+/// When there are too many.
+pub fn check_count(parameters: Vec<Parameter>) -> Result<Vec<Parameter>, InvalidField> {
+    if parameters.len() <= MAX_PARAMETERS {
+        return Ok(parameters);
+    }
+    let message = format!(
+        "a task has at most {MAX_PARAMETERS} parameters, but these are {}",
+        parameters.len()
+    );
+    Err(InvalidField::new("", message))
+}
+
+/// Names and values of `values`, with the keys of nested objects joined by `/`. Of two that
+/// become one, the later stays.
+pub fn flattened(values: &Map<String, Value>) -> BTreeMap<String, Value> {
+    let mut flat = BTreeMap::new();
+    flatten("", values, &mut flat);
+    flat
+}
+
+fn flatten(prefix: &str, values: &Map<String, Value>, flat: &mut BTreeMap<String, Value>) {
+    for (key, value) in values {
+        let name = format!("{prefix}{key}");
+        match value {
+            Value::Object(nested) if !nested.is_empty() => {
+                flatten(&format!("{name}/"), nested, flat);
+            }
+            other => {
+                flat.insert(name, other.clone());
+            }
+        }
+    }
+}
+
+/// The document `{"section/name": value}` of `parameters`.
+pub fn flat_view(parameters: &[Parameter]) -> Map<String, Value> {
+    let pairs = parameters
+        .iter()
+        .map(|parameter| (parameter.path(), parameter.value.clone()));
+    pairs.collect()
+}
+
+/// The document `{section: {name: value}}` of `parameters`, with names nested at each `/`.
+/// Where a name is also the beginning of another, the longer one stays joined.
+pub fn nested_view(parameters: &[Parameter]) -> Map<String, Value> {
+    let mut sections = Map::new();
+    for parameter in parameters {
+        let section = sections
+            .entry(&parameter.section)
+            .or_insert_with(|| Value::Object(Map::new()));
+        if let Value::Object(section) = section {
+            put(section, &parameter.name, parameter.value.clone());
+        }
+    }
+    sections
+}
+
+/// Puts `value` where the path `name` leads.
+fn put(values: &mut Map<String, Value>, name: &str, value: Value) {
+    let Some((first, rest)) = name.split_once('/') else {
+        values.insert(name.to_owned(), value);
+        return;
+    };
+    let inner = values
+        .entry(first)
+        .or_insert_with(|| Value::Object(Map::new()));
+    match inner {
+        Value::Object(inner) => put(inner, rest, value),
+        _ => {
+            values.insert(name.to_owned(), value);
+        }
+    }
+}
+
+/// `settings` as the section `General` among `parameters` has them: values that differ are
+/// replaced, those that are gone are removed, others are added. Settings whose parameters
+/// nobody has touched come back exactly as they were.
+pub fn overridden(settings: &Map<String, Value>, parameters: &[Parameter]) -> Map<String, Value> {
+    let before = flattened(settings);
+    let general = parameters
+        .iter()
+        .filter(|parameter| parameter.section == GENERAL);
+    let now: BTreeMap<&str, &Value> = general
+        .map(|parameter| (parameter.name.as_str(), &parameter.value))
+        .collect();
+    let mut settings = settings.clone();
+    for name in before.keys() {
+        if !now.contains_key(name.as_str()) {
+            remove(&mut settings, name);
+        }
+    }
+    for (name, value) in now {
+        if before.get(name) != Some(value) {
+            replace(&mut settings, name, value.clone());
+        }
+    }
+    settings
+}
+
+fn remove(values: &mut Map<String, Value>, name: &str) {
+    if values.remove(name).is_some() {
+        return;
+    }
+    for (end, _) in name.match_indices('/') {
+        if let Some(Value::Object(inner)) = values.get_mut(&name[..end]) {
+            let had = inner.len();
+            remove(inner, &name[end + 1..]);
+            if inner.is_empty() && had > 0 {
+                values.remove(&name[..end]);
+            }
+            return;
+        }
+    }
+}
+
+fn replace(values: &mut Map<String, Value>, name: &str, value: Value) {
+    if values.contains_key(name) {
+        values.insert(name.to_owned(), value);
+        return;
+    }
+    for (end, _) in name.match_indices('/') {
+        if let Some(Value::Object(inner)) = values.get_mut(&name[..end]) {
+            replace(inner, &name[end + 1..], value);
+            return;
+        }
+    }
+    put(values, name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn map(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            other => panic!("{other} is no object"),
+        }
+    }
+
+    #[test]
+    fn a_document_comes_back_nested_and_flat_with_its_types() {
+        let sections = map(json!({
+            "General": {"lr": 0.1, "epochs": 3, "model": {"hidden": [8, 8], "bias": null}},
+            "Args": {"name": "x", "fast": true, "empty": {}},
+            "args": {"name": "y"},
+        }));
+        let parameters = from_nested(&sections).unwrap();
+        let kinds: Vec<_> = parameters
+            .iter()
+            .map(|parameter| format!("{}: {}", parameter.path(), parameter.kind))
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "Args/empty: dict",
+                "Args/fast: bool",
+                "Args/name: str",
+                "General/epochs: int",
+                "General/lr: float",
+                "General/model/bias: null",
+                "General/model/hidden: list",
+                "args/name: str",
+            ]
+        );
+        assert_eq!(nested_view(&parameters), sections);
+        let flat = flat_view(&parameters);
+        assert_eq!(flat["General/model/hidden"], json!([8, 8]));
+        assert_eq!(from_flat(&flat).unwrap(), parameters);
+        let named = from_flat(&map(json!({"lr": 1}))).unwrap();
+        assert_eq!(named[0].path(), "General/lr");
+    }
+
+    #[test]
+    fn what_breaks_a_rule_is_named() {
+        let refused = |sections: Value| from_nested(&map(sections)).unwrap_err().pointer;
+        assert_eq!(refused(json!({"General": 1})), "/General");
+        assert_eq!(refused(json!({"a/b": {"x": 1}})), "/a/b/x");
+        assert_eq!(refused(json!({"General": {"": 1}})), "/General/");
+        assert_eq!(
+            refused(json!({"General": {"x": "y".repeat(MAX_VALUE_BYTES + 1)}})),
+            "/General/x"
+        );
+        let mut typed = Parameter::new("General", "x", json!("y"));
+        typed.kind = "int".into();
+        assert!(typed.clone().checked().is_err());
+        typed.value = json!(1);
+        typed.kind = "float".into();
+        assert_eq!(typed.checked().unwrap().value, json!(1.0));
+    }
+
+    #[test]
+    fn general_overrides_settings() {
+        let settings = map(json!({"lr": 0.1, "model": {"hidden": 8, "bias": true}, "a/b": 1}));
+        let mut parameters = from_nested(&map(json!({"General": settings.clone()}))).unwrap();
+        assert_eq!(overridden(&settings, &parameters), settings);
+        parameters.retain(|parameter| parameter.name != "model/bias");
+        parameters.push(Parameter::new("General", "model/depth", json!(2)));
+        parameters.push(Parameter::new("General", "new/x", json!("y")));
+        parameters.push(Parameter::new("Args", "lr", json!(7)));
+        for parameter in &mut parameters {
+            if parameter.name == "a/b" {
+                parameter.value = json!(2);
+            }
+        }
+        let expected = json!({
+            "lr": 0.1, "model": {"hidden": 8, "depth": 2}, "a/b": 2, "new": {"x": "y"},
+        });
+        assert_eq!(overridden(&settings, &parameters), map(expected));
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[a-z/]{0,4}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[ab/]{1,3}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn untouched_settings_come_back_exactly(
+            settings in prop::collection::btree_map("[ab/]{1,3}", any_value(), 0..5)
+        ) {
+            let settings: Map<String, Value> = settings.into_iter().collect();
+            let rows: Vec<Parameter> = flattened(&settings)
+                .into_iter()
+                .map(|(name, value)| Parameter::new(GENERAL, &name, value))
+                .collect();
+            prop_assert_eq!(overridden(&settings, &rows), settings);
+        }
+
+        #[test]
+        fn a_stored_value_comes_back(value in any_value()) {
+            let parameter = Parameter::new(GENERAL, "x", value.clone());
+            let stored = parameter.stored_value();
+            prop_assert_eq!(Parameter::value_of(&parameter.kind, stored), value);
+        }
+    }
+}

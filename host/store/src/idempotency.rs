@@ -1,0 +1,183 @@
+//! Answers to requests that carry a key, so that a request that is sent again is answered
+//! again and not done again.
+
+use trainshed_core::Timestamp;
+
+use crate::database::Store;
+use crate::error::StoreError;
+use crate::workspace::Workspace;
+
+/// How long an answer is kept.
+const KEPT_MS: i64 = 24 * 3_600_000;
+/// After so long, a request that was begun and not answered counts as lost with its server.
+const BEGUN_MS: i64 = 60_000;
+
+/// An answer that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// Names and values of headers.
+    pub headers: Vec<(String, String)>,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+/// What is known of a key when a request arrives with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyedRequest {
+    /// Nothing: the caller does the request, and says what came of it.
+    New,
+    /// The same request was answered.
+    Answered(StoredAnswer),
+    /// The same request is being done.
+    Begun,
+    /// Another request has the key.
+    Other,
+}
+
+#[derive(sqlx::FromRow)]
+struct AnswerRow {
+    request: String,
+    status: i64,
+    headers: String,
+    body: Vec<u8>,
+    created: i64,
+}
+
+impl Store {
+    /// Takes `key` for the request whose digest is `request`, unless it has it already. Of two
+    /// that ask at once, one gets it.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        request: &str,
+        now: Timestamp,
+    ) -> Result<KeyedRequest, StoreError> {
+        let action = "look an idempotency key up";
+        let mut transaction = self.begin(action).await?;
+        let known: Option<AnswerRow> = sqlx::query_as(
+            "select request, status, headers, body, created from idempotency
+              where workspace = $1 and key = $2",
+        )
+        .bind(workspace.as_str())
+        .bind(key)
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        if let Some(known) = known {
+            let age_ms = now.as_millis() - known.created;
+            let is_lost = known.status == 0 && age_ms > BEGUN_MS;
+            if known.request != request && age_ms <= KEPT_MS {
+                return Ok(KeyedRequest::Other);
+            }
+            if known.status == 0 && !is_lost {
+                return Ok(KeyedRequest::Begun);
+            }
+            if known.status != 0 && age_ms <= KEPT_MS {
+                return known.answer().map(KeyedRequest::Answered);
+            }
+        }
+        sqlx::query(
+            "insert into idempotency (workspace, key, request, status, headers, body, created)
+             values ($1, $2, $3, 0, '[]', $4, $5)
+             on conflict (workspace, key) do update
+                set request = excluded.request, status = 0, headers = '[]',
+                    body = excluded.body, created = excluded.created",
+        )
+        .bind(workspace.as_str())
+        .bind(key)
+        .bind(request)
+        .bind(Vec::<u8>::new())
+        .bind(now.as_millis())
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(KeyedRequest::New)
+    }
+
+    /// Keeps the answer to a request that was begun; without one, lets go of the key, so that
+    /// the request can be tried again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn end_request(
+        &self,
+        workspace: &Workspace,
+        key: &str,
+        answer: Option<&StoredAnswer>,
+    ) -> Result<(), StoreError> {
+        let action = "keep an answer";
+        let mut transaction = self.begin(action).await?;
+        match answer {
+            Some(answer) => {
+                sqlx::query(
+                    "update idempotency set status = $1, headers = $2, body = $3
+                      where workspace = $4 and key = $5 and status = 0",
+                )
+                .bind(i64::from(answer.status))
+                .bind(serde_json::json!(answer.headers).to_string())
+                .bind(answer.body.clone())
+                .bind(workspace.as_str())
+                .bind(key)
+                .execute(&mut *transaction)
+                .await
+            }
+            None => {
+                sqlx::query(
+                    "delete from idempotency where workspace = $1 and key = $2 and status = 0",
+                )
+                .bind(workspace.as_str())
+                .bind(key)
+                .execute(&mut *transaction)
+                .await
+            }
+        }
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))
+    }
+
+    /// Forgets the answers of every workspace that are older than a day; returns how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn forget_answers(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let action = "forget old answers";
+        let oldest = now.as_millis() - KEPT_MS;
+        let (old,): (i64,) = sqlx::query_as("select count(*) from idempotency where created < $1")
+            .bind(oldest)
+            .fetch_one(&self.reader)
+            .await
+            .map_err(StoreError::database(action))?;
+        if old == 0 {
+            return Ok(0);
+        }
+        let mut transaction = self.begin(action).await?;
+        let gone = sqlx::query("delete from idempotency where created < $1")
+            .bind(oldest)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(gone.rows_affected())
+    }
+}
+
+impl AnswerRow {
+    fn answer(self) -> Result<StoredAnswer, StoreError> {
+        let action = "read an answer";
+        Ok(StoredAnswer {
+            status: u16::try_from(self.status).map_err(StoreError::damaged(action))?,
+            headers: serde_json::from_str(&self.headers).map_err(StoreError::damaged(action))?,
+            body: self.body,
+        })
+    }
+}
