@@ -29,6 +29,7 @@ pub(crate) const AGENT_PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct LocalData<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) database: Database,
+    pub(crate) files: FileSettings,
     /// A task that runs without an agent is stopped when nothing was heard of it for so long.
     pub(crate) task_watchdog_s: u32,
     /// How old a run may be that another takes the place of.
@@ -49,7 +50,7 @@ impl LocalServer {
     /// agent, it is told where accelerators are.
     pub(crate) async fn start(
         data_dir: &Path,
-        store: (Database, FileSettings),
+        (database, files): (Database, FileSettings),
         agent: Option<AcceleratorArgs>,
     ) -> Result<Self, CliError> {
         let capacity = agent.map(|accelerator| Capacity {
@@ -62,8 +63,8 @@ impl LocalServer {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let data = LocalData {
             folder: data_dir,
-            database: store.0,
-            files: store.1,
+            database,
+            files,
             task_watchdog_s: TASK_WATCHDOG_S,
             reuse_window_h: REUSE_WINDOW_H,
         };

@@ -154,7 +154,10 @@ async fn evidence(client: &Client, task: &TaskView) -> Result<Evidence, CliError
         evidence.insert(format!("value {}", single.name), bits);
     }
     for model in client.task_models(id).await?.models {
-        evidence.insert(format!("model {}", model.name), model.sha256.to_string());
+        if let Some(digest) = model.sha256 {
+            let name = model.slot.unwrap_or(model.name);
+            evidence.insert(format!("model {name}"), digest.to_string());
+        }
     }
     let made = task
         .result

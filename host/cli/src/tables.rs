@@ -2,7 +2,7 @@
 //! downloading it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use trainshed_core::report::Real;
@@ -209,7 +209,7 @@ pub(crate) fn rows(tables: &[TableView]) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test says what it expects by failing")]
+    use std::path::Path;
 
     use expect_test::expect;
 
