@@ -14,6 +14,7 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("parquet", &["trainshed-tables", "trainshed-export"]),
     ("pco", &["trainshed-series"]),
     ("trainshed-series", &["trainshed-store", "trainshed-wire"]),
+    ("trainshed-tune", &["trainshed-engine"]),
     ("sqlx", &["trainshed-store"]),
     ("object_store", &["trainshed-store"]),
     ("wasmtime", &["trainshed-runtime"]),
@@ -41,6 +42,15 @@ const NEVER_IMPORTS: &[(&str, &[&str])] = &[
     (
         "trainshed-export",
         &["tokio", "axum", "wasmtime", "trainshed-store"],
+    ),
+    (
+        "trainshed-tune",
+        &[
+            "tokio",
+            "async-trait",
+            "trainshed-store",
+            "trainshed-engine",
+        ],
     ),
     (
         "trainshed-series",

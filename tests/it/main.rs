@@ -25,3 +25,4 @@ mod storage;
 mod tabular;
 mod tracking;
 mod training;
+mod tune;

@@ -259,7 +259,7 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
         .await;
     Ok(Job {
         task: lease.task.clone(),
-        trial: None,
+        trial: lease.trial.as_ref().map(|trial| trial.id.clone()),
         seed: lease.seed,
         params: lease.params.clone(),
         work,

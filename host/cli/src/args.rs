@@ -391,6 +391,9 @@ pub(crate) enum TaskCommand {
         /// Only tasks that fit this query, and in its order (see `trainshed query --help`)
         #[arg(long, value_name = "QUERY")]
         filter: Option<String>,
+        /// Also the trials of tune actions
+        #[arg(long)]
+        trials: bool,
         /// How many tasks at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,

@@ -39,6 +39,7 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
             project,
             name,
             filter,
+            trials,
             limit,
         } => {
             if let Some(filter) = &filter {
@@ -55,6 +56,7 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
                     state,
                     project,
                     name,
+                    trials,
                     limit,
                     after: None,
                 },

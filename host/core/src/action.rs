@@ -14,6 +14,10 @@ use crate::name::{
 };
 use crate::task::TaskType;
 
+/// The action of a task that looks for the best configuration by trials.
+pub const TUNE: &str = "tune";
+/// Room for `_` and the id of a trial behind the name of a job.
+const TRIAL_SUFFIX_BYTES: usize = 20;
 /// The seed of a run that does not name one.
 pub const DEFAULT_SEED: u64 = 1337;
 /// Longest description, in bytes.
@@ -84,11 +88,29 @@ pub enum Work {
         /// The id of the model to go on from.
         checkpoint: Option<u64>,
     },
+    /// Look for the configuration that trains the best model.
+    Tune(Tune),
     /// Make a version of the data set.
     Preprocess {
         /// Given to the plugin unchanged.
         parameters: Map<String, Value>,
     },
+}
+
+/// A search for the best configuration. What the spaces and the settings mean is for the crate
+/// `tune` to check.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tune {
+    /// One search space for each hyperparameter, as submitted.
+    pub hyperparameters: Vec<Value>,
+    /// As submitted.
+    pub tune_config: Map<String, Value>,
+    /// The id of the model that every trial goes on from.
+    pub checkpoint: Option<u64>,
+    /// Processors that a trial takes.
+    pub num_cpus: Option<f64>,
+    /// GPUs, or a share of one, that a trial takes.
+    pub num_gpus: Option<f64>,
 }
 
 /// How an action names a plugin.
@@ -118,7 +140,8 @@ pub struct ActionError {
 }
 
 impl ActionError {
-    fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+    /// Makes an error without advice.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             pointer: pointer.into(),
             message: message.into(),
@@ -126,9 +149,22 @@ impl ActionError {
         }
     }
 
-    fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    /// Adds one sentence of advice.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Makes the error about a value of the wrong kind: `subject` must be `expected`.
+    pub fn wrong_type(pointer: &str, subject: &str, expected: &str, found: &Value) -> Self {
+        Self::new(
+            pointer,
+            format!(
+                "{subject} must be {expected}, but it is {}",
+                describe(found)
+            ),
+        )
     }
 }
 
@@ -140,10 +176,11 @@ impl Common {
 }
 
 impl Work {
-    /// The action's name, which is also the plugin's export.
+    /// The name by which its task is known: `train`, `tune` or `preprocess`.
     pub fn action(&self) -> &'static str {
         match self {
             Self::Train { .. } => "train",
+            Self::Tune(_) => TUNE,
             Self::Preprocess { .. } => "preprocess",
         }
     }
@@ -284,17 +321,6 @@ impl Action {
         warnings: Vec<String>,
     ) -> Result<Self, ActionError> {
         refuse_unknown(&params, "/params", &[&COMMON_FIELDS, &TRAIN_FIELDS])?;
-        let common = Common::parse(&params, TaskType::Training)?;
-        let checkpoint = match params.get("checkpoint") {
-            None | Some(Value::Null) => None,
-            Some(value) => Some(id(
-                value,
-                "checkpoint",
-                "the integer id of a model, or null",
-            )?),
-        };
-        resource(&params, "num_cpus")?;
-        resource(&params, "num_gpus")?;
         let is_tune = match params.get("is_tune") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(flag)) => *flag,
@@ -307,13 +333,38 @@ impl Action {
                 ));
             }
         };
+        let default_type = if is_tune {
+            TaskType::Optimizer
+        } else {
+            TaskType::Training
+        };
+        let common = Common::parse(&params, default_type)?;
+        let checkpoint = match params.get("checkpoint") {
+            None | Some(Value::Null) => None,
+            Some(value) => Some(id(
+                value,
+                "checkpoint",
+                "the integer id of a model, or null",
+            )?),
+        };
+        let num_cpus = resource(&params, "num_cpus")?;
+        let num_gpus = resource(&params, "num_gpus")?;
         if is_tune {
-            check_tune(&params)?;
-            return Err(ActionError::new(
-                "/params/is_tune",
-                "is_tune=True: this version of trainshed does not tune yet",
-            )
-            .with_hint("Submit a train action with fixed values in `hyperparameter`."));
+            let (hyperparameters, tune_config) = tune_parts(&params, &common)?;
+            return Ok(Self {
+                plugin,
+                creator: String::new(),
+                common,
+                work: Work::Tune(Tune {
+                    hyperparameters,
+                    tune_config,
+                    checkpoint,
+                    num_cpus,
+                    num_gpus,
+                }),
+                params,
+                warnings,
+            });
         }
         let hyperparameter = fixed_hyperparameter(&params)?;
         Ok(Self {
@@ -553,8 +604,12 @@ fn fixed_hyperparameter(params: &Map<String, Value>) -> Result<Map<String, Value
     }
 }
 
-/// Checks the form of a tuning request: which fields there are, and every search space.
-fn check_tune(params: &Map<String, Value>) -> Result<(), ActionError> {
+/// The search spaces and the settings of a tuning request, whose form is checked: which fields
+/// there are, and the keys of every search space.
+fn tune_parts(
+    params: &Map<String, Value>,
+    common: &Common,
+) -> Result<(Vec<Value>, Map<String, Value>), ActionError> {
     let given = |field: &str| params.get(field).filter(|value| !value.is_null());
     let list = match (given("hyperparameter"), given("hyperparameters")) {
         (Some(_), Some(_)) => {
@@ -594,19 +649,45 @@ fn check_tune(params: &Map<String, Value>) -> Result<(), ActionError> {
     for (index, space) in list.iter().enumerate() {
         check_space(space, &format!("/params/hyperparameters/{index}"))?;
     }
-    match given("tune_config") {
-        Some(Value::Object(_)) => Ok(()),
-        Some(other) => Err(wrong_type(
-            "/params/tune_config",
-            "tune_config",
-            "a dict",
-            other,
-        )),
-        None => Err(ActionError::new(
-            "/params/tune_config",
-            "tune_config is required when is_tune=True",
-        )),
+    let tune_config = match given("tune_config") {
+        Some(Value::Object(tune_config)) => tune_config,
+        Some(other) => {
+            return Err(wrong_type(
+                "/params/tune_config",
+                "tune_config",
+                "a dict",
+                other,
+            ));
+        }
+        None => {
+            return Err(ActionError::new(
+                "/params/tune_config",
+                "tune_config is required when is_tune=True",
+            ));
+        }
+    };
+    if common.again != Again::No || common.initial_iteration.is_some() {
+        let field = ["reuse", "continue_task", "initial_iteration"]
+            .into_iter()
+            .find(|field| given(field).is_some_and(|value| *value != Value::Bool(false)))
+            .unwrap_or("reuse");
+        return Err(ActionError::new(
+            format!("/params/{field}"),
+            format!("{field} has no meaning when is_tune=True: every trial is a run of its own"),
+        ));
     }
+    let most = MAX_NAME_BYTES - TRIAL_SUFFIX_BYTES;
+    if common.name.len() > most {
+        let length = common.name.len();
+        return Err(ActionError::new(
+            "/params/name",
+            format!(
+                "name must have at most {most} bytes when is_tune=True, because trials are called \
+                 `<name>_<trial id>`, but it has {length}"
+            ),
+        ));
+    }
+    Ok((list.clone(), tune_config.clone()))
 }
 
 const RANGE_KEYS: [(&str, &str); 2] = [("lower", "min"), ("upper", "max")];
@@ -623,7 +704,12 @@ const RANGE_TYPES: [&str; 8] = [
 ];
 
 /// Checks that one search space has a name, a known type and the keys of that type.
-fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
+///
+/// What the values of the keys mean together is for the crate `tune` to check.
+///
+/// # Errors
+/// The first thing that is wrong; `pointer` is where the search space stands.
+pub fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
     let Value::Object(keys) = space else {
         return Err(wrong_type(pointer, "a search space", "a dict", space));
     };
@@ -642,6 +728,7 @@ fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
     };
     let (required, wrong): (&[&str], &[(&str, &str)]) = match kind.as_str() {
         "choice" | "grid_search" => (&["options"], &[("values", "options")]),
+        "constant" => (&["value"], &[]),
         "randn" | "qrandn" => (&["mean", "sd"], &[]),
         kind if LOG_TYPES.contains(&kind) => (&["min", "max", "base"], &RANGE_KEYS),
         kind if RANGE_TYPES.contains(&kind) => (&["min", "max"], &RANGE_KEYS),
@@ -651,7 +738,7 @@ fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
                 format!("Unknown parameter type: {}", shortened(unknown)),
             )
             .with_hint(format!(
-                "Known types are {}, randn, qrandn, choice, grid_search.",
+                "Known types are {}, randn, qrandn, choice, grid_search, constant.",
                 RANGE_TYPES.join(", ")
             )));
         }
@@ -682,7 +769,7 @@ fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
                     other,
                 ));
             }
-            (Some(Value::Number(_)), _) => {}
+            (Some(Value::Number(_)), _) | (Some(_), "value") => {}
             (Some(other), _) => {
                 return Err(wrong_type(
                     &pointer,
@@ -747,21 +834,17 @@ fn id(value: &Value, field: &str, expected: &str) -> Result<u64, ActionError> {
     id.ok_or_else(|| wrong_type(&format!("/params/{field}"), field, expected, value))
 }
 
-fn resource(params: &Map<String, Value>, field: &str) -> Result<(), ActionError> {
-    match params.get(field) {
-        None | Some(Value::Null) => Ok(()),
-        Some(value)
-            if value
-                .as_f64()
-                .is_some_and(|amount| amount.is_finite() && amount >= 0.0) =>
-        {
-            Ok(())
-        }
-        Some(other) => Err(wrong_type(
+fn resource(params: &Map<String, Value>, field: &str) -> Result<Option<f64>, ActionError> {
+    let Some(value) = params.get(field).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    match value.as_f64() {
+        Some(amount) if amount.is_finite() && amount >= 0.0 => Ok(Some(amount)),
+        _ => Err(wrong_type(
             &format!("/params/{field}"),
             field,
             "a number, 0 or more",
-            other,
+            value,
         )),
     }
 }
@@ -813,13 +896,7 @@ fn limits(params: &Map<String, Value>) -> Result<LimitRequest, ActionError> {
 }
 
 fn wrong_type(pointer: &str, subject: &str, expected: &str, found: &Value) -> ActionError {
-    ActionError::new(
-        pointer,
-        format!(
-            "{subject} must be {expected}, but it is {}",
-            describe(found)
-        ),
-    )
+    ActionError::wrong_type(pointer, subject, expected, found)
 }
 
 fn describe(value: &Value) -> String {

@@ -68,7 +68,7 @@ fn a_checkpoint_is_an_id_or_null_or_absent() {
         .work
     {
         Work::Train { checkpoint, .. } => checkpoint,
-        Work::Preprocess { .. } => panic!("a train action"),
+        Work::Tune(_) | Work::Preprocess { .. } => panic!("a train action"),
     };
     assert_eq!(checkpoint(json!(789)), Some(789));
     assert_eq!(checkpoint(Value::Null), None);
@@ -229,15 +229,51 @@ fn a_tuning_request_is_checked_field_by_field_before_it_is_refused() {
             r#"/params/hyperparameters: hyperparameters must be a list, not a dict. Give one search space per parameter, e.g. [{"name":"lr","type":"uniform","min":0,"max":1}]."#
         ]],
     );
-    check_error(
-        tune(json!({})),
-        expect!["/params/is_tune: is_tune=True: this version of trainshed does not tune yet"],
-    );
+}
+
+#[test]
+fn a_tune_action_keeps_its_spaces_and_settings_as_they_were_submitted() {
+    let action = Action::parse(&tune(json!({"num_cpus": 2, "num_gpus": 0.5}))).unwrap();
+    assert_eq!(action.common.task_type, TaskType::Optimizer);
+    let Work::Tune(parsed) = &action.work else {
+        panic!("{action:?}");
+    };
+    assert_eq!(parsed.hyperparameters.len(), 1);
+    assert_eq!(parsed.tune_config["metric"], "accuracy");
+    assert_eq!((parsed.num_cpus, parsed.num_gpus), (Some(2.0), Some(0.5)));
+    assert_eq!(action.work.action(), "tune");
+
     let mut deprecated = tune(json!({}));
     deprecated["action"] = json!("tune");
+    let params = deprecated["params"].as_object_mut().unwrap();
+    let list = params.remove("hyperparameters").unwrap();
+    params.insert("hyperparameter".to_owned(), list);
+    params.remove("is_tune");
+    let deprecated = Action::parse(&deprecated).unwrap();
+    let migrated = Action::parse(&tune(json!({}))).unwrap();
+    assert_eq!(deprecated.work, migrated.work);
+    assert_eq!(deprecated.params, migrated.params);
+    assert_eq!(
+        deprecated.warnings,
+        [
+            r#"the action "tune" is deprecated: use "train" with "is_tune": true and "hyperparameters""#
+        ]
+    );
+}
+
+#[test]
+fn a_tune_action_is_neither_continued_nor_given_a_name_too_long_for_its_trials() {
     check_error(
-        deprecated,
-        expect!["/params/is_tune: is_tune=True: this version of trainshed does not tune yet"],
+        tune(json!({"continue_task": true})),
+        expect![
+            "/params/continue_task: continue_task has no meaning when is_tune=True: every trial is a run of its own"
+        ],
+    );
+    check_error(
+        tune(json!({"name": "n".repeat(181)})),
+        expect![
+            "/params/name: name must have at most 180 bytes when is_tune=True, because trials are called `<name>_<trial id>`, but it has 181"
+        ],
     );
 }
 

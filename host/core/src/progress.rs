@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 pub const TRAIN_PHASES: [(&str, f64); 3] =
     [("dataset", 20.0), ("train", 75.0), ("model_upload", 5.0)];
 
+/// The phase of a tune action in which its trials run; it takes the place of `train`.
+pub const TRIALS_PHASE: &str = "trials";
+
 /// How far each phase has come. No phase ever goes back.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
@@ -44,9 +47,14 @@ impl Progress {
         &self.phases
     }
 
-    /// Percent of the whole: 20 % data set, 75 % training, 5 % upload of the model.
+    /// Percent of the whole: 20 % data set, 75 % training (or the trials of a tune action), 5 %
+    /// upload of the model.
     pub fn overall(&self) -> f64 {
-        let done = |phase: &str| self.phases.get(phase).copied().unwrap_or(0.0);
+        let heard = |phase: &str| self.phases.get(phase).copied();
+        let done = |phase: &str| match phase {
+            "train" => heard(TRIALS_PHASE).or_else(|| heard(phase)).unwrap_or(0.0),
+            _ => heard(phase).unwrap_or(0.0),
+        };
         TRAIN_PHASES
             .iter()
             .map(|(phase, share)| done(phase) * share / 100.0)
@@ -65,6 +73,17 @@ mod tests {
         progress.advance("train", 5, 20);
         assert_eq!(progress.overall(), 20.0 + 0.75 * 25.0);
         progress.finish();
+        assert_eq!(progress.overall(), 100.0);
+    }
+
+    #[test]
+    fn the_trials_of_a_tune_action_make_up_three_quarters() {
+        let mut progress = Progress::default();
+        progress.advance("dataset", 1, 1);
+        progress.advance(TRIALS_PHASE, 3, 10);
+        assert_eq!(progress.overall(), 20.0 + 0.75 * 30.0);
+        progress.advance(TRIALS_PHASE, 10, 10);
+        progress.advance("model_upload", 1, 1);
         assert_eq!(progress.overall(), 100.0);
     }
 

@@ -47,13 +47,13 @@ pub struct TaskView {
     pub comment: String,
     /// Ordered.
     pub tags: Vec<String>,
-    /// Tags with a meaning for programs, ordered: `archived`, `development`, `hidden`.
+    /// Tags with a meaning for programs, ordered: `archived`, `development`, `hidden`, `trial`.
     pub system_tags: Vec<String>,
     /// The task it came from, e.g. by cloning.
     pub parent: Option<TaskId>,
     /// Who made it, e.g. the name of a machine.
     pub creator: String,
-    /// `train` or `preprocess`; empty for a task that no plugin runs.
+    /// `train`, `tune` or `preprocess`; empty for a task that no plugin runs.
     pub action: String,
     /// The action's `params`, with the edited values of its draft.
     pub params: Map<String, Value>,
@@ -619,6 +619,19 @@ pub struct LeaseView {
     pub dataset: DatasetView,
     /// The model to go on from.
     pub checkpoint: Option<ModelView>,
+    /// The trial that it is, of a tune action.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialLease>,
+}
+
+/// A trial handed to an agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrialLease {
+    /// Unique in its experiment, e.g. `2f1e9_00000`.
+    pub id: String,
+    /// The iteration behind which this attempt goes on; 0 unless it goes on from a checkpoint
+    /// of the trial.
+    pub iteration: u64,
 }
 
 /// What an agent hears when it renews or reports.
@@ -694,6 +707,8 @@ pub struct TaskQuery {
     pub project: Option<String>,
     /// Whose name has this text in it.
     pub name: Option<String>,
+    /// The trials of tune actions, too.
+    pub trials: bool,
     /// At most so many, 1 to 500.
     pub limit: u32,
     /// Where the last page said that the list goes on.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use crate::catalog::Inspector;
 use crate::event::{Changes, Event};
+use crate::tune::Experiments;
 
 /// The workspace that is made when a data folder is opened for the first time.
 const FIRST_WORKSPACE: &str = "default";
@@ -52,6 +53,7 @@ struct Shared {
     changes: Changes,
     /// Digests of keys that were found good, and when.
     keys: Mutex<HashMap<Digest, (Workspace, Instant)>>,
+    experiments: Experiments,
 }
 
 /// What an engine is made of.
@@ -138,6 +140,7 @@ impl Engine {
                 clock: config.clock,
                 changes: Changes::new(),
                 keys: Mutex::default(),
+                experiments: Experiments::default(),
             }),
         };
         let admin_key = engine.create_workspace(FIRST_WORKSPACE).await?;
@@ -145,6 +148,7 @@ impl Engine {
         let reason = "interrupted: trainshed ended while the task ran";
         let ended = store.end_local_leases(reason, engine.now()).await?;
         store.extend_leases(engine.lease_until()).await?;
+        engine.hear_of_lost_trials().await?;
         let opened = OpenedStore {
             admin_key,
             interrupted: ended.into_iter().map(|ended| ended.task).collect(),
@@ -225,6 +229,7 @@ impl Engine {
             self.changes().task_changed(workspace, task);
         }
         let silent = self.end_silent_tasks().await?;
+        self.hear_of_lost_trials().await?;
         self.store.forget_answers(self.now()).await?;
         Ok(ended.len() + silent)
     }
@@ -266,6 +271,7 @@ impl Engine {
         for EndedTask { workspace, task } in &ended {
             self.changes().task_changed(workspace, task);
         }
+        self.hear_of_lost_trials().await?;
         Ok(ended.len())
     }
 
@@ -342,6 +348,10 @@ impl Engine {
 
     pub(crate) fn inspector(&self) -> &dyn Inspector {
         &*self.shared.inspector
+    }
+
+    pub(crate) fn experiments(&self) -> &Experiments {
+        &self.shared.experiments
     }
 
     pub(crate) fn file_settings(&self) -> &FileSettings {

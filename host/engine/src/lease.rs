@@ -6,9 +6,11 @@ use tokio::time::{Instant, timeout};
 use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::report::Batch;
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView};
+use trainshed_core::view::{
+    AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView, TrialLease,
+};
 use trainshed_core::{AgentId, TaskId};
-use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StoreError, Workspace};
+use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StoreError, Waiting, Workspace};
 
 use crate::catalog::is_named;
 use crate::engine::Engine;
@@ -80,22 +82,40 @@ impl Engine {
         workspace: &Workspace,
         agent: &AgentId,
     ) -> Result<Option<LeaseView>, StoreError> {
+        let mut tried = Vec::new();
         // Looking costs no write, so agents that wait do not stand in each other's way.
-        if !self.store.has_queued_task(workspace).await? {
-            return Ok(None);
+        while let Some(waiting) = self.store.waiting(workspace, &tried).await? {
+            match waiting {
+                Waiting::Task => {
+                    let (now, until) = (self.now(), self.lease_until());
+                    let claimed = self.store.claim_task(workspace, agent, now, until).await?;
+                    let Some(claimed) = claimed else {
+                        return Ok(None);
+                    };
+                    self.changes().task_changed(workspace.id(), &claimed.task);
+                    return self
+                        .describe_lease(workspace, claimed, None)
+                        .await
+                        .map(Some);
+                }
+                Waiting::Experiment(task) => {
+                    // Boxed, because few leases are of trials.
+                    let started = Box::pin(self.start_trial(workspace, &task, agent));
+                    match started.await? {
+                        Some(lease) => return Ok(Some(lease)),
+                        None => tried.push(task),
+                    }
+                }
+            }
         }
-        let (now, until) = (self.now(), self.lease_until());
-        let Some(claimed) = self.store.claim_task(workspace, agent, now, until).await? else {
-            return Ok(None);
-        };
-        self.changes().task_changed(workspace.id(), &claimed.task);
-        self.describe_lease(workspace, claimed).await.map(Some)
+        Ok(None)
     }
 
-    async fn describe_lease(
+    pub(crate) async fn describe_lease(
         &self,
         workspace: &Workspace,
         claimed: ClaimedTask,
+        trial: Option<TrialLease>,
     ) -> Result<LeaseView, StoreError> {
         let gone = |what: &str| StoreError::Damaged {
             action: "describe a leased task",
@@ -136,6 +156,7 @@ impl Engine {
             environment,
             dataset,
             checkpoint,
+            trial,
         })
     }
 
@@ -242,10 +263,19 @@ impl Engine {
         fence: i64,
         outcome: Outcome,
     ) -> Result<TaskView, LeaseError> {
-        let now = self.now();
-        self.store
-            .finish_task(workspace, task, fence, &outcome, now)
-            .await?;
+        let trial = self.store.trial_of(workspace, task).await;
+        match trial.map_err(LeaseError::Store)? {
+            Some(trial) => {
+                Box::pin(self.finish_trial(workspace, &trial, task, fence, outcome)).await?;
+            }
+            None => {
+                let now = self.now();
+                let finished = self
+                    .store
+                    .finish_task(workspace, task, fence, &outcome, now);
+                finished.await?;
+            }
+        }
         self.changes().task_changed(workspace.id(), task);
         let view = self.store.task(workspace, task).await;
         let view = view.map_err(LeaseError::Store)?;

@@ -23,6 +23,7 @@ mod query;
 mod read;
 mod resource;
 mod submit;
+mod tune;
 mod validate;
 mod version;
 
@@ -46,3 +47,4 @@ pub use trainshed_store::{
     QueueName, SampleQuery, Sampled, Sampling, StoreError, StoredAnswer, UploadError, UploadPart,
     Workspace, WriteMode, backup, restore,
 };
+pub use tune::warnings;

@@ -1,11 +1,11 @@
 //! What people and other programs do with tasks: make drafts, edit, move, clone, delete.
 
 use serde_json::{Map, Value, json};
-use trainshed_core::action::{Action, ActionError, Again};
+use trainshed_core::action::{Action, ActionError, Again, TUNE};
 use trainshed_core::draft::{CloneRequest, InvalidField, NewDraft, TaskEdit};
 use trainshed_core::name::{check_name, encode_job_name};
 use trainshed_core::parameter::{Parameter, from_nested};
-use trainshed_core::task::{TaskType, Verb};
+use trainshed_core::task::{TaskState, TaskType, Verb};
 use trainshed_core::view::TaskView;
 use trainshed_core::{TaskId, Timestamp};
 use trainshed_store::{
@@ -173,11 +173,24 @@ impl Engine {
         task: &TaskId,
         wanted: &Move<'_>,
     ) -> Result<TaskView, ChangeError> {
+        let before = self.store.task(workspace, task).await?;
+        let runs_trials = before
+            .is_some_and(|before| before.action == TUNE && before.status == TaskState::InProgress);
+        if runs_trials && wanted.verb != Verb::Publish {
+            // Its trials are stopped, whatever becomes of it.
+            let stopped = Box::pin(self.stop_experiment(workspace, task, wanted.reason));
+            stopped.await?;
+            if wanted.verb == Verb::Stop && !wanted.force {
+                return self.changed(workspace, task).await;
+            }
+        }
         let now = self.now();
         self.store.move_task(workspace, task, wanted, now).await?;
         if wanted.verb == Verb::Enqueue {
             self.changes().task_queued();
         }
+        // What was moved may have been a trial.
+        self.hear_of_lost_trials().await?;
         self.changed(workspace, task).await
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use trainshed_core::action::{Action, Again, PluginRef, Work};
+use trainshed_core::action::{Action, ActionError, Again, PluginRef, TUNE, Work};
 use trainshed_core::draft::DEVELOPMENT;
 use trainshed_core::name::nearest;
 use trainshed_core::parameter::{GENERAL, Parameter, flattened};
@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::catalog::is_named;
 use crate::engine::Engine;
+use crate::tune::check_tune;
 
 /// The project of actions that name none.
 pub(crate) const DEFAULT_PROJECT: &str = "default";
@@ -99,6 +100,9 @@ pub enum SubmitError {
         /// Where it stands.
         state: TaskState,
     },
+    /// The search space or the settings of a tune action break a rule.
+    #[error(transparent)]
+    Tune(ActionError),
     /// Somebody deleted the task as soon as it was there.
     #[error("the task {task} was deleted")]
     Deleted {
@@ -112,7 +116,7 @@ pub enum SubmitError {
 
 impl SubmitError {
     /// JSON pointer of the field at fault in the action.
-    pub fn pointer(&self) -> Option<&'static str> {
+    pub fn pointer(&self) -> Option<&str> {
         match self {
             Self::UnknownPlugin { .. } | Self::NoPlugin { .. } | Self::AmbiguousPlugin { .. } => {
                 Some("/plugin")
@@ -124,6 +128,7 @@ impl SubmitError {
             }
             Self::NameTaken { .. } => Some("/params/name"),
             Self::UnknownPrevious(_) | Self::NotContinuable { .. } => Some("/params/continue_task"),
+            Self::Tune(error) => Some(&error.pointer),
             Self::Deleted { .. } | Self::Store(_) => None,
         }
     }
@@ -171,6 +176,7 @@ impl SubmitError {
                 "Wait for it, or stop it with `trainshed task stop {task}`."
             )),
             Self::UnknownAction { .. } | Self::UnknownPrevious(_) | Self::Deleted { .. } => None,
+            Self::Tune(error) => error.hint.clone(),
             Self::Store(error) => error.hint(),
         }
     }
@@ -299,6 +305,10 @@ impl Engine {
                 hyperparameter,
                 checkpoint,
             } => (hyperparameter.clone(), *checkpoint),
+            Work::Tune(tune) => {
+                check_tune(tune).map_err(SubmitError::Tune)?;
+                (Map::new(), tune.checkpoint)
+            }
             Work::Preprocess { parameters } => (parameters.clone(), None),
         };
         if let Some(id) = checkpoint {
@@ -334,7 +344,11 @@ impl Engine {
         workspace: &Workspace,
         action: &Action,
     ) -> Result<PluginView, SubmitError> {
-        let wanted = action.work.action();
+        // A plugin that cannot be tuned otherwise is tuned through what it trains with.
+        let wanted = match action.work.action() {
+            TUNE => "train",
+            other => other,
+        };
         let plugins = self.plugins(workspace).await.map_err(SubmitError::Store)?;
         let Some(reference) = &action.plugin else {
             return only_plugin(plugins, wanted);

@@ -164,6 +164,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::NameTaken { .. } => (Status::CONFLICT, "name-taken"),
             SubmitError::UnknownPrevious(_) => (Status::UNPROCESSABLE_ENTITY, "unknown-task"),
             SubmitError::NotContinuable { .. } => (Status::BAD_REQUEST, "invalid-task-status"),
+            SubmitError::Tune(source) => return source.into(),
             SubmitError::Deleted { .. } => (Status::NOT_FOUND, "unknown-task"),
         };
         Self::new(status, kind, error.to_string())

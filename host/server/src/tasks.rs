@@ -27,7 +27,7 @@ pub(crate) async fn submit(
     Json(submitted): Json<Value>,
 ) -> Result<impl IntoResponse, ApiError> {
     let action = Action::parse(&submitted)?;
-    let warnings = action.warnings.clone();
+    let warnings = trainshed_engine::warnings(&action);
     let task = engine.submit(&workspace, action).await?;
     let location = [(header::LOCATION, format!("/api/v1/tasks/{}", task.id))];
     Ok((
@@ -45,6 +45,9 @@ pub(crate) struct ListQuery {
     status: String,
     project: Option<String>,
     name: Option<String>,
+    /// Whether the trials of tune actions are listed, too; a query in `q` finds them in any case.
+    #[serde(default)]
+    trials: bool,
     limit: Option<u32>,
     after: Option<String>,
     /// A query as text (docs/queries.md), in whose order the tasks then come.
@@ -66,6 +69,7 @@ pub(crate) async fn list(
         state: names.map(state).collect::<Result<_, _>>()?,
         project: query.project,
         name: query.name,
+        trials: query.trials,
         limit: query.limit.unwrap_or(100).clamp(1, 500),
         after: query.after,
     };

@@ -39,7 +39,7 @@ const INFO: &str = "backup.json";
 const SCHEMA_WITH_POINT_STATE: i64 = 6;
 
 /// Every table, each after those that it refers to.
-const TABLES: [&str; 27] = [
+const TABLES: [&str; 30] = [
     "workspace",
     "api_key",
     "project",
@@ -54,6 +54,9 @@ const TABLES: [&str; 27] = [
     "resource",
     "task",
     "task_model",
+    "experiment",
+    "experiment_event",
+    "trial",
     "tag",
     "parameter",
     "configuration",

@@ -127,6 +127,13 @@ async fn interrupt(
         show_models(&mut transaction, &row.workspace, &task, output)
             .await
             .map_err(StoreError::database(action))?;
+        // Its experiment goes on once it hears of this.
+        sqlx::query("update trial set state = 'lost' where workspace = $1 and task = $2")
+            .bind(&row.workspace)
+            .bind(&row.id)
+            .execute(&mut *transaction)
+            .await
+            .map_err(StoreError::database(action))?;
         delete_staged_version(&mut transaction, &row.workspace, &task)
             .await
             .map_err(StoreError::database(action))?;

@@ -169,23 +169,6 @@ impl Store {
         Ok(seen.rows_affected() == 1)
     }
 
-    /// Whether a task of `workspace` waits for an agent.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn has_queued_task(&self, workspace: &Workspace) -> Result<bool, StoreError> {
-        let (waiting,): (i64,) = sqlx::query_as(
-            "select count(*) from
-               (select 1 from task where workspace = $1 and state = 'queued'
-                   and plugin_digest is not null limit 1) as waiting",
-        )
-        .bind(workspace.as_str())
-        .fetch_one(&self.reader)
-        .await
-        .map_err(StoreError::database("look for a waiting task"))?;
-        Ok(waiting > 0)
-    }
-
     /// Hands the task that waits longest to `agent` until `lease_until`; `None` when none
     /// waits.
     ///
@@ -210,7 +193,10 @@ impl Store {
               where workspace = $4 and state = 'queued'
                 and id = (select id from task
                            where workspace = $4 and state = 'queued'
-                             and plugin_digest is not null
+                             and plugin_digest is not null and action <> 'tune'
+                             and not exists (select 1 from trial
+                                              where trial.workspace = task.workspace
+                                                and trial.task = task.id)
                            order by queued, id limit 1)
           returning id, fence, settings, limits",
         )
@@ -341,69 +327,79 @@ impl Store {
     ) -> Result<(), LeaseError> {
         let action = "finish a task";
         let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
-        let (result, reason) = match outcome {
-            Outcome::Completed { result } => (Some(result), ""),
-            Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
-        };
-        let ended: Option<(String, Option<String>, String)> = sqlx::query_as(
-            "update task
-                set state = $1, state_reason = $2, ended = $3, state_changed = $3,
-                    last_update = $3, lease_until = null, ended_fence = fence
-              where workspace = $4 and id = $5 and fence = $6 and state = 'in_progress'
-          returning action, output_model, progress",
-        )
-        .bind(outcome.state().as_str())
-        .bind(reason)
-        .bind(now.as_millis())
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .bind(fence)
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(lease_error(action))?;
-        let Some((task_action, output, progress)) = ended else {
-            return check_finished(&mut transaction, workspace, task, fence).await;
-        };
-
-        let model = show_models(
-            &mut transaction,
-            workspace.as_str(),
-            task,
-            output.as_deref(),
-        );
-        let model = model.await.map_err(lease_error(action))?;
-        let dataset = if result.is_some() {
-            show_staged_version(&mut transaction, workspace.as_str(), task).await
-        } else {
-            let deleted = delete_staged_version(&mut transaction, workspace.as_str(), task).await;
-            deleted.map(|()| None)
-        };
-        let dataset = dataset.map_err(lease_error(action))?;
-        if let Some(result) = result {
-            let mut result = result.clone();
-            match task_action.as_str() {
-                "preprocess" => result.insert("dataset_id".into(), dataset.into()),
-                _ => result.insert("model_id".into(), model.into()),
-            };
-            let mut progress: Progress = serde_json::from_str(&progress)
-                .map_err(|error| LeaseError::Store(StoreError::damaged(action)(error)))?;
-            progress.finish();
-            sqlx::query(
-                "update task set result = $1, progress = $2 where workspace = $3 and id = $4",
-            )
-            .bind(Value::Object(result).to_string())
-            .bind(serde_json::json!(progress).to_string())
-            .bind(workspace.as_str())
-            .bind(task.as_str())
-            .execute(&mut *transaction)
-            .await
-            .map_err(lease_error(action))?;
-        }
+        finish_within(&mut transaction, workspace, task, fence, outcome, now).await?;
         let committed = transaction.commit().await;
         committed.map_err(lease_error(action))?;
         self.ingest.shared.settle(&TaskKey::new(workspace, task));
         Ok(())
     }
+}
+
+/// Ends a running task within a transaction; the model that is its result.
+///
+/// Ending it again under the same lease changes nothing and is no error.
+pub(crate) async fn finish_within(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    fence: i64,
+    outcome: &Outcome,
+    now: Timestamp,
+) -> Result<Option<i64>, LeaseError> {
+    let action = "finish a task";
+    let (result, reason) = match outcome {
+        Outcome::Completed { result } => (Some(result), ""),
+        Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
+    };
+    let ended: Option<(String, Option<String>, String)> = sqlx::query_as(
+        "update task
+            set state = $1, state_reason = $2, ended = $3, state_changed = $3,
+                last_update = $3, lease_until = null, ended_fence = fence
+          where workspace = $4 and id = $5 and fence = $6 and state = 'in_progress'
+      returning action, output_model, progress",
+    )
+    .bind(outcome.state().as_str())
+    .bind(reason)
+    .bind(now.as_millis())
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(fence)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(lease_error(action))?;
+    let Some((task_action, output, progress)) = ended else {
+        check_finished(transaction, workspace, task, fence).await?;
+        return Ok(None);
+    };
+
+    let model = show_models(transaction, workspace.as_str(), task, output.as_deref());
+    let model = model.await.map_err(lease_error(action))?;
+    let dataset = if result.is_some() {
+        show_staged_version(transaction, workspace.as_str(), task).await
+    } else {
+        let deleted = delete_staged_version(transaction, workspace.as_str(), task).await;
+        deleted.map(|()| None)
+    };
+    let dataset = dataset.map_err(lease_error(action))?;
+    if let Some(result) = result {
+        let mut result = result.clone();
+        match task_action.as_str() {
+            "preprocess" => result.insert("dataset_id".into(), dataset.into()),
+            _ => result.insert("model_id".into(), model.into()),
+        };
+        let mut progress: Progress = serde_json::from_str(&progress)
+            .map_err(|error| LeaseError::Store(StoreError::damaged(action)(error)))?;
+        progress.finish();
+        sqlx::query("update task set result = $1, progress = $2 where workspace = $3 and id = $4")
+            .bind(Value::Object(result).to_string())
+            .bind(serde_json::json!(progress).to_string())
+            .bind(workspace.as_str())
+            .bind(task.as_str())
+            .execute(&mut **transaction)
+            .await
+            .map_err(lease_error(action))?;
+    }
+    Ok(model)
 }
 
 /// Takes part in a task under its lease and moves the deadline. The row stays locked until

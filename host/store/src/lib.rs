@@ -18,6 +18,7 @@ mod database;
 mod dataset;
 mod edit;
 mod error;
+mod experiment;
 mod file;
 mod garbage;
 mod health;
@@ -50,6 +51,10 @@ pub use configuration::NewConfiguration;
 pub use database::{Database, Store};
 pub use dataset::{DatasetError, InsertDatasetError, NewVersion};
 pub use error::StoreError;
+pub use experiment::{
+    Cause, EndOfExperiment, ExperimentEnd, LostTrial, Place, StartedTrial, Step, StepError,
+    TrialChange, TrialOf, Waiting,
+};
 pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};
 pub use idempotency::{KeyedRequest, StoredAnswer};

@@ -169,7 +169,8 @@ impl Store {
         // Looking costs no write.
         let (silent,): (i64,) = sqlx::query_as(
             "select count(*) from task
-              where state = 'in_progress' and lease_until is null and last_update < $1",
+              where state = 'in_progress' and lease_until is null and action <> 'tune'
+                and last_update < $1",
         )
         .bind(silent_since.as_millis())
         .fetch_one(&self.reader)
@@ -183,7 +184,8 @@ impl Store {
             "update task
                 set state = 'stopped', state_reason = $1, state_message = '', ended = $2,
                     state_changed = $2, last_update = $2
-              where state = 'in_progress' and lease_until is null and last_update < $3
+              where state = 'in_progress' and lease_until is null and action <> 'tune'
+                and last_update < $3
           returning workspace, id",
         )
         .bind(reason)
@@ -231,6 +233,13 @@ impl Mover<'_> {
             None => return Err(ChangeError::UnknownQueue(String::new())),
         };
         self.check_name(transaction).await?;
+        // An experiment that is run again begins anew.
+        sqlx::query("delete from experiment where workspace = $1 and task = $2")
+            .bind(self.workspace.as_str())
+            .bind(self.task.as_str())
+            .execute(&mut **transaction)
+            .await
+            .map_err(change_error("enqueue a task"))?;
         // Whoever comes later waits behind, also within one millisecond.
         let changed = sqlx::query(
             "update task

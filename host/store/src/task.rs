@@ -65,7 +65,7 @@ pub struct NewTask {
 /// What an agent is to run: a plugin on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewWork {
-    /// `train` or `preprocess`.
+    /// `train`, `tune` or `preprocess`.
     pub action: &'static str,
     /// The action's `params`, unchanged.
     pub params: Map<String, Value>,
@@ -332,6 +332,9 @@ impl Store {
                      or substr(project.path, 1, length($4) + 1) = $4 || '/')
                 and lower(task.name) like $5 escape '\\'
                 and state in ($7, $8, $9, $10, $11, $12, $13)
+                and ($14 = 1 or not exists (select 1 from trial
+                                             where trial.workspace = task.workspace
+                                               and trial.task = task.id))
               order by task.created desc, task.id desc limit $6"
         ))
         .bind(workspace.as_str())
@@ -345,6 +348,7 @@ impl Store {
             let wanted = query.state.is_empty() || query.state.contains(&state);
             statement = statement.bind(if wanted { state.as_str() } else { "" });
         }
+        statement = statement.bind(i64::from(query.trials));
         let rows: Vec<TaskRow> = statement
             .fetch_all(&self.reader)
             .await

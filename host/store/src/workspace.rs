@@ -9,7 +9,8 @@ use crate::error::StoreError;
 pub(crate) const DEFAULT_QUEUE: &str = "default";
 
 /// Permission to see and change one workspace. Only [`Store::authenticate`] makes one, so
-/// no function can be asked for data of a workspace whose key was not shown.
+/// no function can be asked for data of a workspace whose key was not shown; the work that a
+/// store finds waiting comes with one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Workspace(WorkspaceId);
 
@@ -17,6 +18,10 @@ impl Workspace {
     /// Which workspace it is.
     pub fn id(&self) -> &WorkspaceId {
         &self.0
+    }
+
+    pub(crate) fn of(id: WorkspaceId) -> Self {
+        Self(id)
     }
 
     pub(crate) fn as_str(&self) -> &str {

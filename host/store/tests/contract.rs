@@ -4,6 +4,8 @@
 #[macro_use]
 #[expect(dead_code, reason = "it is shared, and not all is needed here")]
 mod lab;
+#[path = "contract/experiment.rs"]
+mod experiment;
 #[path = "contract/tracking.rs"]
 mod tracking;
 
@@ -399,6 +401,7 @@ async fn pages_list_each_task_once_and_filters_narrow_them(lab: Lab) {
         project: project.map(str::to_owned),
         name: name.map(str::to_owned),
         state: state.to_vec(),
+        trials: false,
         limit: 500,
         after: None,
     };

@@ -181,6 +181,9 @@ impl Client {
                 .into_iter()
                 .filter_map(|(name, value)| Some((name, value.clone()?))),
         );
+        if query.trials {
+            parameters.push(("trials", "true".to_owned()));
+        }
         parameters.retain(|(_, value)| !value.is_empty());
         self.json(self.request(Method::GET, "/tasks").query(&parameters))
             .await

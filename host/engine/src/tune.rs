@@ -1,0 +1,694 @@
+//! Experiments: whatever happens to a trial drives its experiment.
+//!
+//! Nobody runs an experiment. An agent that asks for work is handed the trial that comes next;
+//! a report, an end, a lease that was lost and a request to stop are each one step, written in
+//! the transaction that records them. What is kept in memory is the log as far as it was read,
+//! folded: a cache, so any number of servers may drive an experiment on one database.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+use trainshed_core::action::{Action, ActionError, Tune, Work};
+use trainshed_core::limits::LimitRequest;
+use trainshed_core::parameter::{GENERAL, Parameter, flattened};
+use trainshed_core::task::{Outcome, TaskState, TaskType, Verb};
+use trainshed_core::view::{LeaseView, TaskView, TrialLease};
+use trainshed_core::{AgentId, TaskId, WorkspaceId};
+use trainshed_store::{
+    Cause, ChangeError, ClaimedTask, EndOfExperiment, ExperimentEnd, LeaseError, LostTrial, Move,
+    NewTask, NewWork, Place, StartedTrial, Step, StepError, StoreError, TrialChange, TrialOf,
+    Workspace,
+};
+use trainshed_tune::experiment::event::{Ending, Event, Status};
+use trainshed_tune::experiment::{Next, Start, Upcoming};
+use trainshed_tune::{Experiment, payload};
+use uuid::Uuid;
+
+use crate::engine::Engine;
+
+/// The system tag of the task of a trial.
+const TRIAL: &str = "trial";
+/// Experiments that are kept folded in memory.
+const MAX_KNOWN: usize = 64;
+/// How often a step that came too late is decided anew, before the caller has to come again.
+const MAX_OVERTAKEN: usize = 100;
+
+/// Experiments whose logs have been read.
+#[derive(Default)]
+pub(crate) struct Experiments {
+    known: Mutex<HashMap<(WorkspaceId, TaskId), Slot>>,
+}
+
+/// One at a time drives an experiment within a process.
+type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
+
+/// An experiment as far as its log was read.
+pub(crate) struct Known {
+    place: Place,
+    pub(crate) experiment: Experiment,
+    /// What its trials have of its task.
+    parent: Arc<Parent>,
+    /// Events of a log that has yet to begin.
+    unwritten: Vec<Event>,
+}
+
+/// What trials have of the task of their experiment.
+struct Parent {
+    task: TaskView,
+    limits: LimitRequest,
+}
+
+/// What a step is to be.
+struct Deed<T> {
+    answer: T,
+    events: Vec<Event>,
+    cause: Cause,
+    /// The attempt that one of the events starts.
+    start: Option<StartedTrial>,
+}
+
+impl<T> Deed<T> {
+    fn of(answer: T, events: Vec<Event>) -> Self {
+        Self {
+            answer,
+            events,
+            cause: Cause::Alone,
+            start: None,
+        }
+    }
+}
+
+/// What a step did.
+struct Done<T> {
+    answer: T,
+    /// The task that was started, and the fence of its lease.
+    started: Option<(TaskId, i64)>,
+}
+
+impl Experiments {
+    fn slot(&self, workspace: &Workspace, task: &TaskId) -> Slot {
+        let known = self.known.lock();
+        let mut known = known.unwrap_or_else(PoisonError::into_inner);
+        let key = (workspace.id().clone(), task.clone());
+        if known.len() >= MAX_KNOWN && !known.contains_key(&key) {
+            // Those that somebody drives stay; the others are read again when they are needed.
+            known.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        known.entry(key).or_default().clone()
+    }
+}
+
+/// Checks the search space and the settings of a tune action.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(crate) fn check_tune(tune: &Tune) -> Result<(), ActionError> {
+    Experiment::create("", 0, &tune.hyperparameters, &tune.tune_config).map(|_| ())
+}
+
+/// What of an action was accepted although it is deprecated or likely a mistake, one sentence
+/// each.
+pub fn warnings(action: &Action) -> Vec<String> {
+    let mut warnings = action.warnings.clone();
+    if let Work::Tune(tune) = &action.work {
+        let made = Experiment::create("", 0, &tune.hyperparameters, &tune.tune_config);
+        warnings.extend(made.map_or_else(|_| Vec::new(), |(made, _)| made.warnings()));
+    }
+    warnings
+}
+
+impl Engine {
+    /// Hands the next trial of an experiment to an agent; `None` when none is to be run now.
+    pub(crate) async fn start_trial(
+        &self,
+        workspace: &Workspace,
+        experiment: &TaskId,
+        agent: &AgentId,
+    ) -> Result<Option<LeaseView>, StoreError> {
+        let (agent, lease_until) = (agent.clone(), self.lease_until());
+        let started = self
+            .drive(workspace, experiment, |known| {
+                let (next, events) = known.experiment.next(self.now_ms());
+                let Next::Start(start) = next else {
+                    return Ok(Deed::of(None, events));
+                };
+                let task = known.parent.trial(&start);
+                let settings = start.config.clone();
+                let lease = TrialLease {
+                    id: start.id,
+                    iteration: start.checkpoint.map_or(0, |(_, iteration)| iteration),
+                };
+                Ok(Deed {
+                    answer: Some((settings, known.parent.limits, lease)),
+                    events,
+                    cause: Cause::Alone,
+                    start: Some(StartedTrial {
+                        number: start.trial,
+                        attempt: start.attempt,
+                        task,
+                        agent: agent.clone(),
+                        lease_until,
+                    }),
+                })
+            })
+            .await;
+        let done = match started {
+            Ok(done) => done,
+            Err(LeaseError::Store(error)) => return Err(error),
+            // Its definition does not hold any more; its task says so.
+            Err(_) => return Ok(None),
+        };
+        let (Some((settings, limits, lease)), Some((task, fence))) = (done.answer, done.started)
+        else {
+            return Ok(None);
+        };
+        self.changes().task_changed(workspace.id(), &task);
+        let claimed = ClaimedTask {
+            task,
+            fence,
+            settings,
+            limits,
+        };
+        let view = self.describe_lease(workspace, claimed, Some(lease)).await;
+        view.map(Some)
+    }
+
+    /// Ends the task of a trial, and tells its experiment.
+    pub(crate) async fn finish_trial(
+        &self,
+        workspace: &Workspace,
+        trial: &TrialOf,
+        task: &TaskId,
+        fence: i64,
+        outcome: Outcome,
+    ) -> Result<(), LeaseError> {
+        let view = self.store.task(workspace, task).await;
+        let view = view.map_err(LeaseError::Store)?;
+        let was_asked = view.is_some_and(|view| view.stopping);
+        let last = match &outcome {
+            Outcome::Completed { .. } => self.last_values(workspace, task).await,
+            Outcome::Failed { .. } | Outcome::Stopped { .. } => Ok(Map::new()),
+        };
+        let last = last.map_err(LeaseError::Store)?;
+        self.drive(workspace, &trial.experiment, |known| {
+            let experiment = &mut known.experiment;
+            let ending = ending(&outcome, was_asked, experiment.metric(), &last);
+            // A trial that the log knows to have ended, or another attempt at it: its fence
+            // tells the agent what there is to tell.
+            let ended = experiment.end(trial.number, trial.attempt, ending, self.now_ms());
+            let events = ended.unwrap_or_default();
+            let outcome = told(&outcome, trial.number, &events);
+            Ok(Deed {
+                answer: (),
+                events,
+                cause: Cause::Finish {
+                    task: task.clone(),
+                    fence,
+                    outcome,
+                },
+                start: None,
+            })
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// The last values of curves and the single values of a task, by name.
+    async fn last_values(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+    ) -> Result<Map<String, Value>, StoreError> {
+        let mut values = Map::new();
+        for curve in self.store.series(workspace, task).await? {
+            let value = json!(curve.last.0);
+            values.insert(format!("{}/{}", curve.title, curve.series), value.clone());
+            values.insert(curve.series, value);
+        }
+        for single in self.store.singles(workspace, task).await? {
+            values.insert(single.name, json!(single.value.0));
+        }
+        Ok(values)
+    }
+
+    /// Stops an experiment: waiting trials end now, running ones are asked to stop.
+    pub(crate) async fn stop_experiment(
+        &self,
+        workspace: &Workspace,
+        experiment: &TaskId,
+        reason: &str,
+    ) -> Result<(), ChangeError> {
+        let told = if reason.is_empty() { "stopped" } else { reason };
+        let stopped = self.drive(workspace, experiment, |known| {
+            Ok(Deed {
+                answer: (),
+                events: known.experiment.stop(told, self.now_ms()),
+                cause: Cause::Stop {
+                    reason: reason.to_owned(),
+                },
+                start: None,
+            })
+        });
+        match stopped.await {
+            Ok(_) => Ok(()),
+            Err(LeaseError::Store(error)) => Err(ChangeError::Store(error)),
+            Err(_) => Err(ChangeError::UnknownTask(experiment.clone())),
+        }
+    }
+
+    /// Tells experiments of trials whose agents are gone, or whose tasks somebody has moved.
+    pub(crate) async fn hear_of_lost_trials(&self) -> Result<(), StoreError> {
+        for lost in self.store.lost_trials().await? {
+            let LostTrial {
+                workspace, trial, ..
+            } = &lost;
+            let ending = ending_of_lost(&lost);
+            let told = self.drive(workspace, &trial.experiment, |known| {
+                let (number, attempt) = (trial.number, trial.attempt);
+                let ended = known
+                    .experiment
+                    .end(number, attempt, ending.clone(), self.now_ms());
+                Ok(Deed::of((), ended.unwrap_or_default()))
+            });
+            // Boxed, because callers hold this within futures of theirs.
+            match Box::pin(told).await {
+                Ok(_) => {}
+                Err(LeaseError::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(%error, "an experiment did not hear of a lost trial");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one step of an experiment: reads what is new in its log, asks `act` what happens,
+    /// and writes that with all that follows from it. What came too late is decided anew.
+    async fn drive<T>(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        mut act: impl FnMut(&mut Known) -> Result<Deed<T>, LeaseError>,
+    ) -> Result<Done<T>, LeaseError> {
+        for _ in 0..MAX_OVERTAKEN {
+            let slot = self.experiments().slot(workspace, task);
+            let mut slot = slot.lock().await;
+            let mut known = self.read(workspace, task, slot.take()).await?;
+            let deed = act(&mut known)?;
+            let mut events = std::mem::take(&mut known.unwritten);
+            events.extend(deed.events);
+            // A paused trial that may go on does so at once.
+            while let Some(Upcoming::Resume { .. }) = known.experiment.upcoming() {
+                let (_, resumed) = known.experiment.next(self.now_ms());
+                if resumed.is_empty() {
+                    break;
+                }
+                events.extend(resumed);
+            }
+            if events.is_empty() && deed.cause == Cause::Alone {
+                *slot = Some(known);
+                return Ok(Done {
+                    answer: deed.answer,
+                    started: None,
+                });
+            }
+            let effects = effects(&events, &known.experiment, deed.start);
+            let step = Step {
+                experiment: task,
+                after: &known.place,
+                events: events
+                    .iter()
+                    .map(|event| json!(event).to_string())
+                    .collect(),
+                ready: known.experiment.upcoming() == Some(Upcoming::Start),
+                progress: known.experiment.progress(),
+                trials: effects,
+                end: end_of(&known),
+            };
+            let now = self.now();
+            match self.store.take_step(workspace, deed.cause, step, now).await {
+                Ok((place, started)) => {
+                    known.place = place;
+                    self.announce(workspace, task, &known, &events).await;
+                    *slot = Some(known);
+                    return Ok(Done {
+                        answer: deed.answer,
+                        started,
+                    });
+                }
+                Err(StepError::Overtaken) => {}
+                Err(StepError::Lease(error)) => return Err(error),
+                Err(StepError::Store(error)) => return Err(LeaseError::Store(error)),
+            }
+        }
+        Err(LeaseError::Busy)
+    }
+
+    /// An experiment in the state that its log describes; one without a log is made of its task.
+    async fn read(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        known: Option<Known>,
+    ) -> Result<Known, LeaseError> {
+        let action = "read an experiment";
+        let damaged = |error: String| {
+            LeaseError::Store(StoreError::Damaged {
+                action,
+                source: error.into(),
+            })
+        };
+        let end = self.store.end_of_log(workspace, task).await;
+        let end = end.map_err(LeaseError::Store)?;
+        let same_run = |known: &Known| known.place.run == end.run && known.place.seq <= end.seq;
+        let known = known.filter(|known| same_run(known) && end.seq > 0);
+        let after = known.as_ref().map_or(0, |known| known.place.seq);
+        let events = if end.seq > after {
+            let read = self
+                .store
+                .experiment_events(workspace, task, after, end.seq);
+            let texts = read.await.map_err(LeaseError::Store)?;
+            let parsed = texts.iter().map(|text| serde_json::from_str(text));
+            let parsed: Result<Vec<Event>, _> = parsed.collect();
+            parsed.map_err(|error| damaged(error.to_string()))?
+        } else {
+            Vec::new()
+        };
+        if let Some(mut known) = known {
+            let position = usize::try_from(after).unwrap_or(usize::MAX);
+            let advanced = known.experiment.advance(position, &events);
+            advanced.map_err(|error| damaged(error.to_string()))?;
+            known.place = end;
+            return Ok(known);
+        }
+        let view = self.store.task(workspace, task).await;
+        let view = view.map_err(LeaseError::Store)?;
+        let view = view.ok_or_else(|| LeaseError::UnknownTask(task.clone()))?;
+        let (parent, tune) = match definition(view) {
+            Ok(definition) => definition,
+            Err(error) => return Err(self.give_up(workspace, task, &error).await),
+        };
+        let (experiment, unwritten) = if events.is_empty() {
+            let seed = parent.task.seed.unwrap_or_default();
+            let id = parent.task.id.as_str();
+            match Experiment::create(id, seed, &tune.hyperparameters, &tune.tune_config) {
+                Ok(created) => created,
+                Err(error) => return Err(self.give_up(workspace, task, &error).await),
+            }
+        } else {
+            let replayed = Experiment::replay(&events);
+            (
+                replayed.map_err(|error| damaged(error.to_string()))?,
+                Vec::new(),
+            )
+        };
+        Ok(Known {
+            place: end,
+            experiment,
+            parent: Arc::new(parent),
+            unwritten,
+        })
+    }
+
+    /// Fails the task of an experiment that cannot be made: it was edited after it was checked.
+    async fn give_up(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        error: &ActionError,
+    ) -> LeaseError {
+        let reason = error.to_string();
+        let fail = Move {
+            reason: &reason,
+            ..Move::new(Verb::Fail).forced()
+        };
+        let moved = self.store.move_task(workspace, task, &fail, self.now());
+        match moved.await {
+            Err(ChangeError::Store(error)) => LeaseError::Store(error),
+            _ => {
+                self.changes().task_changed(workspace.id(), task);
+                LeaseError::Invalid(reason)
+            }
+        }
+    }
+
+    /// Wakes whoever waits for what the events brought.
+    async fn announce(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        known: &Known,
+        events: &[Event],
+    ) {
+        self.changes().task_changed(workspace.id(), task);
+        if known.experiment.upcoming() == Some(Upcoming::Start) {
+            self.changes().task_queued();
+        }
+        let stops = |event: &Event| matches!(event, Event::Stopped { .. });
+        if !events.iter().any(stops) {
+            return;
+        }
+        // Agents hear of it within a second, also when this fails.
+        if let Ok(trials) = self.store.trial_tasks(workspace, task).await {
+            for (number, (trial, _)) in trials {
+                let state = known.experiment.trial(number).map(|trial| trial.status);
+                if state == Some(Status::Running) {
+                    self.changes().task_changed(workspace.id(), &trial);
+                }
+            }
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.now().as_millis()).unwrap_or(0)
+    }
+}
+
+/// What an experiment is made of, out of its task.
+fn definition(task: TaskView) -> Result<(Parent, Tune), ActionError> {
+    let mut params = task.params.clone();
+    params.insert("name".to_owned(), json!(task.name));
+    params.insert("is_tune".to_owned(), json!(true));
+    let action = Action::parse(&json!({"action": "train", "params": params}))?;
+    let Work::Tune(tune) = action.work else {
+        return Err(ActionError::new("/action", "the task does not tune"));
+    };
+    let limits = action.common.limits;
+    Ok((Parent { task, limits }, tune))
+}
+
+impl Parent {
+    /// The task of a trial.
+    fn trial(&self, start: &Start) -> NewTask {
+        let task = &self.task;
+        let checkpoint = match &start.checkpoint {
+            Some((model, _)) => model.parse().ok(),
+            None => task.checkpoint,
+        };
+        let name = format!("{}_{}", task.name, start.id);
+        let mut params = Map::new();
+        params.insert("name".to_owned(), json!(name));
+        params.insert("dataset".to_owned(), json!(task.dataset));
+        params.insert("hyperparameter".to_owned(), json!(start.config));
+        for field in ["project", "limits", "seed"] {
+            if let Some(value) = task.params.get(field) {
+                params.insert(field.to_owned(), value.clone());
+            }
+        }
+        let parameters = flattened(&start.config).into_iter();
+        NewTask {
+            id: TaskId::from_u128(Uuid::now_v7().as_u128()),
+            project: task.project.clone(),
+            encoded_name: format!("{}_{}", task.encoded_name, start.id),
+            name,
+            task_type: TaskType::Training,
+            comment: String::new(),
+            tags: Vec::new(),
+            system_tags: vec![TRIAL.to_owned()],
+            parent: Some(task.id.clone()),
+            creator: task.creator.clone(),
+            script: None,
+            container: None,
+            output_destination: task.output_destination.clone(),
+            work: task
+                .plugin
+                .clone()
+                .zip(task.dataset)
+                .map(|(plugin, dataset)| NewWork {
+                    action: "train",
+                    params,
+                    settings: start.config.clone(),
+                    plugin,
+                    dataset,
+                    checkpoint,
+                    seed: task.seed.unwrap_or_default(),
+                    limits: self.limits,
+                    initial_iteration: 0,
+                }),
+            parameters: parameters
+                .map(|(name, value)| Parameter::new(GENERAL, &name, value))
+                .collect(),
+            configuration: Vec::new(),
+            queued: false,
+        }
+    }
+}
+
+/// How an attempt ended, as its experiment has it.
+fn ending(outcome: &Outcome, was_asked: bool, metric: &str, last: &Map<String, Value>) -> Ending {
+    match outcome {
+        Outcome::Completed { result } => Ending::Completed {
+            returned: returned(result, metric, last),
+        },
+        Outcome::Failed { reason } => Ending::Failed {
+            reason: reason.clone(),
+        },
+        Outcome::Stopped { .. } if was_asked => Ending::Stopped,
+        // Its agent was stopped, and not the trial.
+        Outcome::Stopped { .. } => Ending::Interrupted,
+    }
+}
+
+/// What a trial returned. A value that is no object is the objective, and what was logged under
+/// its name counts where the trial did not return it.
+fn returned(result: &Map<String, Value>, metric: &str, last: &Map<String, Value>) -> Value {
+    let mut result = result.clone();
+    result.remove("model_id");
+    if !result.contains_key(metric) {
+        let alone = (result.len() == 1).then(|| result.get("result")).flatten();
+        if let Some(number @ Value::Number(_)) = alone {
+            return number.clone();
+        }
+        if let Some(logged) = last.get(metric) {
+            result.insert(metric.to_owned(), logged.clone());
+        }
+    }
+    Value::Object(result)
+}
+
+fn ending_of_lost(lost: &LostTrial) -> Ending {
+    match lost.state {
+        _ if lost.interrupted => Ending::Interrupted,
+        TaskState::Completed | TaskState::Published => Ending::Completed {
+            returned: Value::Null,
+        },
+        TaskState::Failed => Ending::Failed {
+            reason: lost.reason.clone(),
+        },
+        TaskState::Created | TaskState::Queued | TaskState::InProgress | TaskState::Stopped => {
+            Ending::Stopped
+        }
+    }
+}
+
+/// The outcome of a trial's task: what its experiment makes of what the agent tells.
+fn told(outcome: &Outcome, number: u64, events: &[Event]) -> Outcome {
+    let closed = events.iter().find_map(|event| match event {
+        Event::Closed {
+            trial,
+            status,
+            reason,
+            ..
+        } if *trial == number => Some((*status, reason.clone())),
+        _ => None,
+    });
+    match (outcome, closed) {
+        (Outcome::Completed { .. }, Some((Status::Error, reason))) => Outcome::Failed {
+            reason: reason.unwrap_or_default(),
+        },
+        (Outcome::Stopped { .. }, Some((_, Some(reason)))) => Outcome::Stopped { reason },
+        _ => outcome.clone(),
+    }
+}
+
+/// What events do to the tasks of trials.
+fn effects(
+    events: &[Event],
+    experiment: &Experiment,
+    mut start: Option<StartedTrial>,
+) -> Vec<TrialChange> {
+    let mut changes = Vec::new();
+    for event in events {
+        match event {
+            Event::Started { .. } => {
+                let started = start
+                    .take()
+                    .map(|start| TrialChange::Start(Box::new(start)));
+                changes.extend(started);
+            }
+            Event::Paused { trial } => changes.push(TrialChange::Paused(*trial)),
+            Event::Resumed { trial, .. } => {
+                let goes_on =
+                    |trial: &trainshed_tune::experiment::Trial| trial.status == Status::Running;
+                if experiment.trial(*trial).is_some_and(goes_on) {
+                    changes.push(TrialChange::Resumed(*trial));
+                }
+            }
+            Event::Ended { trial, .. }
+            | Event::Exploited { trial, .. }
+            | Event::Closed { trial, .. } => changes.push(TrialChange::Over(*trial)),
+            Event::Stopped { reason } => changes.push(TrialChange::StopAll(reason.clone())),
+            Event::Created { .. }
+            | Event::TrialCreated { .. }
+            | Event::Reported { .. }
+            | Event::Decided { .. }
+            | Event::Unpaused { .. }
+            | Event::Checkpointed { .. }
+            | Event::Retried { .. }
+            | Event::StopRequested { .. } => {}
+        }
+    }
+    changes
+}
+
+/// How an experiment ends, if it has.
+fn end_of(known: &Known) -> Option<EndOfExperiment<'_>> {
+    let experiment = &known.experiment;
+    if !experiment.is_finished() {
+        return None;
+    }
+    Some(Box::new(move |models, stop| {
+        let model = |trial: &trainshed_tune::experiment::Trial| models.get(&trial.number).copied();
+        let place = |trial: &trainshed_tune::experiment::Trial| {
+            format!("{}_{}", known.parent.task.encoded_name, trial.id)
+        };
+        let result = payload::result(experiment, model, place);
+        let first_error = || {
+            let failed = experiment
+                .trials()
+                .iter()
+                .filter(|trial| trial.status == Status::Error);
+            let told = failed.filter_map(|trial| Some((&trial.id, trial.reason.as_ref()?)));
+            told.map(|(id, reason)| format!("trial {id}: {reason}"))
+                .next()
+        };
+        let object = |result: Value| match result {
+            Value::Object(result) => result,
+            other => Map::from_iter([("result".to_owned(), other)]),
+        };
+        let best = result.as_ref().ok().map(|result| object(result.clone()));
+        let outcome = match (result, stop) {
+            (_, Some(reason)) => Outcome::Stopped { reason },
+            _ if experiment.has_failed_fast() => Outcome::Failed {
+                reason: experiment.stopped().unwrap_or_default().to_owned(),
+            },
+            (Ok(result), None) => Outcome::Completed {
+                result: object(result),
+            },
+            (Err(none), None) => Outcome::Failed {
+                reason: none.to_string(),
+            },
+        };
+        let message = match (&outcome, experiment.stopped()) {
+            (Outcome::Completed { .. }, Some(reason)) => reason.to_owned(),
+            (Outcome::Failed { .. }, _) => first_error().unwrap_or_default(),
+            _ => String::new(),
+        };
+        ExperimentEnd {
+            outcome,
+            message,
+            result: best,
+        }
+    }))
+}

@@ -1,0 +1,236 @@
+//! Experiments: steps that are written whole, in the order of the log.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+use trainshed_core::TaskId;
+use trainshed_core::task::{Outcome, TaskState};
+use trainshed_store::{
+    Cause, ExperimentEnd, NewTask, NewWork, Place, StartedTrial, Step, StepError, TrialChange,
+    Waiting,
+};
+
+use crate::lab::{Lab, NOW, UNTIL, completed, new_task};
+
+store_contract! {
+    of_two_steps_from_one_place_the_second_is_refused,
+    a_trial_is_started_once_more_under_a_new_fence,
+    a_lost_trial_is_found_until_its_log_knows,
+    an_experiment_ends_with_the_models_of_its_trials,
+    a_task_that_is_deleted_takes_its_experiment_along,
+}
+
+/// The queued task of an experiment.
+async fn experiment(lab: &Lab, name: &str) -> TaskId {
+    let task = new_task(name, "default");
+    let work = task.work.map(|work| NewWork {
+        action: "tune",
+        ..work
+    });
+    let task = NewTask { work, ..task };
+    lab.store
+        .insert_task(&lab.workspace, &task, NOW)
+        .await
+        .unwrap();
+    task.id
+}
+
+fn step<'a>(experiment: &'a TaskId, after: &'a Place, trials: Vec<TrialChange>) -> Step<'a> {
+    Step {
+        experiment,
+        after,
+        events: vec!["{}".to_owned(), "{}".to_owned()],
+        ready: true,
+        progress: Some(0.5),
+        trials,
+        end: None,
+    }
+}
+
+fn start(lab: &Lab, experiment: &TaskId, attempt: u64) -> TrialChange {
+    let name = format!("trial 0 of {experiment}");
+    TrialChange::Start(Box::new(StartedTrial {
+        number: 0,
+        attempt,
+        task: NewTask {
+            parent: Some(experiment.clone()),
+            queued: false,
+            ..new_task(&name, "default")
+        },
+        agent: lab.agent.clone(),
+        lease_until: UNTIL,
+    }))
+}
+
+async fn take(lab: &Lab, step: Step<'_>) -> Result<(Place, Option<(TaskId, i64)>), StepError> {
+    lab.store
+        .take_step(&lab.workspace, Cause::Alone, step, NOW)
+        .await
+}
+
+async fn of_two_steps_from_one_place_the_second_is_refused(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let waiting = lab.store.waiting(&lab.workspace, &[]).await.unwrap();
+    assert_eq!(waiting, Some(Waiting::Experiment(task.clone())));
+    let tried = std::slice::from_ref(&task);
+    assert_eq!(
+        lab.store.waiting(&lab.workspace, tried).await.unwrap(),
+        None
+    );
+
+    let (place, _) = take(&lab, step(&task, &beginning, Vec::new()))
+        .await
+        .unwrap();
+    assert_eq!(place.seq, 2);
+    let refused = take(&lab, step(&task, &beginning, Vec::new())).await;
+    assert!(matches!(refused, Err(StepError::Overtaken)));
+    let (next, _) = take(&lab, step(&task, &place, Vec::new())).await.unwrap();
+    assert_eq!((&next.run, next.seq), (&place.run, 4));
+    assert!(matches!(
+        take(&lab, step(&task, &place, Vec::new())).await,
+        Err(StepError::Overtaken)
+    ));
+    let end = lab.store.end_of_log(&lab.workspace, &task).await.unwrap();
+    assert_eq!(end, next);
+    let events = lab.store.experiment_events(&lab.workspace, &task, 1, 4);
+    assert_eq!(events.await.unwrap(), ["{}", "{}", "{}"]);
+}
+
+async fn a_trial_is_started_once_more_under_a_new_fence(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let started = take(&lab, step(&task, &beginning, vec![start(&lab, &task, 1)])).await;
+    let (place, first) = started.unwrap();
+    let (trial, fence) = first.unwrap();
+    let parent = lab
+        .store
+        .task(&lab.workspace, &task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(parent.status, TaskState::InProgress);
+    assert_eq!(parent.progress, 20.0 + 0.75 * 50.0);
+    let failed = Cause::Finish {
+        task: trial.clone(),
+        fence,
+        outcome: Outcome::Failed {
+            reason: "once".into(),
+        },
+    };
+    let over = step(&task, &place, vec![TrialChange::Over(0)]);
+    let ended = lab.store.take_step(&lab.workspace, failed, over, NOW).await;
+    let (place, _) = ended.unwrap();
+    let claimed = lab.store.claim_task(&lab.workspace, &lab.agent, NOW, UNTIL);
+    assert_eq!(
+        claimed.await.unwrap(),
+        None,
+        "trials come through their experiment"
+    );
+    let again = take(&lab, step(&task, &place, vec![start(&lab, &task, 2)])).await;
+    let (_, second) = again.unwrap();
+    assert_eq!(second, Some((trial.clone(), fence + 1)));
+    let of = lab
+        .store
+        .trial_of(&lab.workspace, &trial)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!((of.experiment, of.number, of.attempt), (task, 0, 2));
+}
+
+async fn a_lost_trial_is_found_until_its_log_knows(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let started = take(&lab, step(&task, &beginning, vec![start(&lab, &task, 1)])).await;
+    let (place, _) = started.unwrap();
+    assert_eq!(lab.store.lost_trials().await.unwrap(), []);
+    lab.store
+        .end_local_leases("interrupted: gone", NOW)
+        .await
+        .unwrap();
+    let lost = lab.store.lost_trials().await.unwrap();
+    assert_eq!(lost.len(), 1);
+    assert!(lost[0].interrupted);
+    assert_eq!(
+        (lost[0].state, lost[0].reason.as_str()),
+        (TaskState::Stopped, "interrupted: gone")
+    );
+    take(&lab, step(&task, &place, vec![TrialChange::Over(0)]))
+        .await
+        .unwrap();
+    assert_eq!(lab.store.lost_trials().await.unwrap(), []);
+}
+
+async fn an_experiment_ends_with_the_models_of_its_trials(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let started = take(&lab, step(&task, &beginning, vec![start(&lab, &task, 1)])).await;
+    let (place, started) = started.unwrap();
+    let (trial, fence) = started.unwrap();
+    let running = crate::lab::Running {
+        task: trial.clone(),
+        fence,
+    };
+    let weights = lab.put(b"weights").await;
+    lab.report(&running, 0, vec![crate::lab::model("best", 1, weights, 7)])
+        .await;
+    let finish = Cause::Finish {
+        task: trial.clone(),
+        fence,
+        outcome: completed(),
+    };
+    let end = |models: &BTreeMap<u64, u64>, asked: Option<String>| {
+        assert_eq!(asked, None);
+        let result: Map<String, Value> = Map::from_iter([("models".to_owned(), json!(models))]);
+        ExperimentEnd {
+            outcome: Outcome::Completed { result },
+            message: "done".into(),
+            result: None,
+        }
+    };
+    let last = Step {
+        end: Some(Box::new(end)),
+        ..step(&task, &place, vec![TrialChange::Over(0)])
+    };
+    lab.store
+        .take_step(&lab.workspace, finish, last, NOW)
+        .await
+        .unwrap();
+    let ended = lab
+        .store
+        .task(&lab.workspace, &task)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (ended.status, ended.progress),
+        (TaskState::Completed, 100.0)
+    );
+    let models = lab
+        .store
+        .models(&lab.workspace, Some(&trial))
+        .await
+        .unwrap();
+    assert_eq!(models[0].name, format!("trial 0 of {task}"));
+    assert_eq!(ended.result.unwrap()["models"], json!({"0": models[0].id}));
+    assert_eq!(ended.models.output[0].model, models[0].id);
+}
+
+async fn a_task_that_is_deleted_takes_its_experiment_along(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let started = take(&lab, step(&task, &beginning, vec![start(&lab, &task, 1)])).await;
+    let (_, started) = started.unwrap();
+    lab.store
+        .delete_task(&lab.workspace, &task, true)
+        .await
+        .unwrap();
+    let end = lab.store.end_of_log(&lab.workspace, &task).await.unwrap();
+    assert_eq!(end, beginning);
+    let (trial, _) = started.unwrap();
+    assert_eq!(
+        lab.store.trial_of(&lab.workspace, &trial).await.unwrap(),
+        None
+    );
+}

@@ -1,0 +1,1247 @@
+//! The experiment: a fold over its events.
+//!
+//! Whoever runs an experiment keeps its log. In one transaction it loads the log, replays it,
+//! calls one method, and appends the events that the method returned; the answer goes out once
+//! they are durable. Replaying any part of the log from the start gives the state that the
+//! experiment had then, and the same next suggestion, to the bit.
+//!
+//! - [`Experiment::next`]: what to run now, when there is a place for one more trial.
+//! - [`Experiment::report`]: a trial reported; the answer is what it does next.
+//! - [`Experiment::checkpoint`], [`Experiment::end`], [`Experiment::stop`].
+//!
+//! Asking and telling from outside is the same: `next`, then `report` and `end`.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Map, Value};
+use trainshed_core::action::ActionError;
+
+pub mod event;
+mod trial;
+
+use event::{Definition, Ending, Event, Origin, Status, VERSION};
+pub use trial::Trial;
+pub(crate) use trial::number;
+
+use crate::history::History;
+use crate::plan::Plan;
+use crate::schedule::{Command, Decision, Pick, Seen, Surroundings};
+use crate::search::Request;
+use crate::settings::{Scope, Settings};
+use crate::space::{Config, Space};
+
+/// An experiment in the state that its events have brought it to.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    definition: Definition,
+    space: Space,
+    settings: Settings,
+    plan: Plan,
+    history: History,
+    trials: Vec<Trial>,
+    /// Trials that wait for a slot, in the order they are served.
+    queue: VecDeque<u64>,
+    running: usize,
+    closed: u64,
+    begun_ms: Option<u64>,
+    stopped: Option<String>,
+    /// Closed trials since the best one became better, for `patience_trials`.
+    since_best: u64,
+    best_score: f64,
+    /// The scheduler knows that no trial will be added.
+    complete: bool,
+    /// Events that followed from the last one and have not been seen in the log yet.
+    unrecorded: VecDeque<Event>,
+}
+
+/// What to run now.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    /// Start an attempt at a trial.
+    Start(Start),
+    /// Tell a paused trial to go on: its sandbox is still there.
+    Resume {
+        /// The trial.
+        trial: u64,
+        /// Its attempt.
+        attempt: u64,
+    },
+    /// Nothing can run before something else reports or ends.
+    Wait,
+    /// Every trial has ended.
+    Finished,
+}
+
+/// What [`Experiment::next`] would give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upcoming {
+    /// An attempt at a trial.
+    Start,
+    /// A paused trial goes on.
+    Resume {
+        /// The trial.
+        trial: u64,
+    },
+}
+
+/// An attempt to be started.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Start {
+    /// The trial.
+    pub trial: u64,
+    /// Its id.
+    pub id: String,
+    /// The attempt; reports carry it.
+    pub attempt: u64,
+    /// The configuration.
+    pub config: Config,
+    /// The checkpoint to go on from, and the iteration after which it was saved.
+    pub checkpoint: Option<(String, u64)>,
+}
+
+/// A report from a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The trial.
+    pub trial: u64,
+    /// The attempt that reports.
+    pub attempt: u64,
+    /// The training iteration, from 1.
+    pub iteration: u64,
+    /// What was measured.
+    pub metrics: Map<String, Value>,
+    /// How long the trial has run, all attempts together and pauses apart.
+    pub elapsed_ms: u64,
+}
+
+/// Why a call changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such trial.
+    #[error("the experiment has no trial {trial}")]
+    UnknownTrial {
+        /// The number that was given.
+        trial: u64,
+    },
+    /// The attempt is not the one that runs: another has begun, or none has.
+    #[error("attempt {attempt} of trial {trial} is not the current one, which is {current}")]
+    StaleAttempt {
+        /// The trial.
+        trial: u64,
+        /// The attempt that was given.
+        attempt: u64,
+        /// The one that counts.
+        current: u64,
+    },
+    /// Iterations count from 1.
+    #[error("a report of trial {trial} has iteration 0, but iterations count from 1")]
+    NoIteration {
+        /// The trial.
+        trial: u64,
+    },
+}
+
+/// Why a log cannot be replayed.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ReplayError {
+    /// The log does not begin with the experiment's creation.
+    #[error("the log of an experiment must begin with its creation")]
+    NoBeginning,
+    /// The definition no longer parses.
+    #[error("the experiment's definition cannot be read")]
+    Definition(#[source] ActionError),
+    /// The log is of another version.
+    #[error("the log has version {found}, but this program reads version {VERSION}")]
+    Version {
+        /// The version of the log.
+        found: u32,
+    },
+    /// An event cannot follow those before it.
+    #[error("event {position} cannot follow those before it: {event}")]
+    Impossible {
+        /// Its place in the log, from 0.
+        position: usize,
+        /// The event, as JSON.
+        event: String,
+    },
+}
+
+impl Experiment {
+    /// Creates an experiment; its first event is to be recorded.
+    ///
+    /// # Errors
+    /// What is wrong with the space or the settings; nothing has begun then. Pointers are those
+    /// of an action: `/params/hyperparameters/…`, `/params/tune_config/…`.
+    pub fn create(
+        id: &str,
+        seed: u64,
+        hyperparameters: &[Value],
+        tune_config: &Map<String, Value>,
+    ) -> Result<(Self, Vec<Event>), ActionError> {
+        let definition = Definition {
+            version: VERSION,
+            id: id.to_owned(),
+            seed,
+            hyperparameters: hyperparameters.to_vec(),
+            tune_config: tune_config.clone(),
+        };
+        let experiment = Self::new(definition.clone())?;
+        Ok((experiment, vec![Event::Created { definition }]))
+    }
+
+    fn new(definition: Definition) -> Result<Self, ActionError> {
+        let space = Space::parse(&definition.hyperparameters, "/params/hyperparameters")?;
+        let settings = Settings::parse(&definition.tune_config, &space, "/params/tune_config")?;
+        let plan = Plan::new(&space, &settings);
+        Ok(Self {
+            definition,
+            space,
+            settings,
+            plan,
+            history: History::new(),
+            trials: Vec::new(),
+            queue: VecDeque::new(),
+            running: 0,
+            closed: 0,
+            begun_ms: None,
+            stopped: None,
+            since_best: 0,
+            best_score: f64::INFINITY,
+            complete: false,
+            unrecorded: VecDeque::new(),
+        })
+    }
+
+    /// Brings an experiment to the state that a log describes.
+    ///
+    /// # Errors
+    /// The log has no beginning, is of another version, or contradicts itself.
+    pub fn replay<'a>(log: impl IntoIterator<Item = &'a Event>) -> Result<Self, ReplayError> {
+        let mut log = log.into_iter().enumerate();
+        let Some((_, Event::Created { definition })) = log.next() else {
+            return Err(ReplayError::NoBeginning);
+        };
+        if definition.version != VERSION {
+            return Err(ReplayError::Version {
+                found: definition.version,
+            });
+        }
+        let mut experiment = Self::new(definition.clone()).map_err(ReplayError::Definition)?;
+        experiment.follow_all(log)?;
+        Ok(experiment)
+    }
+
+    /// Takes in what was recorded behind what the experiment knows. The first of `events` is at
+    /// `position` in the log. After an error the experiment is of no use.
+    ///
+    /// # Errors
+    /// They cannot follow what the experiment knows.
+    pub fn advance<'a>(
+        &mut self,
+        position: usize,
+        events: impl IntoIterator<Item = &'a Event>,
+    ) -> Result<(), ReplayError> {
+        let events = events.into_iter().enumerate();
+        self.follow_all(events.map(|(index, event)| (position + index, event)))
+    }
+
+    fn follow_all<'a>(
+        &mut self,
+        events: impl IntoIterator<Item = (usize, &'a Event)>,
+    ) -> Result<(), ReplayError> {
+        for (position, event) in events {
+            if !self.follow(event) {
+                let event = serde_json::to_string(event).unwrap_or_else(|_| format!("{event:?}"));
+                return Err(ReplayError::Impossible { position, event });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one recorded event in; false if it contradicts the state.
+    fn follow(&mut self, event: &Event) -> bool {
+        if let Some(expected) = self.unrecorded.pop_front() {
+            return expected == *event;
+        }
+        if !self.is_possible(event) {
+            return false;
+        }
+        let followed = self.fold(event);
+        self.unrecorded.extend(followed);
+        true
+    }
+
+    /// Whether an event from outside can come now.
+    fn is_possible(&self, event: &Event) -> bool {
+        let status = |trial: &u64| self.trial(*trial).map(|trial| trial.status);
+        let is_current = |trial: &u64, attempt: &u64| {
+            self.trial(*trial)
+                .is_some_and(|trial| trial.attempt == *attempt)
+        };
+        match event {
+            Event::TrialCreated { trial, .. } => *trial == self.trials.len() as u64,
+            Event::Started { trial, attempt, .. } => self.trial(*trial).is_some_and(|trial| {
+                trial.status == Status::Pending && trial.attempt + 1 == *attempt
+            }),
+            Event::Resumed { trial, .. } => status(trial) == Some(Status::Paused),
+            Event::Reported { trial, attempt, .. } => {
+                is_current(trial, attempt) && status(trial) == Some(Status::Running)
+            }
+            Event::Checkpointed { trial, attempt, .. } => is_current(trial, attempt),
+            Event::Ended { trial, attempt, .. } => {
+                is_current(trial, attempt)
+                    && matches!(status(trial), Some(Status::Running | Status::Paused))
+            }
+            Event::StopRequested { .. } => true,
+            Event::Created { .. }
+            | Event::Decided { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused { .. }
+            | Event::Retried { .. }
+            | Event::Exploited { .. }
+            | Event::Closed { .. }
+            | Event::Stopped { .. } => false,
+        }
+    }
+
+    /// Takes an event of this very moment in: returns it, with all that follows from it.
+    fn record(&mut self, event: Event, log: &mut Vec<Event>) {
+        let followed = self.fold(&event);
+        log.push(event);
+        log.extend(followed);
+    }
+
+    /// What a log that ends in the middle of a transaction lacks; to be recorded first.
+    fn missing(&mut self) -> Vec<Event> {
+        self.unrecorded.drain(..).collect()
+    }
+
+    /// Says what to run, when there is a place for one more trial, and counts it as running.
+    ///
+    /// Returns the events to be recorded before it is run. Costs what the searcher costs when a
+    /// trial is created.
+    pub fn next(&mut self, at_ms: u64) -> (Next, Vec<Event>) {
+        let mut log = self.missing();
+        self.check_budget(at_ms, &mut log);
+        if self.stopped.is_some() {
+            let next = if self.is_finished() {
+                Next::Finished
+            } else {
+                Next::Wait
+            };
+            return (next, log);
+        }
+        let is_full = self
+            .settings
+            .max_concurrent_trials
+            .is_some_and(|limit| self.running >= limit);
+        if is_full {
+            return (Next::Wait, log);
+        }
+        let trial = match self.pick() {
+            Some(Pick::Ready(trial)) => trial,
+            Some(Pick::New) => match self.create_trial(&mut log) {
+                Some(trial) => trial,
+                None => return (self.nothing(), log),
+            },
+            None => return (self.nothing(), log),
+        };
+        let Some(state) = self.trial(trial) else {
+            return (self.nothing(), log);
+        };
+        if state.status == Status::Paused && !state.evicted {
+            let attempt = state.attempt;
+            self.record(Event::Resumed { trial, at_ms }, &mut log);
+            return (Next::Resume { trial, attempt }, log);
+        }
+        let attempt = state.attempt + 1;
+        if state.status == Status::Paused {
+            self.record(Event::Resumed { trial, at_ms }, &mut log);
+        }
+        self.record(
+            Event::Started {
+                trial,
+                attempt,
+                at_ms,
+            },
+            &mut log,
+        );
+        match self.trial(trial) {
+            Some(state) => (
+                Next::Start(Start {
+                    trial,
+                    id: state.id.clone(),
+                    attempt,
+                    config: state.config.clone(),
+                    checkpoint: state.checkpoint.clone(),
+                }),
+                log,
+            ),
+            None => (Next::Wait, log),
+        }
+    }
+
+    /// What [`Self::next`] would give, budgets apart; nothing while it would say to wait.
+    pub fn upcoming(&self) -> Option<Upcoming> {
+        let full = |limit| self.running >= limit;
+        if self.stopped.is_some() || self.settings.max_concurrent_trials.is_some_and(full) {
+            return None;
+        }
+        let resumed = |trial: &&Trial| trial.status == Status::Paused && !trial.evicted;
+        match self.pick()? {
+            Pick::New => Some(Upcoming::Start),
+            Pick::Ready(trial) => match self.trial(trial).filter(resumed) {
+                Some(_) => Some(Upcoming::Resume { trial }),
+                None => Some(Upcoming::Start),
+            },
+        }
+    }
+
+    fn nothing(&self) -> Next {
+        match self.is_finished() {
+            true => Next::Finished,
+            false => Next::Wait,
+        }
+    }
+
+    fn pick(&self) -> Option<Pick> {
+        let ready = self.ready();
+        let more = self.has_more();
+        let picked =
+            self.with_surroundings(&ready, more, |around| self.settings.scheduler.pick(around));
+        if picked.is_some() || self.running > 0 {
+            return picked;
+        }
+        // Whatever the scheduler waits for cannot come any more: no trial is left waiting for ever.
+        let paused = |trial: &&Trial| trial.status == Status::Paused;
+        self.trials
+            .iter()
+            .find(paused)
+            .map(|trial| Pick::Ready(trial.number))
+    }
+
+    /// Trials that could have a slot now.
+    fn ready(&self) -> Vec<u64> {
+        let unpaused = |trial: &&Trial| trial.status == Status::Paused && trial.unpaused;
+        let paused = self
+            .trials
+            .iter()
+            .filter(unpaused)
+            .map(|trial| trial.number);
+        self.queue.iter().copied().chain(paused).collect()
+    }
+
+    fn with_surroundings<T>(
+        &self,
+        ready: &[u64],
+        more: bool,
+        ask: impl FnOnce(&Surroundings<'_>) -> T,
+    ) -> T {
+        let config = |trial: u64| {
+            let trial = self.trial(trial)?;
+            Some((trial.config.clone(), trial.checkpoint.is_some()))
+        };
+        ask(&Surroundings {
+            seed: self.definition.seed,
+            space: &self.space,
+            more,
+            ready,
+            config: &config,
+        })
+    }
+
+    fn has_more(&self) -> bool {
+        self.stopped.is_none()
+            && self
+                .total()
+                .is_none_or(|total| (self.trials.len() as u64) < total)
+    }
+
+    fn create_trial(&mut self, log: &mut Vec<Event>) -> Option<u64> {
+        let trial = self.trials.len() as u64;
+        let slot = self.plan.slot(&self.space, trial)?;
+        let by_round = self.settings.searcher.draws_once_per_round();
+        let request = Request {
+            seed: self.definition.seed,
+            trial: if by_round { slot.round } else { trial },
+            fixed: &slot.fixed,
+        };
+        let (config, origin) = if slot.preset {
+            (crate::search::prior(&self.space, &request), Origin::Point)
+        } else {
+            let origin = if self.space.is_only_grid() {
+                Origin::Grid
+            } else {
+                Origin::Searcher
+            };
+            let searcher = &mut self.settings.searcher;
+            (
+                searcher.suggest(&self.space, &self.history, &request),
+                origin,
+            )
+        };
+        self.record(
+            Event::TrialCreated {
+                trial,
+                config,
+                origin,
+            },
+            log,
+        );
+        Some(trial)
+    }
+
+    fn check_budget(&mut self, at_ms: u64, log: &mut Vec<Event>) {
+        let (Some(budget), Some(begun)) = (self.settings.time_budget_ms, self.begun_ms) else {
+            return;
+        };
+        if self.stopped.is_none() && at_ms.saturating_sub(begun) >= budget {
+            let seconds = budget as f64 / 1000.0;
+            let reason = format!("the time budget of {seconds} s is used up");
+            self.record(Event::StopRequested { reason, at_ms }, log);
+        }
+    }
+
+    /// Takes a report in and answers what the trial is to do.
+    ///
+    /// A report that was taken in before gets the same answer again, and records nothing; a
+    /// trial that has ended is told to stop.
+    ///
+    /// # Errors
+    /// The trial does not exist, or another attempt at it has begun: the caller should end.
+    pub fn report(
+        &mut self,
+        report: Report,
+        at_ms: u64,
+    ) -> Result<(Decision, Vec<Event>), Refusal> {
+        let trial = self.checked(report.trial, report.attempt)?;
+        if report.iteration == 0 {
+            return Err(Refusal::NoIteration {
+                trial: report.trial,
+            });
+        }
+        if trial.status.is_final() {
+            return Ok((Decision::Stop, Vec::new()));
+        }
+        if trial.status != Status::Running || report.iteration <= trial.iteration {
+            return Ok((trial.decision, Vec::new()));
+        }
+        let number = report.trial;
+        let mut log = self.missing();
+        self.check_budget(at_ms, &mut log);
+        self.record(
+            Event::Reported {
+                trial: report.trial,
+                attempt: report.attempt,
+                iteration: report.iteration,
+                metrics: report.metrics,
+                elapsed_ms: report.elapsed_ms,
+                at_ms,
+            },
+            &mut log,
+        );
+        let decided = log.iter().rev().find_map(|event| match event {
+            Event::Decided {
+                trial, decision, ..
+            } if *trial == number => Some(*decision),
+            _ => None,
+        });
+        Ok((decided.unwrap_or(Decision::Stop), log))
+    }
+
+    /// What the last report of a trial was answered, or would be answered now: a paused trial
+    /// that was resumed goes on, one that was stopped stops.
+    ///
+    /// # Errors
+    /// The trial does not exist, or another attempt at it has begun: the caller should end.
+    pub fn decision(&self, trial: u64, attempt: u64) -> Result<Decision, Refusal> {
+        let state = self.checked(trial, attempt)?;
+        Ok(match state.status {
+            Status::Terminated | Status::Error => Decision::Stop,
+            Status::Paused => Decision::Pause,
+            Status::Running if self.stopped.is_some() => Decision::Stop,
+            Status::Running | Status::Pending => state.decision,
+        })
+    }
+
+    /// Notes a checkpoint of a trial.
+    ///
+    /// # Errors
+    /// The trial does not exist, or another attempt at it has begun: the checkpoint is useless.
+    pub fn checkpoint(
+        &mut self,
+        trial: u64,
+        attempt: u64,
+        iteration: u64,
+        checkpoint: &str,
+    ) -> Result<Vec<Event>, Refusal> {
+        let state = self.checked(trial, attempt)?;
+        let same = state
+            .checkpoint
+            .as_ref()
+            .is_some_and(|(known, _)| known == checkpoint);
+        if same {
+            return Ok(Vec::new());
+        }
+        let mut log = self.missing();
+        self.record(
+            Event::Checkpointed {
+                trial,
+                attempt,
+                iteration,
+                checkpoint: checkpoint.to_owned(),
+            },
+            &mut log,
+        );
+        Ok(log)
+    }
+
+    /// Notes that an attempt ended. An end that is known already records nothing.
+    ///
+    /// # Errors
+    /// The trial does not exist, or another attempt at it has begun.
+    pub fn end(
+        &mut self,
+        trial: u64,
+        attempt: u64,
+        how: Ending,
+        at_ms: u64,
+    ) -> Result<Vec<Event>, Refusal> {
+        let state = self.checked(trial, attempt)?;
+        let is_known = match state.status {
+            Status::Running => false,
+            Status::Paused => state.evicted && how == Ending::Interrupted,
+            Status::Pending | Status::Terminated | Status::Error => true,
+        };
+        if is_known {
+            return Ok(Vec::new());
+        }
+        let mut log = self.missing();
+        self.record(
+            Event::Ended {
+                trial,
+                attempt,
+                how,
+                at_ms,
+            },
+            &mut log,
+        );
+        Ok(log)
+    }
+
+    /// Stops the experiment: waiting trials end now, running ones are told to stop.
+    pub fn stop(&mut self, reason: &str, at_ms: u64) -> Vec<Event> {
+        let mut log = self.missing();
+        if self.stopped.is_none() {
+            let reason = reason.to_owned();
+            self.record(Event::StopRequested { reason, at_ms }, &mut log);
+        }
+        log
+    }
+
+    fn checked(&self, trial: u64, attempt: u64) -> Result<&Trial, Refusal> {
+        let state = self.trial(trial).ok_or(Refusal::UnknownTrial { trial })?;
+        if state.attempt == attempt && attempt > 0 {
+            return Ok(state);
+        }
+        Err(Refusal::StaleAttempt {
+            trial,
+            attempt,
+            current: state.attempt,
+        })
+    }
+
+    /// Changes the state as an event says, and returns the events that follow from it, which
+    /// have changed the state already.
+    fn fold(&mut self, event: &Event) -> Vec<Event> {
+        let mut followed = Vec::new();
+        match event {
+            Event::TrialCreated { trial, config, .. } => {
+                self.on_created(*trial, config, &mut followed);
+            }
+            Event::Started {
+                trial,
+                attempt,
+                at_ms,
+            } => {
+                self.begun_ms.get_or_insert(*at_ms);
+                self.queue.retain(|waiting| waiting != trial);
+                self.running += 1;
+                if let Some(state) = self.trial_mut(*trial) {
+                    state.status = Status::Running;
+                    state.attempt = *attempt;
+                    state.started_ms.get_or_insert(*at_ms);
+                    // An attempt goes on from the checkpoint, and counts on from there.
+                    state.iteration = state
+                        .checkpoint
+                        .as_ref()
+                        .map_or(0, |(_, iteration)| *iteration);
+                    state.decision = Decision::Continue;
+                }
+            }
+            Event::Resumed { trial, .. } => {
+                let mut evicted = false;
+                if let Some(state) = self.trial_mut(*trial) {
+                    evicted = state.evicted;
+                    state.evicted = false;
+                    state.unpaused = false;
+                    state.decision = Decision::Continue;
+                    state.status = if evicted {
+                        Status::Pending
+                    } else {
+                        Status::Running
+                    };
+                }
+                match evicted {
+                    true => self.queue.push_front(*trial),
+                    false => self.running += 1,
+                }
+            }
+            Event::Reported {
+                trial,
+                iteration,
+                metrics,
+                elapsed_ms,
+                at_ms,
+                ..
+            } => self.on_report(
+                *trial,
+                *iteration,
+                metrics,
+                *elapsed_ms,
+                *at_ms,
+                &mut followed,
+            ),
+            Event::Checkpointed {
+                trial,
+                iteration,
+                checkpoint,
+                ..
+            } => {
+                if let Some(state) = self.trial_mut(*trial) {
+                    state.checkpoint = Some((checkpoint.clone(), *iteration));
+                }
+            }
+            Event::Ended {
+                trial, how, at_ms, ..
+            } => self.on_end(*trial, how, *at_ms, &mut followed),
+            Event::StopRequested { reason, at_ms } => self.on_stop(reason, *at_ms, &mut followed),
+            // These follow from others and never come by themselves.
+            Event::Created { .. }
+            | Event::Decided { .. }
+            | Event::Paused { .. }
+            | Event::Unpaused { .. }
+            | Event::Retried { .. }
+            | Event::Exploited { .. }
+            | Event::Closed { .. }
+            | Event::Stopped { .. } => {}
+        }
+        followed
+    }
+
+    fn on_created(&mut self, trial: u64, config: &Config, followed: &mut Vec<Event>) {
+        let id = trial_id(&self.definition.id, trial);
+        self.trials.push(Trial::new(trial, id, config.clone()));
+        self.queue.push_back(trial);
+        self.history.begin(trial, self.space.encode(config));
+        self.settings.scheduler.add(trial, self.definition.seed);
+        self.close_plan(0, followed);
+    }
+
+    /// Tells the scheduler, once, that no trial will be added.
+    fn close_plan(&mut self, at_ms: u64, followed: &mut Vec<Event>) {
+        if !self.complete && !self.has_more() {
+            self.complete = true;
+            let commands = self.settings.scheduler.close();
+            self.obey(&commands, at_ms, followed);
+        }
+    }
+
+    fn on_report(
+        &mut self,
+        trial: u64,
+        iteration: u64,
+        metrics: &Map<String, Value>,
+        elapsed_ms: u64,
+        at_ms: u64,
+        followed: &mut Vec<Event>,
+    ) {
+        let value = metrics
+            .get(&self.settings.metric)
+            .map(|value| number(value).unwrap_or(f64::NAN));
+        let Some(state) = self.trial_mut(trial) else {
+            return;
+        };
+        state.iteration = iteration;
+        state.elapsed_ms = elapsed_ms;
+        state.metrics.clone_from(metrics);
+        if let Some(value) = value {
+            // What is done again after a restart replaces what was reported before.
+            state.curve.retain(|(known, _)| *known < iteration);
+            state.curve.push((iteration, value));
+        }
+        let is_new = iteration > state.heard;
+        let mut decision = Decision::Continue;
+        let mut commands = Vec::new();
+        if self.stopped.is_some() {
+            decision = Decision::Stop;
+        } else if is_new && let Some(value) = value {
+            let seen = self.seen(trial, value);
+            if let Some(state) = self.trial_mut(trial) {
+                state.heard = iteration;
+            }
+            if let Some(seen) = seen {
+                let verdict = self.ask_scheduler(seen);
+                if let Some(milestone) = verdict.milestone {
+                    self.history.reach(milestone, trial, seen.score);
+                }
+                decision = verdict.decision;
+                commands = verdict.commands;
+                if let Some(state) = self.trial_mut(trial) {
+                    state.complete |= verdict.complete;
+                }
+                if let Some((from, config)) = verdict.exploit {
+                    self.decide(trial, iteration, decision, followed);
+                    self.exploit(trial, from, config, followed);
+                    self.obey(&commands, at_ms, followed);
+                    return;
+                }
+            }
+        }
+        if decision != Decision::Stop && self.reached_stop(trial, iteration) {
+            decision = Decision::Stop;
+            if let Some(state) = self.trial_mut(trial) {
+                state.complete = true;
+            }
+        }
+        self.decide(trial, iteration, decision, followed);
+        if decision == Decision::Pause {
+            self.running = self.running.saturating_sub(1);
+            if let Some(state) = self.trial_mut(trial) {
+                state.status = Status::Paused;
+                state.unpaused = false;
+            }
+            followed.push(Event::Paused { trial });
+        }
+        self.obey(&commands, at_ms, followed);
+    }
+
+    fn decide(
+        &mut self,
+        trial: u64,
+        iteration: u64,
+        decision: Decision,
+        followed: &mut Vec<Event>,
+    ) {
+        if let Some(state) = self.trial_mut(trial) {
+            state.decision = decision;
+        }
+        followed.push(Event::Decided {
+            trial,
+            iteration,
+            decision,
+        });
+    }
+
+    /// A report as the scheduler sees it; nothing where its time is not known.
+    fn seen(&self, trial: u64, value: f64) -> Option<Seen> {
+        let state = self.trial(trial)?;
+        let attribute = self.settings.scheduler.time_attr.as_str();
+        let time = match attribute {
+            "training_iteration" => state.iteration as f64,
+            "time_total_s" => state.elapsed_ms as f64 / 1000.0,
+            other => state.metrics.get(other).and_then(number)?,
+        };
+        let score = self.settings.score(value);
+        time.is_finite().then_some(Seen {
+            trial,
+            time,
+            score: if score.is_finite() { score } else { f64::NAN },
+        })
+    }
+
+    fn ask_scheduler(&mut self, seen: Seen) -> crate::schedule::Verdict {
+        let ready = self.ready();
+        let more = self.has_more();
+        // The scheduler changes while it looks at the rest, so it is taken out meanwhile.
+        let mut scheduler = std::mem::take(&mut self.settings.scheduler);
+        let verdict = self.with_surroundings(&ready, more, |around| scheduler.report(seen, around));
+        self.settings.scheduler = scheduler;
+        verdict
+    }
+
+    fn reached_stop(&self, trial: u64, iteration: u64) -> bool {
+        let Some(state) = self.trial(trial) else {
+            return false;
+        };
+        self.settings.stop.iter().any(|(metric, limit)| {
+            let value = match metric.as_str() {
+                "training_iteration" => Some(iteration as f64),
+                "time_total_s" => Some(state.elapsed_ms as f64 / 1000.0),
+                other => state.metrics.get(other).and_then(number),
+            };
+            value.is_some_and(|value| value >= *limit)
+        })
+    }
+
+    fn exploit(&mut self, trial: u64, from: u64, config: Config, followed: &mut Vec<Event>) {
+        let Some((checkpoint, iteration)) =
+            self.trial(from).and_then(|from| from.checkpoint.clone())
+        else {
+            return;
+        };
+        self.running = self.running.saturating_sub(1);
+        self.queue.push_back(trial);
+        let point = self.space.encode(&config);
+        self.history.change(trial, point);
+        if let Some(state) = self.trial_mut(trial) {
+            state.status = Status::Pending;
+            state.config.clone_from(&config);
+            state.checkpoint = Some((checkpoint.clone(), iteration));
+            state.heard = iteration;
+        }
+        followed.push(Event::Exploited {
+            trial,
+            from,
+            checkpoint,
+            config,
+        });
+    }
+
+    fn obey(&mut self, commands: &[Command], at_ms: u64, followed: &mut Vec<Event>) {
+        for command in commands {
+            match *command {
+                Command::Resume(trial) => {
+                    if let Some(state) = self.trial_mut(trial)
+                        && state.status == Status::Paused
+                    {
+                        state.unpaused = true;
+                        followed.push(Event::Unpaused { trial });
+                    }
+                }
+                Command::Stop(trial) => {
+                    let status = self.trial(trial).map(|trial| trial.status);
+                    if matches!(status, Some(Status::Paused | Status::Pending)) {
+                        let reason = Some("stopped by the scheduler".to_owned());
+                        self.close(trial, Status::Terminated, reason, at_ms, followed);
+                    }
+                }
+            }
+        }
+    }
+
+    fn on_end(&mut self, trial: u64, how: &Ending, at_ms: u64, followed: &mut Vec<Event>) {
+        let Some(state) = self.trial(trial) else {
+            return;
+        };
+        let was_paused = state.status == Status::Paused;
+        let (failures, told_to_stop) = (state.failures, state.decision == Decision::Stop);
+        if !was_paused {
+            self.running = self.running.saturating_sub(1);
+        }
+        match how {
+            Ending::Interrupted if was_paused => {
+                if let Some(state) = self.trial_mut(trial) {
+                    state.evicted = true;
+                }
+            }
+            Ending::Interrupted if self.stopped.is_none() && !told_to_stop => {
+                if let Some(state) = self.trial_mut(trial) {
+                    state.status = Status::Pending;
+                }
+                self.queue.push_back(trial);
+            }
+            Ending::Interrupted | Ending::Stopped => {
+                let reason = match &self.stopped {
+                    Some(reason) => Some(reason.clone()),
+                    None if told_to_stop => Some("stopped by the scheduler".to_owned()),
+                    None => Some("stopped".to_owned()),
+                };
+                self.close(trial, Status::Terminated, reason, at_ms, followed);
+            }
+            Ending::Completed { returned } => self.on_return(trial, returned, at_ms, followed),
+            Ending::Failed { reason } => {
+                let failures = failures + 1;
+                if let Some(state) = self.trial_mut(trial) {
+                    state.failures = failures;
+                }
+                let forgiven = self
+                    .settings
+                    .max_failures
+                    .is_none_or(|most| failures <= most);
+                if forgiven && self.stopped.is_none() && !told_to_stop {
+                    if let Some(state) = self.trial_mut(trial) {
+                        state.status = Status::Pending;
+                    }
+                    self.queue.push_back(trial);
+                    followed.push(Event::Retried { trial, failures });
+                    return;
+                }
+                self.close(trial, Status::Error, Some(reason.clone()), at_ms, followed);
+            }
+        }
+    }
+
+    /// A trial ran through: what it returned is its last word.
+    fn on_return(&mut self, trial: u64, returned: &Value, at_ms: u64, followed: &mut Vec<Event>) {
+        let metric = self.settings.metric.clone();
+        let mut reason = None;
+        if let Some(state) = self.trial_mut(trial) {
+            let told = crate::payload::normalised(returned, &metric, &state.metrics);
+            if let Some(value) = told
+                .get(&metric)
+                .filter(|value| state.metrics.get(&metric) != Some(*value))
+            {
+                let value = number(value).unwrap_or(f64::NAN);
+                let iteration = state.iteration.max(1);
+                state.curve.retain(|(known, _)| *known < iteration);
+                state.curve.push((iteration, value));
+            }
+            state.metrics = told;
+            state.complete = true;
+            if state.curve.is_empty() {
+                reason = Some(format!(
+                    "never reported `{metric}`: call report with it, or return it"
+                ));
+            }
+        }
+        let status = match reason {
+            Some(_) => Status::Error,
+            None => Status::Terminated,
+        };
+        self.close(trial, status, reason, at_ms, followed);
+    }
+
+    fn close(
+        &mut self,
+        trial: u64,
+        status: Status,
+        reason: Option<String>,
+        at_ms: u64,
+        followed: &mut Vec<Event>,
+    ) {
+        self.queue.retain(|waiting| *waiting != trial);
+        let Some(state) = self.trial_mut(trial) else {
+            return;
+        };
+        state.status = status;
+        state.ended_ms = Some(at_ms);
+        state.reason.clone_from(&reason);
+        let (last, iteration, complete) = (state.last(), state.iteration, state.complete);
+        let failed = status == Status::Error;
+        followed.push(Event::Closed {
+            trial,
+            status,
+            reason: reason.clone(),
+            at_ms,
+        });
+        self.closed += 1;
+        let score = last
+            .filter(|_| !failed)
+            .map(|value| self.settings.score(value));
+        self.history.end(trial, score, iteration, complete);
+        let better = score.is_some_and(|score| score < self.best_score);
+        self.since_best = if better { 0 } else { self.since_best + 1 };
+        self.best_score = score.map_or(self.best_score, |score| score.min(self.best_score));
+        let seen = last
+            .and_then(|value| self.seen(trial, value))
+            .filter(|_| !failed);
+        let more = self.has_more();
+        let commands = self.settings.scheduler.end(trial, seen, more);
+        self.obey(&commands, at_ms, followed);
+        if failed && self.settings.fail_fast {
+            let why = reason.unwrap_or_default();
+            self.on_stop(&format!("trial {trial} failed: {why}"), at_ms, followed);
+        }
+        if self
+            .settings
+            .patience
+            .is_some_and(|patience| self.since_best >= patience)
+        {
+            let count = self.since_best;
+            self.on_stop(
+                &format!("{count} trials brought nothing better"),
+                at_ms,
+                followed,
+            );
+        }
+    }
+
+    fn on_stop(&mut self, reason: &str, at_ms: u64, followed: &mut Vec<Event>) {
+        if self.stopped.is_some() {
+            return;
+        }
+        self.stopped = Some(reason.to_owned());
+        self.complete = true;
+        followed.push(Event::Stopped {
+            reason: reason.to_owned(),
+        });
+        let waiting: Vec<u64> = self
+            .trials
+            .iter()
+            .filter(|trial| matches!(trial.status, Status::Pending | Status::Paused))
+            .map(|trial| trial.number)
+            .collect();
+        for trial in waiting {
+            self.close(
+                trial,
+                Status::Terminated,
+                Some(reason.to_owned()),
+                at_ms,
+                followed,
+            );
+        }
+    }
+
+    fn trial_mut(&mut self, trial: u64) -> Option<&mut Trial> {
+        self.trials.get_mut(usize::try_from(trial).ok()?)
+    }
+}
+
+/// Reading.
+impl Experiment {
+    /// One trial.
+    pub fn trial(&self, trial: u64) -> Option<&Trial> {
+        self.trials.get(usize::try_from(trial).ok()?)
+    }
+
+    /// All trials, by number.
+    pub fn trials(&self) -> &[Trial] {
+        &self.trials
+    }
+
+    /// The space, with the steps that were chosen for it.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// What the experiment was created from.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The objective's name.
+    pub fn metric(&self) -> &str {
+        &self.settings.metric
+    }
+
+    /// Whether larger values of the objective are better.
+    pub fn is_maximised(&self) -> bool {
+        self.settings.maximise
+    }
+
+    /// What was accepted but is likely a mistake, one sentence each.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.settings.warnings.clone();
+        let samples = self.settings.num_samples;
+        if self.space.is_only_grid()
+            && !self.settings.repeat_grid
+            && self.settings.points.is_empty()
+        {
+            let total = self.plan.total(&self.space);
+            if samples != Some(1) && samples != total {
+                let (total, samples) = (
+                    total.unwrap_or(0),
+                    samples.map_or(-1, |samples| samples as i64),
+                );
+                warnings.push(format!(
+                    "the grid has {total} points, which are run once each, although num_samples is {samples}"
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// How many trials there will be, if that is limited.
+    pub fn total(&self) -> Option<u64> {
+        self.plan.total(&self.space)
+    }
+
+    /// How many trials have a slot.
+    pub fn running(&self) -> usize {
+        self.running
+    }
+
+    /// How many trials have ended.
+    pub fn ended(&self) -> u64 {
+        self.closed
+    }
+
+    /// Why no more trials are started, if they are not.
+    pub fn stopped(&self) -> Option<&str> {
+        self.stopped.as_deref()
+    }
+
+    /// Whether it was stopped because a trial failed.
+    pub fn has_failed_fast(&self) -> bool {
+        self.settings.fail_fast
+            && self.stopped.is_some()
+            && self
+                .trials
+                .iter()
+                .any(|trial| trial.status == Status::Error)
+    }
+
+    /// Whether every trial has ended and none will be created.
+    pub fn is_finished(&self) -> bool {
+        self.closed == self.trials.len() as u64 && !self.has_more()
+    }
+
+    /// The share of trials that have ended, from 0 to 1; `None` where their number is not limited.
+    pub fn progress(&self) -> Option<f64> {
+        if self.is_finished() {
+            return Some(1.0);
+        }
+        let total = self.total()?.max(1);
+        Some((self.closed as f64 / total as f64).min(1.0))
+    }
+
+    /// The best trial so far: the one with the best last value (or best value, by `scope`).
+    ///
+    /// Values that are not finite are never best; of equals the first trial is.
+    pub fn best(&self) -> Option<&Trial> {
+        let mut best: Option<(f64, &Trial)> = None;
+        for trial in &self.trials {
+            let value = match self.settings.scope {
+                Scope::Last => trial.last(),
+                Scope::Best => trial
+                    .curve
+                    .iter()
+                    .map(|(_, value)| *value)
+                    .filter(|value| value.is_finite())
+                    .min_by(|left, right| {
+                        self.settings
+                            .score(*left)
+                            .total_cmp(&self.settings.score(*right))
+                    }),
+            };
+            let Some(score) = value.map(|value| self.settings.score(value)) else {
+                continue;
+            };
+            if best.is_none_or(|(least, _)| score < least) {
+                best = Some((score, trial));
+            }
+        }
+        best.map(|(_, trial)| trial)
+    }
+
+    /// How many trials there are of each status.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        for trial in &self.trials {
+            *counts.entry(trial.status.as_str()).or_insert(0) += 1;
+        }
+        counts
+    }
+}
+
+/// The id of a trial: five digits from the experiment's id, and the trial's number.
+///
+/// The digits are of the FNV-1a hash, so that they are the same after a restart.
+fn trial_id(experiment: &str, trial: u64) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in experiment.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{:05x}_{trial:05}", hash >> 44)
+}
