@@ -6,11 +6,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
-use trainshed_core::report::Report;
+use trainshed_core::report::{Report, SampleKind};
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{LeaseState, LeaseView, ModelView};
 use trainshed_core::{Digest, TaskId};
@@ -18,7 +19,7 @@ use trainshed_runtime::{
     CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
     StopSignal, stop_pair,
 };
-use trainshed_wire::{Client, ClientError, CommitVersion};
+use trainshed_wire::{Client, ClientError, CommitVersion, Connect, ConnectText};
 
 use crate::Agent;
 use crate::retry::until_answered;
@@ -314,6 +315,12 @@ impl Services for LeaseServices {
             Report::Point(point) => {
                 point.iteration = point.iteration.saturating_add(self.initial_iteration);
             }
+            Report::Plot(plot) => {
+                plot.iteration = plot.iteration.saturating_add(self.initial_iteration);
+            }
+            Report::Sample(sample) if sample.kind == SampleKind::Media => {
+                sample.index = sample.index.saturating_add(self.initial_iteration);
+            }
             Report::Model(model) => {
                 model.iteration = model.iteration.saturating_add(self.initial_iteration);
             }
@@ -338,6 +345,33 @@ impl Services for LeaseServices {
             until_answered(|| client.put_output(&task, &digest, &file)).await
         })
         .await
+    }
+
+    async fn connect(
+        &self,
+        section: String,
+        values: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Refused> {
+        let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+        let given = Connect { section, values };
+        let connected = self
+            .call(async move { until_answered(|| client.connect(&task, fence, &given)).await })
+            .await?;
+        Ok(connected.values)
+    }
+
+    async fn connect_text(
+        &self,
+        name: String,
+        text: String,
+        format: String,
+    ) -> Result<String, Refused> {
+        let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+        let given = ConnectText { name, text, format };
+        let connected = self
+            .call(async move { until_answered(|| client.connect_text(&task, fence, &given)).await })
+            .await?;
+        Ok(connected.text)
     }
 
     async fn commit_version(

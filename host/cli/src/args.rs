@@ -418,16 +418,14 @@ pub(crate) enum TaskCommand {
         x: String,
     },
     /// Print the console of a task
-    Logs {
-        /// Id of the task
-        id: String,
-        /// Go on until the task ends
-        #[arg(long, short)]
-        follow: bool,
-        /// Only the last lines
-        #[arg(long, value_name = "N")]
-        tail: Option<u64>,
-    },
+    #[command(visible_alias = "log")]
+    Logs(LogArgs),
+    /// List the plots of a task, or save their figures
+    ///
+    /// A figure is JSON as Plotly has it.
+    Plots(ShownArgs),
+    /// List the images, sounds, videos, pages and texts of a task, or download them
+    Samples(ShownArgs),
     /// Stop a waiting or running task
     Stop {
         /// Id of the task
@@ -446,6 +444,73 @@ pub(crate) enum TaskCommand {
     },
     #[command(flatten)]
     Change(Box<TaskChange>),
+}
+
+/// Which lines of a console to print.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// Id of the task
+    pub(crate) id: String,
+    /// Go on until the task ends
+    #[arg(long, short, conflicts_with = "reverse")]
+    pub(crate) follow: bool,
+    /// Only the last lines (of those that fit)
+    #[arg(long, value_name = "N")]
+    pub(crate) tail: Option<u64>,
+    /// The last line first
+    #[arg(long)]
+    pub(crate) reverse: bool,
+    /// Only lines in which this regular expression, or text, is found
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) search: Option<String>,
+    /// Only lines of this level or a higher one
+    #[arg(long, value_enum)]
+    pub(crate) level: Option<LogLevel>,
+}
+
+/// How much a line matters.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub(crate) enum LogLevel {
+    Debug,
+    /// And standard output
+    Info,
+    /// And standard error
+    Warning,
+    Error,
+}
+
+impl LogLevel {
+    /// As the API has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Which plots or samples to list.
+#[derive(Debug, Args)]
+pub(crate) struct ShownArgs {
+    /// Id of the task
+    pub(crate) id: String,
+    /// Only those of this title
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// Only those of this series
+    #[arg(long)]
+    pub(crate) series: Option<String>,
+    /// Only those of this iteration
+    #[arg(long, value_name = "N")]
+    pub(crate) iteration: Option<u64>,
+    /// Only those of the last so many iterations of their series
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u64>,
+    /// Write them into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -26,6 +26,7 @@ mod serve;
 mod tables;
 mod task;
 mod task_change;
+mod task_reports;
 mod tracking_args;
 
 use std::io::IsTerminal;

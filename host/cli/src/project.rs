@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use trainshed_core::view::{NewProject, ProjectEdit, ProjectQuery, ProjectView};
+use trainshed_core::view::{NewProject, ProjectEdit, ProjectQuery, ProjectView, Retention};
 use trainshed_wire::Client;
 
 use crate::args::Global;
@@ -93,6 +93,22 @@ async fn execute(
         ProjectCommand::Merge { project, into } => {
             print_path(&client.merge_projects(&project, &into).await?, output);
         }
+        ProjectCommand::Keep {
+            project,
+            points_days,
+            samples,
+            plots,
+        } => {
+            let edit = ProjectEdit {
+                retention: Some(Retention {
+                    points_days,
+                    samples,
+                    plots,
+                }),
+                ..ProjectEdit::default()
+            };
+            show(&client.edit_project(&project, &edit).await?, output);
+        }
         ProjectCommand::Delete {
             project,
             move_to,
@@ -156,6 +172,10 @@ fn print_path(project: &ProjectView, output: &Output) {
 }
 
 fn show(project: &ProjectView, output: &Output) {
+    let kept = &project.retention;
+    let points = kept
+        .points_days
+        .map_or("for ever".to_owned(), |days| format!("{days} days"));
     let rows = [
         ("id", project.id.to_string()),
         ("name", project.name.clone()),
@@ -169,6 +189,12 @@ fn show(project: &ProjectView, output: &Output) {
                 .clone()
                 .unwrap_or_else(|| "-".to_owned()),
         ),
+        ("points are kept", points),
+        (
+            "iterations of samples",
+            kept.sample_iterations().to_string(),
+        ),
+        ("iterations of plots", kept.plot_iterations().to_string()),
         ("tasks", project.task_count.to_string()),
         ("created", time(project.created)),
         ("changed", time(project.last_update)),

@@ -11,12 +11,10 @@ use trainshed_wire::{AxisValues, Client, Metrics, SampledCurve};
 use crate::args::{Global, TaskCommand};
 use crate::connect::Connection;
 use crate::error::CliError;
-use crate::output::{Output, number, printable, time};
+use crate::output::{Output, number, time};
 use crate::reproduce::reproduce;
 use crate::task_change;
-
-/// Lines of one look at a console.
-const CONSOLE_PAGE: u64 = 10_000;
+use crate::task_reports;
 
 pub(crate) async fn task(
     global: &Global,
@@ -101,7 +99,11 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
                 .await?;
             output.list(&curve, &["X", "VALUE", "MIN", "MAX"], sample_rows(&curve));
         }
-        TaskCommand::Logs { id, follow, tail } => logs(client, &id, follow, tail, output).await?,
+        TaskCommand::Logs(arguments) => task_reports::logs(client, arguments, output).await?,
+        TaskCommand::Plots(arguments) => task_reports::plots(client, arguments, output).await?,
+        TaskCommand::Samples(arguments) => {
+            task_reports::samples(client, arguments, output).await?;
+        }
         TaskCommand::Change(change) => task_change::change(client, *change, output).await?,
         TaskCommand::Stop { id, reason } => {
             let task = client.stop(&id, reason).await?;
@@ -283,42 +285,4 @@ async fn points(client: &Client, id: &str, curve: &str, output: &Output) -> Resu
     });
     output.list(&curve, &["ITERATION", "VALUE", "TIME"], rows.collect());
     Ok(())
-}
-
-async fn logs(
-    client: &Client,
-    id: &str,
-    follow: bool,
-    tail: Option<u64>,
-    output: &Output,
-) -> Result<(), CliError> {
-    let mut next = match tail {
-        None => 0,
-        Some(wanted) => client
-            .console(id, u64::MAX >> 1, 1)
-            .await?
-            .total
-            .saturating_sub(wanted),
-    };
-    loop {
-        let ended = client.task(id).await?.status.has_ended();
-        loop {
-            let page = client.console(id, next, CONSOLE_PAGE).await?;
-            for line in &page.lines {
-                if output.is_json() {
-                    output.line(&serde_json::to_string(line).expect("a line is texts and numbers"));
-                } else {
-                    output.line(&printable(&line.text));
-                }
-            }
-            next += page.lines.len() as u64;
-            if page.lines.is_empty() {
-                break;
-            }
-        }
-        if !follow || ended {
-            return Ok(());
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    }
 }

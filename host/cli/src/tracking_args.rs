@@ -322,6 +322,23 @@ pub(crate) enum ProjectCommand {
         /// Path or id of the other project
         into: String,
     },
+    /// Say how much is kept of what the tasks of a project report
+    ///
+    /// What is not given gets its default.
+    Keep {
+        /// Path or id
+        project: String,
+        /// Delete the points of curves so many days after their task ended; summaries stay
+        /// [default: kept for ever]
+        #[arg(long, value_name = "DAYS")]
+        points_days: Option<u32>,
+        /// Iterations of each series of samples that are kept [default: 100]
+        #[arg(long, value_name = "N")]
+        samples: Option<u32>,
+        /// Iterations of each series of plots that are kept [default: 100]
+        #[arg(long, value_name = "N")]
+        plots: Option<u32>,
+    },
     /// Delete a project and those below it
     Delete {
         /// Path or id

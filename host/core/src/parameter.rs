@@ -307,6 +307,77 @@ pub fn overridden(settings: &Map<String, Value>, parameters: &[Parameter]) -> Ma
     settings
 }
 
+/// Checks what a plugin wants to connect with the parameters of its task.
+///
+/// # Errors
+/// The first broken rule; the pointer is empty when it is about the section.
+pub fn check_connected(
+    section: &str,
+    values: &Map<String, Value>,
+) -> Result<Vec<Parameter>, InvalidField> {
+    if [GENERAL, "Args", PROPERTIES].contains(&section) {
+        let message = format!(
+            "must be none of General, Args and properties, which are the action's and the \
+             user's own, but it is `{section}`"
+        );
+        return Err(InvalidField::new("", message));
+    }
+    let valid = !section.is_empty()
+        && section.len() <= MAX_PARAMETER_NAME_BYTES
+        && !section.contains(char::is_control)
+        && !section.contains('/');
+    if !valid {
+        let message = format!(
+            "must have 1 to {MAX_PARAMETER_NAME_BYTES} bytes, no `/` and no control characters"
+        );
+        return Err(InvalidField::new("", message));
+    }
+    let sections = Map::from_iter([(section.to_owned(), Value::Object(values.clone()))]);
+    from_nested(&sections)
+}
+
+/// `values` with those that `stored`, parameters of one section, has of the same name: in the
+/// type that they have in `values`, where that can be.
+pub fn connected(values: &Map<String, Value>, stored: &[Parameter]) -> Map<String, Value> {
+    let given = flattened(values);
+    let mut connected = values.clone();
+    for parameter in stored {
+        if let Some(before) = given.get(&parameter.name) {
+            let value = like(before, &parameter.value);
+            if value != *before {
+                replace(&mut connected, &parameter.name, value);
+            }
+        }
+    }
+    connected
+}
+
+/// `value` in the type of `example`, or as it is where it has no such form.
+fn like(example: &Value, value: &Value) -> Value {
+    let converted = match (example, value) {
+        (Value::Number(number), Value::Number(_)) if number.is_f64() => {
+            value.as_f64().map(Value::from)
+        }
+        (Value::Number(number), Value::String(text)) if number.is_f64() => {
+            text.trim().parse::<f64>().ok().map(Value::from)
+        }
+        (Value::Number(_), Value::String(text)) => text.trim().parse::<i64>().ok().map(Value::from),
+        (Value::Bool(_), Value::String(text)) => match text.trim().to_ascii_lowercase().as_str() {
+            "true" => Some(Value::Bool(true)),
+            "false" => Some(Value::Bool(false)),
+            _ => None,
+        },
+        (Value::Array(_) | Value::Object(_), Value::String(text)) => serde_json::from_str(text)
+            .ok()
+            .filter(|found: &Value| found.is_array() == example.is_array()),
+        (Value::String(_), Value::Number(_) | Value::Bool(_)) => {
+            Some(Value::String(value.to_string()))
+        }
+        _ => None,
+    };
+    converted.unwrap_or_else(|| value.clone())
+}
+
 fn remove(values: &mut Map<String, Value>, name: &str) {
     if values.remove(name).is_some() {
         return;
@@ -420,6 +491,46 @@ mod tests {
             "lr": 0.1, "model": {"hidden": 8, "depth": 2}, "a/b": 2, "new": {"x": "y"},
         });
         assert_eq!(overridden(&settings, &parameters), map(expected));
+    }
+
+    #[test]
+    fn connected_values_come_back_overridden_in_their_own_type() {
+        let values = map(json!({
+            "lr": 0.1, "epochs": 3, "fast": false, "name": "x", "none": null,
+            "model": {"hidden": [8, 8], "depth": 2},
+        }));
+        assert_eq!(connected(&values, &[]), values);
+        let stored = [
+            Parameter::new("Mine", "lr", json!(1)),
+            Parameter::new("Mine", "epochs", json!(" 5")),
+            Parameter::new("Mine", "fast", json!("True")),
+            Parameter::new("Mine", "name", json!(7)),
+            Parameter::new("Mine", "none", json!("y")),
+            Parameter::new("Mine", "model/hidden", json!("[4]")),
+            Parameter::new("Mine", "model/depth", json!("deep")),
+            Parameter::new("Mine", "model/other", json!(1)),
+        ];
+        let expected = json!({
+            "lr": 1.0, "epochs": 5, "fast": true, "name": "7", "none": "y",
+            "model": {"hidden": [4], "depth": "deep"},
+        });
+        assert_eq!(connected(&values, &stored), map(expected));
+    }
+
+    #[test]
+    fn a_plugin_cannot_connect_what_is_not_its_own() {
+        let values = map(json!({"lr": 0.1, "model": {"depth": 2}}));
+        let found = check_connected("Mine", &values).unwrap();
+        let paths: Vec<String> = found.iter().map(Parameter::path).collect();
+        assert_eq!(paths, ["Mine/lr", "Mine/model/depth"]);
+        for section in ["General", "Args", "properties", "", "a/b", "a\nb"] {
+            assert_eq!(check_connected(section, &values).unwrap_err().pointer, "");
+        }
+        let wrong = map(json!({"": 1}));
+        assert_eq!(
+            check_connected("Mine", &wrong).unwrap_err().pointer,
+            "/Mine/"
+        );
     }
 
     fn any_value() -> impl Strategy<Value = Value> {

@@ -1,5 +1,6 @@
 //! What a running task reports.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{self, Visitor};
@@ -9,6 +10,7 @@ use utoipa::openapi::{ObjectBuilder, OneOfBuilder, RefOr, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::digest::Digest;
+use crate::figure::FigureText;
 use crate::model::SavedModel;
 use crate::time::Timestamp;
 
@@ -138,6 +140,46 @@ impl LineSource {
     }
 }
 
+/// How much a line matters, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// For whoever writes the program.
+    Debug,
+    /// What happens: standard output, too, and what the host says.
+    Info,
+    /// Something to look at: standard error, too.
+    Warning,
+    /// Something that went wrong.
+    Error,
+}
+
+impl LineSource {
+    /// Every source, in an order that never changes: the store knows them by their place.
+    pub const ALL: [Self; 7] = [
+        Self::Stdout,
+        Self::Stderr,
+        Self::Debug,
+        Self::Info,
+        Self::Warning,
+        Self::Error,
+        Self::Host,
+    ];
+
+    /// How much its lines matter.
+    pub fn level(self) -> Level {
+        match self {
+            Self::Debug => Level::Debug,
+            Self::Stdout | Self::Info | Self::Host => Level::Info,
+            Self::Stderr | Self::Warning => Level::Warning,
+            Self::Error => Level::Error,
+        }
+    }
+}
+
+/// Longest line of a console, in bytes.
+pub const MAX_LINE_BYTES: usize = 256 << 10;
+
 /// One line of the console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Line {
@@ -149,26 +191,80 @@ pub struct Line {
     pub at: Timestamp,
 }
 
-/// An image of a series of images; its file has been uploaded before.
+/// Why there are samples, which says how many are kept.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum SampleKind {
+    /// An image of a series that is kept as a whole.
+    #[default]
+    Visualization,
+    /// What a program shows of its work as it goes on; of each series the last iterations are
+    /// kept.
+    Media,
+}
+
+impl SampleKind {
+    /// The name it has in JSON and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Visualization => "visualization",
+            Self::Media => "media",
+        }
+    }
+
+    /// The kind of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Visualization, Self::Media]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
+}
+
+/// An image, sound, video, page or text of a series of them; its file has been uploaded
+/// before.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sample {
-    /// E.g. `misclassified`.
+    /// Why it is there.
+    #[serde(default)]
+    pub kind: SampleKind,
+    /// E.g. `misclassified`: the title of a series of media.
     pub category: String,
-    /// E.g. `validation`.
+    /// E.g. `validation`: the series.
     pub group: String,
-    /// Its place in the group.
+    /// Its place in the group: the iteration of media.
     pub index: u64,
+    /// Tells those of one place apart; mostly empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
     /// Of its file.
     pub sha256: Digest,
     /// The length of its file.
     pub size_bytes: u64,
-    /// `image/png` or `image/jpeg`.
+    /// See [`crate::media::media_type`].
     pub content_type: String,
     /// When the host took it over.
     pub at: Timestamp,
-    /// What the plugin gave beside the image.
+    /// What the plugin gave beside it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extra: Option<Map<String, Value>>,
+}
+
+/// A figure that belongs to an iteration; of several of one title, series and iteration the
+/// last reported holds, and of each series the last iterations are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Plot {
+    /// E.g. `confusion`.
+    pub title: String,
+    /// E.g. `validation`.
+    pub series: String,
+    /// When in the run it was made.
+    pub iteration: u64,
+    /// A Plotly figure as JSON text; see [`crate::figure::check_figure`].
+    pub figure: String,
+    /// When the host took it over.
+    pub at: Timestamp,
 }
 
 /// One thing that a running task tells.
@@ -186,8 +282,15 @@ pub enum Report {
     },
     /// A line of the console.
     Line(Line),
-    /// An image.
+    /// An image or another sample.
     Sample(Sample),
+    /// A figure.
+    Plot(Plot),
+    /// The table of a program that tries configurations by itself; the last holds.
+    Trials {
+        /// See [`check_trials`].
+        payload: Map<String, Value>,
+    },
     /// How far a phase has come.
     Progress {
         /// The phase.
@@ -204,6 +307,125 @@ pub enum Report {
         /// See [`SavedModel::name`].
         name: String,
     },
+}
+
+/// Longest table of trials as JSON, in bytes.
+pub const MAX_TRIALS_BYTES: usize = 1 << 20;
+
+/// Checks the table of a program that tries configurations by itself: it has `trials`, and
+/// mostly the names of columns (`base`, `hyperparameters`, `metrics`) and `best_trial`.
+///
+/// # Errors
+/// One sentence.
+pub fn check_trials(payload: &Map<String, Value>) -> Result<(), String> {
+    match payload.get("trials") {
+        Some(Value::Object(_)) => {}
+        Some(_) => return Err("`trials` must be an object of trials by their ids".to_owned()),
+        None => return Err("log_trials payload must include \"trials\" key".to_owned()),
+    }
+    let length = serde_json::json!(payload).to_string().len();
+    if length > MAX_TRIALS_BYTES {
+        return Err(format!(
+            "must have at most {MAX_TRIALS_BYTES} bytes as JSON, but it has {length}"
+        ));
+    }
+    Ok(())
+}
+
+/// A line of the console as a program without a lease reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewLine {
+    /// `debug`, `info` (when absent), `warning`, `error`, `stdout` or `stderr`.
+    #[serde(default = "info")]
+    pub level: LineSource,
+    /// At most 256 KiB.
+    pub text: String,
+    /// When it was written; the server's time when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+fn info() -> LineSource {
+    LineSource::Info
+}
+
+/// A plot as a program without a lease reports it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewPlot {
+    /// See [`Plot::title`].
+    pub title: String,
+    /// See [`Plot::series`].
+    pub series: String,
+    /// See [`Plot::iteration`].
+    #[serde(default)]
+    pub iteration: u64,
+    /// A Plotly figure as an object, or its text.
+    pub figure: FigureText,
+    /// When it was made; the server's time when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+/// A sample as a program without a lease reports it; its file has been uploaded before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSample {
+    /// `media` when absent.
+    #[serde(default = "media")]
+    pub kind: SampleKind,
+    /// See [`Sample::category`].
+    #[serde(alias = "category")]
+    pub title: String,
+    /// See [`Sample::group`].
+    #[serde(alias = "group")]
+    pub series: String,
+    /// See [`Sample::index`].
+    #[serde(default, alias = "index")]
+    pub iteration: u64,
+    /// See [`Sample::name`].
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Of its file.
+    pub sha256: Digest,
+    /// What its file says that it is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// What belongs to it, at most 8 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Map<String, Value>>,
+    /// When it was made; the server's time when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+fn media() -> SampleKind {
+    SampleKind::Media
+}
+
+/// What a program without a lease reports of a task that it runs, beside points.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct NewReports {
+    /// 1 to 200 bytes: sent again within a day, the reports are not recorded again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Lines of the console, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lines: Vec<NewLine>,
+    /// Of two of one title, series and iteration the later wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub plots: Vec<NewPlot>,
+    /// Of two of one place the later wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<NewSample>,
+    /// Values without a curve, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub singles: BTreeMap<String, Real>,
+    /// The table of trials of a program that tries configurations by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trials: Option<Map<String, Value>>,
 }
 
 /// Reports in the order in which they were made. Sending one again is harmless: the store

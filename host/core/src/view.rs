@@ -150,6 +150,8 @@ pub struct ProjectView {
     pub system_tags: Vec<String>,
     /// Where files of its tasks go; absent when they go to the server.
     pub default_output: Option<String>,
+    /// How much is kept of what its tasks report.
+    pub retention: Retention,
     /// Tasks in it, without those of the projects below it.
     pub task_count: u64,
     /// When it was made.
@@ -172,6 +174,8 @@ pub struct NewProject {
     pub system_tags: Vec<String>,
     /// Where files of its tasks go.
     pub default_output: Option<String>,
+    /// How much is kept of what its tasks report.
+    pub retention: Retention,
 }
 
 /// Changes of a project: what is absent stays as it is.
@@ -193,6 +197,9 @@ pub struct ProjectEdit {
     /// Where files of its tasks go; an empty text is the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_output: Option<String>,
+    /// How much is kept of what its tasks report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
 }
 
 /// Which projects to list.
@@ -284,10 +291,64 @@ pub struct SingleValue {
 /// A part of a task's console.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ConsolePage {
-    /// In the order in which they were written.
+    /// In the order that was asked for.
     pub lines: Vec<ConsoleLine>,
     /// Lines of the whole console.
     pub total: u64,
+    /// Where the next page goes on: its first line, or going backwards the line after it.
+    /// Absent when nothing is left. A search may come back with few lines, or none, before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+/// A plot of a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlotView {
+    /// E.g. `confusion`.
+    pub title: String,
+    /// E.g. `validation`.
+    pub series: String,
+    /// When in the run it was made.
+    pub iteration: u64,
+    /// When it was reported.
+    pub at: Timestamp,
+    /// The length of its figure.
+    pub size_bytes: u64,
+    /// The Plotly figure as JSON text, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<String>,
+}
+
+/// How much is kept of what tasks report; absent values are the defaults.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Points of curves are deleted so many days after their task ended, 1 to 36,500;
+    /// summaries stay. Kept for ever when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points_days: Option<u32>,
+    /// Iterations of each series of samples that are kept, 1 to 100,000; 100 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<u32>,
+    /// Iterations of each series of plots that are kept, 1 to 100,000; 100 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plots: Option<u32>,
+}
+
+impl Retention {
+    /// Iterations of a series that are kept unless a project says otherwise, as ClearML has
+    /// it (`sdk.metrics.file_history_size`).
+    pub const DEFAULT_ITERATIONS: u32 = 100;
+
+    /// Iterations of each series of samples that are kept.
+    pub fn sample_iterations(&self) -> u32 {
+        self.samples.unwrap_or(Self::DEFAULT_ITERATIONS).max(1)
+    }
+
+    /// Iterations of each series of plots that are kept.
+    pub fn plot_iterations(&self) -> u32 {
+        self.plots.unwrap_or(Self::DEFAULT_ITERATIONS).max(1)
+    }
 }
 
 /// One line of a console.

@@ -296,6 +296,10 @@ impl Engine {
                     let error: &dyn std::error::Error = &error;
                     tracing::error!(error, "keys of old batches could not be forgotten");
                 }
+                if let Err(error) = self.expire_points().await {
+                    let error: &dyn std::error::Error = &error;
+                    tracing::error!(error, "points could not be deleted that are too old");
+                }
             }
             if let Err(error) = self.sweep().await {
                 let error: &dyn std::error::Error = &error;

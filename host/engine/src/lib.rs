@@ -21,6 +21,7 @@ mod preview;
 mod projects;
 mod query;
 mod read;
+mod reports;
 mod resource;
 mod submit;
 mod tune;
@@ -37,14 +38,11 @@ pub use models::RegistryError;
 pub use projects::ProjectChangeError;
 pub use query::{Export, ExportContent, ExportFailure, default_fields};
 pub use read::MAX_ALL_SAMPLES;
+pub use reports::ReportsError;
 pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError,
-    CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules, KeyedRequest,
-    LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError,
-    QueueName, SampleQuery, Sampled, Sampling, StoreError, StoredAnswer, UploadError, UploadPart,
-    Workspace, WriteMode, backup, restore,
+    Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError, ConsoleQuery, CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules, KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled, Sampling, ShownQuery, StoreError, StoredAnswer, UploadError, UploadPart, Workspace, WriteMode, backup, restore,
 };
 pub use tune::warnings;

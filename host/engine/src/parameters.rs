@@ -154,24 +154,7 @@ impl Engine {
         configuration: NewConfiguration,
         force: bool,
     ) -> Result<(), DraftError> {
-        check_configuration_name(&configuration.name)?;
-        for (field, text) in [
-            ("type", &configuration.kind),
-            ("description", &configuration.description),
-        ] {
-            if text.len() > 1000 || text.contains('\0') {
-                let message = format!("{field} must have at most 1000 bytes and no zero byte");
-                return Err(InvalidField::new(format!("/{field}"), message).into());
-            }
-        }
-        if configuration.content.len() > MAX_CONFIGURATION_BYTES {
-            let message = format!(
-                "a configuration object has at most {MAX_CONFIGURATION_BYTES} bytes, but this has \
-                 {}",
-                configuration.content.len()
-            );
-            return Err(InvalidField::new("", message).into());
-        }
+        check_configuration(&configuration)?;
         let now = self.now();
         self.store
             .put_configuration(workspace, task, &configuration, force, now)
@@ -199,6 +182,29 @@ impl Engine {
         self.changes().task_changed(workspace.id(), task);
         Ok(deleted)
     }
+}
+
+/// Checks a configuration object to be written.
+pub(crate) fn check_configuration(configuration: &NewConfiguration) -> Result<(), InvalidField> {
+    check_configuration_name(&configuration.name)?;
+    for (field, text) in [
+        ("type", &configuration.kind),
+        ("description", &configuration.description),
+    ] {
+        if text.len() > 1000 || text.contains('\0') {
+            let message = format!("{field} must have at most 1000 bytes and no zero byte");
+            return Err(InvalidField::new(format!("/{field}"), message));
+        }
+    }
+    if configuration.content.len() > MAX_CONFIGURATION_BYTES {
+        let message = format!(
+            "a configuration object has at most {MAX_CONFIGURATION_BYTES} bytes, but this has \
+             {}",
+            configuration.content.len()
+        );
+        return Err(InvalidField::new("", message));
+    }
+    Ok(())
 }
 
 /// Checks the name of a configuration object.

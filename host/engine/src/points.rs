@@ -45,4 +45,18 @@ impl Engine {
         }
         Ok(deleted)
     }
+
+    /// Deletes the points of tasks that ended longer ago than their project keeps them;
+    /// summaries stay. Returns how many tasks that were.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn expire_points(&self) -> Result<usize, StoreError> {
+        let expired = self.store.expire_points(self.now()).await?;
+        for (workspace, task) in &expired {
+            tracing::info!(%task, "the points of a task were deleted: they are too old");
+            self.changes().task_changed(workspace, task);
+        }
+        Ok(expired.len())
+    }
 }

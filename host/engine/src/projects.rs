@@ -2,10 +2,15 @@
 
 use trainshed_core::ProjectId;
 use trainshed_core::draft::{InvalidField, MAX_COMMENT_BYTES, checked_tags, project_path};
-use trainshed_core::view::{NewProject, Page, ProjectEdit, ProjectQuery, ProjectView};
+use trainshed_core::view::{NewProject, Page, ProjectEdit, ProjectQuery, ProjectView, Retention};
 use trainshed_store::{ProjectError, StoreError, Workspace};
 
 use crate::engine::Engine;
+
+/// Most days for which points can be kept: a hundred years.
+const MAX_POINTS_DAYS: u32 = 36_500;
+/// Most iterations of a series that can be kept.
+const MAX_ITERATIONS: u32 = 100_000;
 
 /// Why a project was not made or changed as asked.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +68,7 @@ impl Engine {
             Some(&project.description),
             project.default_output.as_deref(),
         )?;
+        check_retention(&project.retention)?;
         project.tags = checked_tags("tags", project.tags)?;
         project.system_tags = checked_tags("system_tags", project.system_tags)?;
         let now = self.now();
@@ -81,6 +87,7 @@ impl Engine {
     ) -> Result<ProjectView, ProjectChangeError> {
         edit.name = edit.name.map(|name| path_of(&name)).transpose()?;
         check_texts(edit.description.as_deref(), edit.default_output.as_deref())?;
+        check_retention(&edit.retention.unwrap_or_default())?;
         let tags = |field, tags: Option<Vec<String>>| {
             tags.map(|tags| checked_tags(field, tags)).transpose()
         };
@@ -131,6 +138,20 @@ impl Engine {
 /// Checks the path of a project that is given as its name.
 fn path_of(name: &str) -> Result<String, InvalidField> {
     project_path(name).map_err(|error| InvalidField::new("/name", error.message))
+}
+
+fn check_retention(retention: &Retention) -> Result<(), InvalidField> {
+    for (field, value, most) in [
+        ("points_days", retention.points_days, MAX_POINTS_DAYS),
+        ("samples", retention.samples, MAX_ITERATIONS),
+        ("plots", retention.plots, MAX_ITERATIONS),
+    ] {
+        if let Some(value) = value.filter(|value| !(1..=most).contains(value)) {
+            let message = format!("{field} must be 1 to {most}, but it is {value}");
+            return Err(InvalidField::new(format!("/retention/{field}"), message));
+        }
+    }
+    Ok(())
 }
 
 fn check_texts(description: Option<&str>, output: Option<&str>) -> Result<(), InvalidField> {

@@ -2,9 +2,8 @@
 
 use trainshed_core::TaskId;
 use trainshed_core::parameter::Parameter;
-use trainshed_core::report::Sample;
 use trainshed_core::task::TaskState;
-use trainshed_core::view::{ConsolePage, Page, SeriesSummary, SingleValue, TaskQuery, TaskView};
+use trainshed_core::view::{Page, SeriesSummary, SingleValue, TaskQuery, TaskView};
 use trainshed_store::{CurvePage, QueryError, SampleQuery, Sampled, StoreError, Workspace};
 
 use crate::engine::Engine;
@@ -157,42 +156,6 @@ impl Engine {
             return Ok(None);
         }
         self.store.singles(workspace, id).await.map(Some)
-    }
-
-    /// At most `limit` lines of the console: from line number `first` on, or the last ones.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn console(
-        &self,
-        workspace: &Workspace,
-        id: &TaskId,
-        first: Option<u64>,
-        limit: u64,
-    ) -> Result<Option<ConsolePage>, StoreError> {
-        if !self.has_task(workspace, id).await? {
-            return Ok(None);
-        }
-        let page = match first {
-            Some(first) => self.store.console(workspace, id, first, limit).await,
-            None => self.store.console_tail(workspace, id, limit).await,
-        };
-        page.map(Some)
-    }
-
-    /// The samples of a task by category, group and index.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn samples(
-        &self,
-        workspace: &Workspace,
-        id: &TaskId,
-    ) -> Result<Option<Vec<Sample>>, StoreError> {
-        if !self.has_task(workspace, id).await? {
-            return Ok(None);
-        }
-        self.store.samples(workspace, id).await.map(Some)
     }
 
     /// Whether the database answers and can be written to.

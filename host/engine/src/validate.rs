@@ -1,13 +1,12 @@
 //! The rules that reports of running tasks must keep. An agent keeps them by itself; a wrong
 //! one must not make the store hold what nobody can show.
 
-use trainshed_core::name::{is_model_name, is_series_name};
-use trainshed_core::report::{Batch, MAX_BATCH, Report};
-
+use serde_json::{Map, Value};
+use trainshed_core::figure::check_figure;
+use trainshed_core::media::{MAX_MEDIA_BYTES, is_media_type, type_names};
+use trainshed_core::name::{MAX_NAME_BYTES, is_model_name, is_series_name};
+use trainshed_core::report::{Batch, MAX_BATCH, MAX_LINE_BYTES, Report, Sample, check_trials};
 use trainshed_store::MAX_EXTRA_BYTES;
-
-/// Types of images that samples can have.
-const IMAGE_TYPES: [&str; 2] = ["image/png", "image/jpeg"];
 
 /// Checks every report of a batch.
 ///
@@ -33,42 +32,62 @@ pub(crate) fn check_batch(batch: &Batch) -> Result<(), String> {
     Ok(())
 }
 
-fn check_report(report: &Report) -> Result<(), String> {
+pub(crate) fn check_report(report: &Report) -> Result<(), String> {
     match report {
         Report::Point(point) => {
             check_name("a title", &point.title)?;
             check_name("a series", &point.series)?;
-            let extra = point
-                .extra
-                .as_ref()
-                .map(|extra| serde_json::json!(extra).to_string());
-            match extra {
-                Some(extra) if extra.len() > MAX_EXTRA_BYTES => Err(format!(
-                    "the extra data of a point have at most {MAX_EXTRA_BYTES} bytes, but these \
-                     have {}",
-                    extra.len()
-                )),
-                _ => Ok(()),
-            }
+            check_extra("a point", point.extra.as_ref())
         }
         Report::Single { name, .. } => check_name("a single value", name),
+        Report::Line(line) if line.text.len() > MAX_LINE_BYTES => Err(format!(
+            "a line has at most {MAX_LINE_BYTES} bytes, but this has {}",
+            line.text.len()
+        )),
         Report::Line(_) => Ok(()),
-        Report::Sample(sample) => {
-            check_name("a category", &sample.category)?;
-            check_name("a group", &sample.group)?;
-            if !IMAGE_TYPES.contains(&sample.content_type.as_str()) {
-                return Err(format!(
-                    "a sample is of type {}, but this one is `{}`",
-                    IMAGE_TYPES.join(" or "),
-                    shortened(&sample.content_type)
-                ));
-            }
-            Ok(())
+        Report::Sample(sample) => check_sample(sample),
+        Report::Plot(plot) => {
+            check_name("a title", &plot.title)?;
+            check_name("a series", &plot.series)?;
+            check_figure(&plot.figure).map_err(|wrong| format!("a figure {wrong}"))
         }
+        Report::Trials { payload } => check_trials(payload),
         Report::Progress { category, .. } => check_name("a phase", category),
         Report::Model(model) => check_model_name(&model.name),
         Report::Output { name } => check_model_name(name),
     }
+}
+
+fn check_sample(sample: &Sample) -> Result<(), String> {
+    check_name("a category", &sample.category)?;
+    check_name("a group", &sample.group)?;
+    if !sample.name.is_empty() {
+        check_name("a sample", &sample.name)?;
+    }
+    if !is_media_type(&sample.content_type) {
+        return Err(format!(
+            "a sample is of type {}, but this one is `{}`",
+            type_names(),
+            shortened(&sample.content_type)
+        ));
+    }
+    if sample.size_bytes > MAX_MEDIA_BYTES {
+        return Err(format!(
+            "a sample has at most {MAX_MEDIA_BYTES} bytes, but this one has {}",
+            sample.size_bytes
+        ));
+    }
+    check_extra("a sample", sample.extra.as_ref())
+}
+
+fn check_extra(what: &str, extra: Option<&Map<String, Value>>) -> Result<(), String> {
+    let length = extra.map_or(0, |extra| serde_json::json!(extra).to_string().len());
+    if length <= MAX_EXTRA_BYTES {
+        return Ok(());
+    }
+    Err(format!(
+        "the extra data of {what} have at most {MAX_EXTRA_BYTES} bytes, but these have {length}"
+    ))
 }
 
 fn check_name(what: &str, name: &str) -> Result<(), String> {
@@ -76,7 +95,7 @@ fn check_name(what: &str, name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the name of {what} has 1 to 200 bytes and no control characters, but it is `{}`",
+        "the name of {what} has 1 to {MAX_NAME_BYTES} bytes and no control characters, but it is `{}`",
         shortened(name).escape_debug()
     ))
 }

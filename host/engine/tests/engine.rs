@@ -12,7 +12,7 @@ use trainshed_core::Digest;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_core::view::{AgentInfo, NewDataset, TaskQuery};
-use trainshed_engine::{ChangeError, LeaseError, PushError, VersionError};
+use trainshed_engine::{ChangeError, ConsoleQuery, LeaseError, PushError, VersionError};
 
 use lab::{Lab, NOW, batch, completed, failed, line, manifest, model, point, progress, single};
 
@@ -257,7 +257,7 @@ async fn whoever_carries_an_old_fence_writes_nothing() {
     assert!(lab.finish(&lease, failed("no")).await.is_err());
     let console = lab
         .engine
-        .console(&lab.workspace, &task.id, Some(0), 10)
+        .console(&lab.workspace, &task.id, &ConsoleQuery::from(0, 10))
         .await;
     assert_eq!(console.unwrap().unwrap().total, 0);
     let unknown = trainshed_core::TaskId::from_u128(1);
@@ -284,7 +284,10 @@ async fn a_batch_sent_twice_counts_once() {
         .unwrap()
         .unwrap();
     assert_eq!(scalars[0].count, 1);
-    let console = lab.engine.console(&lab.workspace, &task.id, None, 10).await;
+    let console = lab
+        .engine
+        .console(&lab.workspace, &task.id, &ConsoleQuery::last(10))
+        .await;
     assert_eq!(console.unwrap().unwrap().total, 1);
 }
 
@@ -300,7 +303,10 @@ async fn a_batch_is_recorded_whole_or_not_at_all() {
         refused.to_string(),
         format!("the file {missing} of 3 bytes, the model `best`, has not been uploaded")
     );
-    let console = lab.engine.console(&lab.workspace, &task.id, None, 10).await;
+    let console = lab
+        .engine
+        .console(&lab.workspace, &task.id, &ConsoleQuery::last(10))
+        .await;
     assert_eq!(console.unwrap().unwrap().total, 0);
     lab.report(&lease, batch(0, vec![line("again")]))
         .await
@@ -656,7 +662,10 @@ async fn workspaces_cannot_see_each_other() {
     let engine = &lab.engine;
     assert_eq!(engine.task(&other, &task.id).await.unwrap(), None);
     assert_eq!(
-        engine.console(&other, &task.id, None, 5).await.unwrap(),
+        engine
+            .console(&other, &task.id, &ConsoleQuery::last(5))
+            .await
+            .unwrap(),
         None
     );
     assert_eq!(engine.scalars(&other, &task.id).await.unwrap(), None);

@@ -4,7 +4,9 @@ pub(crate) mod checkpoint;
 pub(crate) mod compute;
 pub(crate) mod dataset;
 pub(crate) mod models;
+mod reports;
 pub(crate) mod run;
+mod settings;
 
 use wasmtime::Engine;
 use wasmtime::component::{HasSelf, Linker};
@@ -25,6 +27,8 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<TaskState>> {
     plugin::dataset::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::checkpoint::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::models::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
+    plugin::reports::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
+    plugin::settings::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::compute::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     compute::add_fast_paths(&mut linker)?;
     Ok(linker)

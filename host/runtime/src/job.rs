@@ -122,6 +122,29 @@ pub trait Services: Send + Sync {
     /// See [`Refused`].
     async fn upload(&self, file: &Path, digest: Digest, size_bytes: u64) -> Result<(), Refused>;
 
+    /// Records values of the plugin as parameters of a section, and gives them as the task
+    /// had them before. They have been checked.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn connect(
+        &self,
+        section: String,
+        values: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Refused>;
+
+    /// Records a text as a configuration object, and gives the one that the task had under
+    /// this name before.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn connect_text(
+        &self,
+        name: String,
+        text: String,
+        format: String,
+    ) -> Result<String, Refused>;
+
     /// Makes a version of the run's data set of files that were uploaded before, ordered by
     /// path. It becomes visible when the task has completed.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::{LineSource, Report};
@@ -214,6 +214,18 @@ impl Services for NoTask {
         _size_bytes: u64,
     ) -> Result<(), Refused> {
         Err(Refused::Stopped)
+    }
+
+    async fn connect(
+        &self,
+        _: String,
+        values: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Refused> {
+        Ok(values)
+    }
+
+    async fn connect_text(&self, _: String, text: String, _: String) -> Result<String, Refused> {
+        Ok(text)
     }
 
     async fn commit_version(

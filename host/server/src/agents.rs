@@ -11,8 +11,8 @@ use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
 use trainshed_core::{AgentId, TaskId, Timestamp};
-use trainshed_engine::Engine;
-use trainshed_wire::{CommitVersion, Wait};
+use trainshed_engine::{Engine, NewConfiguration};
+use trainshed_wire::{CommitVersion, Connect, ConnectText, Connected, ConnectedText, Wait};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -73,6 +73,43 @@ pub(crate) async fn report(
 ) -> Result<Json<LeaseState>, ApiError> {
     let (task, fence) = held(lease)?;
     Ok(Json(engine.report(&workspace, &task, fence, batch).await?))
+}
+
+/// `POST /leases/{task}/{fence}/parameters`: connects values of the plugin with a section of the
+/// task's parameters; answers them as the task had them before.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/parameters", tag = "agents", responses((status = 200, body = Connected)))]
+pub(crate) async fn connect(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    lease: Path<(String, i64)>,
+    Json(body): Json<Connect>,
+) -> Result<Json<Connected>, ApiError> {
+    let (task, fence) = held(lease)?;
+    let given = (body.section.as_str(), &body.values);
+    let values = engine.connect(&workspace, &task, fence, given).await?;
+    Ok(Json(Connected { values }))
+}
+
+/// `POST /leases/{task}/{fence}/configuration`: connects a text of the plugin with a
+/// configuration object; answers the one that the task had before.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/configuration", tag = "agents", responses((status = 200, body = ConnectedText)))]
+pub(crate) async fn connect_text(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    lease: Path<(String, i64)>,
+    Json(body): Json<ConnectText>,
+) -> Result<Json<ConnectedText>, ApiError> {
+    let (task, fence) = held(lease)?;
+    let configuration = NewConfiguration {
+        name: body.name,
+        kind: body.format,
+        description: String::new(),
+        content: body.text.into_bytes(),
+    };
+    let text = engine
+        .connect_text(&workspace, &task, fence, configuration)
+        .await?;
+    Ok(Json(ConnectedText { text }))
 }
 
 /// `POST /leases/{task}/{fence}/dataset-version`: the version that a preprocess task made.

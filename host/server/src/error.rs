@@ -9,10 +9,7 @@ use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
 use trainshed_core::task::TaskState;
 use trainshed_engine::{
-    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError,
-    ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError,
-    QueryError, ReadingError, RegistryError, StoreError, SubmitError, TakeError, UploadError,
-    VersionError,
+    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError, ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError, QueryError, ReadingError, RegistryError, ReportError, ReportsError, StoreError, SubmitError, TakeError, UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -438,6 +435,21 @@ impl From<AppendError> for ApiError {
             AppendError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
         Self::new(status, kind, error.to_string()).hint(hint)
+    }
+}
+
+impl From<ReportsError> for ApiError {
+    fn from(error: ReportsError) -> Self {
+        match error {
+            ReportsError::Field(error) => error.into(),
+            ReportsError::Put(error) => error.into(),
+            ReportsError::Store(error) => error.into(),
+            ReportsError::Report(ReportError::Refused(error)) => error.into(),
+            ReportsError::Report(error @ ReportError::Published(_)) => {
+                let hint = error.hint();
+                Self::new(StatusCode::CONFLICT, "read-only", error.to_string()).hint(hint)
+            }
+        }
     }
 }
 

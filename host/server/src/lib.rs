@@ -22,6 +22,7 @@ mod parameters;
 mod plugins;
 mod projects;
 mod queries;
+mod reports;
 mod tasks;
 mod uploads;
 
@@ -116,8 +117,12 @@ fn api() -> (Router<Engine>, OpenApi) {
             metrics::all_curves
         ))
         .routes(routes!(metrics::metric_summary))
-        .routes(routes!(tasks::console))
-        .routes(routes!(tasks::samples))
+        .routes(routes!(reports::append))
+        .routes(routes!(reports::console))
+        .routes(routes!(reports::samples, reports::put_sample))
+        .routes(routes!(reports::plots))
+        .routes(routes!(reports::figure))
+        .routes(routes!(reports::trials))
         .routes(routes!(artifacts::files))
         .routes(routes!(artifacts::list, artifacts::register))
         .routes(routes!(
@@ -164,6 +169,8 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(agents::record, agents::readings))
         .routes(routes!(agents::renew))
         .routes(routes!(agents::report))
+        .routes(routes!(agents::connect))
+        .routes(routes!(agents::connect_text))
         .routes(routes!(agents::commit_version))
         .routes(routes!(agents::finish))
         .split_for_parts();

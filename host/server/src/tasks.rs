@@ -8,9 +8,9 @@ use serde_json::Value;
 use trainshed_core::action::Action;
 use trainshed_core::query::Entity;
 use trainshed_core::task::TaskState;
-use trainshed_core::view::{ConsolePage, Page, TaskQuery, TaskView};
+use trainshed_core::view::{Page, TaskQuery, TaskView};
 use trainshed_engine::Engine;
-use trainshed_wire::{Metrics, Samples, Submitted};
+use trainshed_wire::{Metrics, Submitted};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -117,42 +117,6 @@ pub(crate) async fn metrics(
         .await?
         .ok_or_else(|| no_task(&id))?;
     Ok(Json(Metrics { scalars, singles }))
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ConsoleQuery {
-    /// The first line wanted; absent for the end of the console.
-    after: Option<u64>,
-    limit: Option<u64>,
-}
-
-/// `GET /tasks/{id}/console`: lines from `after` on, or the last ones.
-#[utoipa::path(get, path = "/tasks/{id}/console", tag = "reports", params(ConsoleQuery), responses((status = 200, body = ConsolePage)))]
-pub(crate) async fn console(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-    Query(query): Query<ConsoleQuery>,
-) -> Result<Json<ConsolePage>, ApiError> {
-    let limit = query.limit.unwrap_or(1000).clamp(1, 10_000);
-    let page = engine
-        .console(&workspace, &task_id(&id)?, query.after, limit)
-        .await?;
-    Ok(Json(page.ok_or_else(|| no_task(&id))?))
-}
-
-/// `GET /tasks/{id}/samples`: the images; their content is at `/files/{sha256}`.
-#[utoipa::path(get, path = "/tasks/{id}/samples", tag = "reports", responses((status = 200, body = Samples)))]
-pub(crate) async fn samples(
-    State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Path(id): Path<String>,
-) -> Result<Json<Samples>, ApiError> {
-    let samples = engine.samples(&workspace, &task_id(&id)?).await?;
-    Ok(Json(Samples {
-        samples: samples.ok_or_else(|| no_task(&id))?,
-    }))
 }
 
 pub(crate) fn no_task(id: &str) -> ApiError {

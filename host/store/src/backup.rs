@@ -39,7 +39,7 @@ const INFO: &str = "backup.json";
 const SCHEMA_WITH_POINT_STATE: i64 = 6;
 
 /// Every table, each after those that it refers to.
-const TABLES: [&str; 30] = [
+const TABLES: [&str; 31] = [
     "workspace",
     "api_key",
     "project",
@@ -69,6 +69,7 @@ const TABLES: [&str; 30] = [
     "console",
     "plot",
     "sample",
+    "trial_report",
     "artifact",
 ];
 

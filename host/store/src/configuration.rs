@@ -7,7 +7,8 @@ use trainshed_core::{TaskId, Timestamp};
 use crate::change::{ChangeError, change_error, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
-use crate::file::unsigned;
+use crate::file::{bigint, unsigned};
+use crate::lease::{LeaseError, hold_lease, lease_error};
 use crate::workspace::Workspace;
 
 /// Most configuration objects of one task.
@@ -120,6 +121,50 @@ impl Store {
         }
         touch(&mut transaction, workspace, task, now).await?;
         transaction.commit().await.map_err(change_error(action))
+    }
+
+    /// Records a configuration object of a leased task, unless it has one of the name; returns
+    /// the content that the task has then.
+    ///
+    /// # Errors
+    /// When the lease is over, or the task would have too many.
+    pub async fn connect_configuration(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        configuration: &NewConfiguration,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, LeaseError> {
+        let action = "connect a configuration object";
+        let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
+        hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
+        let stored: Vec<(String, Option<Vec<u8>>)> = sqlx::query_as(
+            "select name, case when name = $1 then content end as content from configuration
+              where workspace = $2 and task = $3",
+        )
+        .bind(&configuration.name)
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(lease_error(action))?;
+        let count = bigint(stored.len() as u64);
+        let found = stored.into_iter().find_map(|(_, content)| content);
+        if let Some(content) = found {
+            return Ok(content);
+        }
+        if count >= MAX_CONFIGURATIONS {
+            return Err(LeaseError::Invalid(format!(
+                "a task has at most {MAX_CONFIGURATIONS} configuration objects"
+            )));
+        }
+        write_configuration(&mut transaction, workspace, task, configuration, now)
+            .await
+            .map_err(lease_error(action))?;
+        transaction.commit().await.map_err(lease_error(action))?;
+        Ok(configuration.content.clone())
     }
 
     /// Removes a configuration object; returns whether it was there.

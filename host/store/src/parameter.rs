@@ -1,5 +1,7 @@
 //! Parameters and user properties of tasks.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use sqlx::{Any, AnyConnection, Transaction};
 use trainshed_core::parameter::{MAX_PARAMETERS, PROPERTIES, Parameter, overridden};
@@ -9,6 +11,7 @@ use crate::change::{ChangeError, change_error, find, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::bigint;
+use crate::lease::{LeaseError, hold_lease, lease_error};
 use crate::workspace::Workspace;
 
 /// Whether written parameters take the place of the former ones.
@@ -127,6 +130,51 @@ impl Store {
         touch(&mut transaction, workspace, id, now).await?;
         transaction.commit().await.map_err(change_error(action))?;
         Ok(deleted)
+    }
+
+    /// Records those of `parameters` that a leased task does not have yet; returns those that
+    /// it has, as they are.
+    ///
+    /// # Errors
+    /// When the lease is over, or the task would have too many parameters.
+    pub async fn connect_parameters(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        parameters: &[Parameter],
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<Parameter>, LeaseError> {
+        let action = "connect parameters";
+        let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
+        hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
+        let stored = read_parameters(&mut transaction, workspace, task).await;
+        let mut stored = stored.map_err(lease_error(action))?;
+        let place = |parameter: &Parameter| (parameter.section.clone(), parameter.name.clone());
+        let wanted: BTreeSet<_> = parameters.iter().map(place).collect();
+        stored.retain(|parameter| wanted.contains(&place(parameter)));
+        let known: BTreeSet<_> = stored.iter().map(place).collect();
+        let missing = parameters.iter().filter(|one| !known.contains(&place(one)));
+        let missing: Vec<Parameter> = missing.cloned().collect();
+        if missing.is_empty() {
+            return Ok(stored);
+        }
+        write_parameters(&mut transaction, workspace, task, &missing)
+            .await
+            .map_err(lease_error(action))?;
+        let change = |error| match error {
+            ChangeError::Store(error) => LeaseError::Store(error),
+            other => LeaseError::Invalid(other.to_string()),
+        };
+        check_count(&mut transaction, workspace, task, false)
+            .await
+            .map_err(change)?;
+        touch(&mut transaction, workspace, task, now)
+            .await
+            .map_err(change)?;
+        transaction.commit().await.map_err(lease_error(action))?;
+        Ok(stored)
     }
 
     /// Writes user properties, whatever the state of the task.

@@ -71,6 +71,7 @@ struct ProjectRow {
     tags: String,
     system_tags: String,
     default_output: Option<String>,
+    retention: String,
     task_count: i64,
     created: i64,
     last_update: i64,
@@ -80,7 +81,7 @@ struct ProjectRow {
 macro_rules! select_projects {
     () => {
         "select project.id, project.path, project.description, project.tags,
-                project.system_tags, project.default_output,
+                project.system_tags, project.default_output, project.retention,
                 (select count(*) from task where task.workspace = project.workspace
                     and task.project = project.id) as task_count,
                 project.created, project.last_update
@@ -199,6 +200,7 @@ impl Store {
             tags: Some(project.tags.clone()),
             system_tags: Some(project.system_tags.clone()),
             default_output: project.default_output.clone(),
+            retention: Some(project.retention),
         };
         let id: ProjectId = id.parse().map_err(StoreError::damaged(action))?;
         let made = write_fields(&mut transaction, workspace, &id, &edit, now).await?;
@@ -574,13 +576,14 @@ async fn write_fields(
     sqlx::query(
         "update project
             set description = $1, tags = $2, system_tags = $3, default_output = $4,
-                last_update = $5
-          where workspace = $6 and id = $7",
+                retention = $5, last_update = $6
+          where workspace = $7 and id = $8",
     )
     .bind(edit.description.as_ref().unwrap_or(&before.description))
     .bind(json!(tags).to_string())
     .bind(json!(system_tags).to_string())
     .bind(output.filter(|output| !output.is_empty()))
+    .bind(json!(edit.retention.unwrap_or(before.retention)).to_string())
     .bind(now.as_millis())
     .bind(workspace.as_str())
     .bind(id.as_str())
@@ -610,6 +613,8 @@ impl ProjectRow {
             system_tags: serde_json::from_str(&self.system_tags)
                 .map_err(StoreError::damaged(action))?,
             default_output: self.default_output,
+            retention: serde_json::from_str(&self.retention)
+                .map_err(StoreError::damaged(action))?,
             task_count: unsigned(self.task_count),
             created: Timestamp(self.created),
             last_update: Timestamp(self.last_update),

@@ -1,24 +1,132 @@
-//! Recording what running tasks report.
+//! Recording what running tasks report, and what programs without a lease do.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Any, Transaction};
 use trainshed_core::progress::Progress;
-use trainshed_core::report::{Batch, Line, Report, Sample};
+use trainshed_core::report::{Batch, Plot, Report, Sample, SampleKind};
 use trainshed_core::resource::is_of_the_machine;
+use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::console::append_lines;
+use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
 use crate::lease::{Held, LeaseError, lease_error};
+use crate::media::{
+    MAX_SHOWN, count_shown, retention, trim_plots, trim_samples, write_plot, write_sample,
+    write_trials,
+};
 use crate::model::stage_model;
-use crate::points::ingest::{AppendError, write_single};
+use crate::points::ingest::{AppendError, remember, write_single};
 use crate::points::{MAX_SERIES, TaskKey};
 use crate::workspace::Workspace;
 
 /// Most phases whose progress is kept; reports of further ones are dropped, because
 /// progress is for people and a list this long is for none.
 const MAX_PHASES: usize = 100;
+
+/// The fence of the keys under which programs without a lease report; keys of points have one
+/// of their own.
+const PROGRAM: i64 = -2;
+
+/// What a program without a lease reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProgramReports {
+    /// Known for a day: reports of a task with the same key are not recorded again.
+    pub key: Option<String>,
+    /// No points, no models.
+    pub reports: Vec<Report>,
+}
+
+/// What became of the reports of a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reported {
+    /// Whether they had been recorded before, and were not again.
+    pub repeated: bool,
+}
+
+/// Why the reports of a program were not recorded. Nothing of them was kept.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The task is published.
+    #[error("the task {0} is published, and nothing of it may change")]
+    Published(TaskId),
+    /// As with the reports of an agent.
+    #[error(transparent)]
+    Refused(#[from] LeaseError),
+}
+
+impl ReportError {
+    /// What the caller can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Published(_) => Some("Clone the task to go on from there.".into()),
+            Self::Refused(error) => error.hint(),
+        }
+    }
+}
+
+impl Store {
+    /// Records what a program without a lease reports, all of it or none. Returns once it is
+    /// durable. Names, sizes and types have been checked.
+    ///
+    /// # Errors
+    /// When there is no such task, it is published, a file is not there, or there is too much
+    /// of something.
+    pub async fn report(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        reports: &ProgramReports,
+        now: Timestamp,
+    ) -> Result<Reported, ReportError> {
+        let action = "record reports";
+        let begun = self.begin(action).await;
+        let mut transaction = begun.map_err(LeaseError::Store)?;
+        // The row stays locked, so that the lines of two callers do not get one number.
+        let found: Option<(String, String)> = sqlx::query_as(
+            "update task set last_update = $1 where workspace = $2 and id = $3
+          returning state, progress",
+        )
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .fetch_optional(&mut *transaction)
+        .await
+        .map_err(lease_error(action))?;
+        let Some((state, progress)) = found else {
+            return Err(LeaseError::UnknownTask(task.clone()).into());
+        };
+        if TaskState::parse(&state) == Some(TaskState::Published) {
+            return Err(ReportError::Published(task.clone()));
+        }
+        if let Some(key) = &reports.key {
+            let known = (&TaskKey::new(workspace, task), PROGRAM, key.as_str());
+            let is_new = remember(&mut transaction, known, now).await;
+            if !is_new.map_err(lease_error(action))? {
+                return Ok(Reported { repeated: true });
+            }
+        }
+        let held = Held {
+            progress,
+            checkpoint: None,
+            dataset: None,
+            stop_requested: None,
+            stop_reason: None,
+        };
+        let writer = BatchWriter {
+            workspace,
+            task,
+            held: &held,
+            now,
+        };
+        writer.write(&mut transaction, &reports.reports).await?;
+        transaction.commit().await.map_err(lease_error(action))?;
+        Ok(Reported { repeated: false })
+    }
+}
 
 /// Writes the reports of one batch that are not points, within the transaction that holds
 /// the task's lease.
@@ -36,7 +144,7 @@ pub(crate) async fn write_lease_batch(
         held,
         now,
     };
-    writer.write(transaction, batch).await
+    writer.write(transaction, &batch.reports).await
 }
 
 /// Writes the reports of one batch, within the transaction that holds the task's lease.
@@ -50,14 +158,14 @@ struct BatchWriter<'a> {
 type Tx = Transaction<'static, Any>;
 
 impl BatchWriter<'_> {
-    async fn write(&self, transaction: &mut Tx, batch: &Batch) -> Result<(), LeaseError> {
-        let mut lines = Vec::new();
+    async fn write(&self, transaction: &mut Tx, reports: &[Report]) -> Result<(), LeaseError> {
+        let (mut lines, mut samples, mut plots) = (Vec::new(), Vec::new(), Vec::new());
         let mut singles = BTreeMap::new();
-        let mut output = None;
+        let (mut output, mut trials) = (None, None);
         let mut last_iteration = None;
         let mut progress: Progress = serde_json::from_str(&self.held.progress)
             .map_err(|error| LeaseError::Store(StoreError::damaged("read progress")(error)))?;
-        for report in &batch.reports {
+        for report in reports {
             match report {
                 Report::Point(point) if is_of_the_machine(&point.title) => {}
                 Report::Point(point) => {
@@ -67,7 +175,17 @@ impl BatchWriter<'_> {
                     singles.insert(name.as_str(), value.0);
                 }
                 Report::Line(line) => lines.push(line),
-                Report::Sample(sample) => self.write_sample(transaction, sample).await?,
+                Report::Sample(sample) => {
+                    if sample.kind == SampleKind::Media {
+                        last_iteration = last_iteration.max(Some(sample.index));
+                    }
+                    samples.push(sample);
+                }
+                Report::Plot(plot) => {
+                    last_iteration = last_iteration.max(Some(plot.iteration));
+                    plots.push(plot);
+                }
+                Report::Trials { payload } => trials = Some(payload),
                 Report::Progress {
                     category,
                     current,
@@ -108,9 +226,14 @@ impl BatchWriter<'_> {
         if !singles.is_empty() {
             self.check_singles(transaction).await?;
         }
-        self.write_lines(transaction, &lines)
+        self.write_shown(transaction, &samples, &plots).await?;
+        if let Some(payload) = trials {
+            let written = write_trials(transaction, self.workspace, self.task, payload, self.now);
+            written.await.map_err(LeaseError::Store)?;
+        }
+        append_lines(transaction, self.workspace, self.task, &lines)
             .await
-            .map_err(lease_error("record console lines"))?;
+            .map_err(LeaseError::Store)?;
         self.write_task(transaction, &progress, last_iteration, output)
             .await
             .map_err(lease_error("record reports"))
@@ -131,61 +254,63 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    /// Appends the lines of one batch as one row.
-    async fn write_lines(&self, transaction: &mut Tx, lines: &[&Line]) -> Result<(), sqlx::Error> {
-        if lines.is_empty() {
+    /// Records samples and plots, and deletes those of iterations that are too old to keep.
+    async fn write_shown(
+        &self,
+        transaction: &mut Tx,
+        samples: &[&Sample],
+        plots: &[&Plot],
+    ) -> Result<(), LeaseError> {
+        if samples.is_empty() && plots.is_empty() {
             return Ok(());
         }
-        sqlx::query(
-            "insert into console (workspace, task, first_line, line_count, lines)
-             select $1, $2, coalesce(max(first_line + line_count), 0), $3, $4
-               from console where workspace = $1 and task = $2",
-        )
-        .bind(self.workspace.as_str())
-        .bind(self.task.as_str())
-        .bind(bigint(lines.len() as u64))
-        .bind(serde_json::json!(lines).to_string())
-        .execute(&mut **transaction)
-        .await?;
-        Ok(())
-    }
-
-    /// Records a sample; one at the same place is replaced.
-    async fn write_sample(&self, transaction: &mut Tx, sample: &Sample) -> Result<(), LeaseError> {
-        let written = sqlx::query(
-            "insert into sample (workspace, task, kind, category, sample_group, position, name,
-                                 sha256, size_bytes, content_type, at, extra)
-             select workspace, $1, 'visualization', $2, $3, $4, '', sha256, size_bytes, $5, $6, $7
-               from file where workspace = $8 and sha256 = $9 and size_bytes = $10
-             on conflict (workspace, task, kind, category, sample_group, position, name) do update
-                set sha256 = excluded.sha256, size_bytes = excluded.size_bytes,
-                    content_type = excluded.content_type, at = excluded.at,
-                    extra = excluded.extra",
-        )
-        .bind(self.task.as_str())
-        .bind(&sample.category)
-        .bind(&sample.group)
-        .bind(bigint(sample.index))
-        .bind(&sample.content_type)
-        .bind(sample.at.as_millis())
-        .bind(
-            sample
-                .extra
-                .as_ref()
-                .map(|extra| serde_json::json!(extra).to_string()),
-        )
-        .bind(self.workspace.as_str())
-        .bind(sample.sha256.to_string())
-        .bind(bigint(sample.size_bytes))
-        .execute(&mut **transaction)
-        .await
-        .map_err(lease_error("record a sample"))?;
-        if written.rows_affected() == 0 {
-            return Err(LeaseError::MissingFile {
-                sha256: sample.sha256,
-                size_bytes: sample.size_bytes,
-                role: format!("the sample `{}/{}`", sample.category, sample.group),
-            });
+        let (workspace, task) = (self.workspace, self.task);
+        let mut media = BTreeSet::new();
+        for sample in samples {
+            let written = write_sample(transaction, workspace, task, sample).await;
+            if !written.map_err(lease_error("record a sample"))? {
+                return Err(LeaseError::MissingFile {
+                    sha256: sample.sha256,
+                    size_bytes: sample.size_bytes,
+                    role: format!("the sample `{}/{}`", sample.category, sample.group),
+                });
+            }
+            if sample.kind == SampleKind::Media {
+                media.insert((sample.category.as_str(), sample.group.as_str()));
+            }
+        }
+        let mut series = BTreeSet::new();
+        for plot in plots {
+            let written = write_plot(transaction, workspace, task, plot).await;
+            written.map_err(LeaseError::Store)?;
+            series.insert((plot.title.as_str(), plot.series.as_str()));
+        }
+        let kept = retention(transaction, workspace, task).await;
+        let kept = kept.map_err(LeaseError::Store)?;
+        for names in media {
+            trim_samples(
+                transaction,
+                workspace,
+                task,
+                names,
+                kept.sample_iterations(),
+            )
+            .await
+            .map_err(lease_error("delete old samples"))?;
+        }
+        for names in series {
+            trim_plots(transaction, workspace, task, names, kept.plot_iterations())
+                .await
+                .map_err(lease_error("delete old plots"))?;
+        }
+        let counts = count_shown(transaction, workspace, task).await;
+        let (samples, plots) = counts.map_err(lease_error("count samples and plots"))?;
+        for (what, count) in [("samples", samples), ("plots", plots)] {
+            if count > MAX_SHOWN {
+                return Err(LeaseError::Invalid(format!(
+                    "a task has at most {MAX_SHOWN} {what}, but it would have {count}"
+                )));
+            }
         }
         Ok(())
     }

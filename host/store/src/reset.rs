@@ -16,12 +16,13 @@ use crate::workspace::Workspace;
 type Tx = Transaction<'static, Any>;
 
 /// What a run reports beside points: each statement empties one table of what a task has in it.
-const REPORTS: [&str; 4] = [
+const REPORTS: [&str; 5] = [
     // Its events and what is known of its trials go with it; the tasks of the trials stay.
     "delete from experiment where workspace = $1 and task = $2",
     "delete from console where workspace = $1 and task = $2",
     "delete from sample where workspace = $1 and task = $2",
     "delete from plot where workspace = $1 and task = $2",
+    "delete from trial_report where workspace = $1 and task = $2",
 ];
 
 /// What a run makes. Models that are published or in use elsewhere stay, and belong to no task

@@ -15,15 +15,15 @@ use expect_test::expect;
 use futures::future::join_all;
 use futures::stream;
 use trainshed_core::manifest::{ActionSpec, Category, Manifest};
-use trainshed_core::report::{Real, Report, Sample};
+use trainshed_core::report::{Real, Report, Sample, SampleKind};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::TaskState;
 use trainshed_core::task::Verb;
 use trainshed_core::view::TaskQuery;
 use trainshed_core::{AgentId, Digest, Timestamp, WorkspaceId};
 use trainshed_store::{
-    ChangeError, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, Move, PutError,
-    QueryError,
+    ChangeError, ConsoleQuery, InsertPluginError, InsertTaskError, LeaseError, MAX_SERIES, Move,
+    PutError, QueryError,
 };
 
 use lab::{Lab, NOW, UNTIL, completed, failed, line, loss, model, point};
@@ -288,12 +288,18 @@ async fn console_lines_are_numbered_across_batches(lab: Lab) {
     let mut seen = Vec::new();
     for (first, limit) in [(0, 9), (1, 2), (4, 9), (5, 9), (u64::MAX, 9), (0, 0)] {
         seen.push(show(
-            store.console(workspace, task, first, limit).await.unwrap(),
+            store
+                .console(workspace, task, &ConsoleQuery::from(first, limit))
+                .await
+                .unwrap(),
         ));
     }
     for count in [2, 0, u64::MAX] {
         seen.push(show(
-            store.console_tail(workspace, task, count).await.unwrap(),
+            store
+                .console(workspace, task, &ConsoleQuery::last(count))
+                .await
+                .unwrap(),
         ));
     }
     expect![[r#"
@@ -303,9 +309,9 @@ async fn console_lines_are_numbered_across_batches(lab: Lab) {
          of 5
          of 5
          of 5
-        3:"three" 4:"" of 5
+        4:"" 3:"three" of 5
          of 5
-        0:"zero" 1:"one \0 😀" 2:"two" 3:"three" 4:"" of 5"#]]
+        4:"" 3:"three" 2:"two" 1:"one \0 😀" 0:"zero" of 5"#]]
     .assert_eq(&seen.join("\n"));
 }
 
@@ -314,9 +320,11 @@ async fn a_single_value_and_a_sample_replace_their_former(lab: Lab) {
     let image = lab.put(b"png").await;
     let sample = |index, at| {
         Report::Sample(Sample {
+            kind: SampleKind::Visualization,
             category: "wrong".into(),
             group: "validation".into(),
             index,
+            name: String::new(),
             sha256: image,
             size_bytes: 3,
             content_type: "image/png".into(),

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use sqlx::Executor as _;
 use trainshed_core::TaskId;
 use trainshed_core::task::{Outcome, TaskState, Verb};
-use trainshed_store::{Database, Move, Store, StoreError};
+use trainshed_store::{ConsoleQuery, Database, Move, Store, StoreError};
 
 use lab::{Lab, NOW, Running, UNTIL, completed, line, loss, model};
 
@@ -57,7 +57,7 @@ async fn data_of_a_newer_trainshed_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 7"
+        "the data has schema 9999, but this trainshed knows schemas up to 9"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }
@@ -126,7 +126,7 @@ async fn what_was_acknowledged_survives_a_kill_and_half_an_upload_does_not() {
     assert_eq!(series[0].count, 20);
     let console = lab
         .store
-        .console_tail(&lab.workspace, &running.task, 1)
+        .console(&lab.workspace, &running.task, &ConsoleQuery::last(1))
         .await;
     assert_eq!(console.unwrap().total, 20);
     let ended = lab

@@ -9,7 +9,7 @@ use trainshed_core::Digest;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskQuery;
 use trainshed_postgres::Cluster;
-use trainshed_store::{Database, Store};
+use trainshed_store::{ConsoleQuery, Database, Store};
 
 #[tokio::test]
 async fn data_of_schema_1_is_all_there() {
@@ -69,7 +69,10 @@ async fn data_of_schema_1_is_all_there() {
             .len(),
         7
     );
-    let console = store.console_tail(&workspace, &second.id, 1).await.unwrap();
+    let console = store
+        .console(&workspace, &second.id, &ConsoleQuery::last(1))
+        .await
+        .unwrap();
     assert_eq!(console.total, 2);
 }
 

@@ -15,22 +15,16 @@ use trainshed_core::dataset::Difference;
 use trainshed_core::draft::{CloneRequest, NewDraft, TaskEdit};
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::parameter::Parameter;
-use trainshed_core::report::Batch;
+use trainshed_core::report::{Batch, NewReports};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::{Outcome, Verb};
 use trainshed_core::view::{
-    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConfigurationView,
-    ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView,
-    LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page,
-    PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConfigurationView, ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView, LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page, PlotView, PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
 use crate::{
-    Alive, CommitVersion, Curve, DeletedProject, FileQuery, Frame, GarbageRequest, ImportRequest,
-    InputModel, ManyTasks, MergeInto, Metrics, MissingFiles, Models, ModelsOfTask, MoveRequest,
-    MoveTo, MovedMany, NewProgress, POINTS_TYPE, Problem, PublishModel, Recorded, SampledCurve,
-    Samples, Submitted, Wait,
+    Alive, CommitVersion, Connect, ConnectText, Connected, ConnectedText, ConsoleFilter, Curve, DeletedProject, FileQuery, Frame, GarbageRequest, ImportRequest, InputModel, ManyTasks, MergeInto, Metrics, MissingFiles, Models, ModelsOfTask, MoveRequest, MoveTo, MovedMany, NewProgress, POINTS_TYPE, Problem, PublishModel, Recorded, ReportedAll, SampledCurve, Samples, ShownFilter, Submitted, Wait,
 };
 
 /// Calls one server with one key. Cheap to clone.
@@ -508,9 +502,42 @@ impl Client {
         .await
     }
 
-    /// The images of a task.
+    /// Lines of the console of a task from either end, all or those that are looked for.
+    pub async fn console_by(&self, id: &str, filter: &ConsoleFilter) -> Result<ConsolePage> {
+        let path = format!("/tasks/{}/console", part(id));
+        self.json(self.request(Method::GET, &path).query(filter))
+            .await
+    }
+
+    /// The first samples of a task.
     pub async fn samples(&self, id: &str) -> Result<Samples> {
-        self.get(&format!("/tasks/{}/samples", part(id))).await
+        self.samples_by(id, &ShownFilter::default()).await
+    }
+
+    /// A page of the samples of a task.
+    pub async fn samples_by(&self, id: &str, filter: &ShownFilter) -> Result<Samples> {
+        let path = format!("/tasks/{}/samples", part(id));
+        self.json(self.request(Method::GET, &path).query(filter))
+            .await
+    }
+
+    /// A page of the plots of a task, with their figures where they are asked for.
+    pub async fn plots_by(
+        &self,
+        id: &str,
+        filter: &ShownFilter,
+        figures: bool,
+    ) -> Result<Page<PlotView>> {
+        let request = self.request(Method::GET, &format!("/tasks/{}/plots", part(id)));
+        self.json(request.query(filter).query(&[("figures", figures)]))
+            .await
+    }
+
+    /// Records lines, plots, samples and single values of a task that the caller runs; under a
+    /// key, sending them again is harmless.
+    pub async fn append_reports(&self, id: &str, reports: &NewReports) -> Result<ReportedAll> {
+        let path = format!("/tasks/{}/reports", part(id));
+        self.send(Method::POST, &path, reports).await
     }
 
     /// The models of a task.
@@ -893,6 +920,23 @@ impl Client {
             batch,
         )
         .await
+    }
+
+    /// Connects values of the plugin of a leased task with its parameters.
+    pub async fn connect(&self, task: &TaskId, fence: i64, values: &Connect) -> Result<Connected> {
+        let path = format!("/leases/{task}/{fence}/parameters");
+        self.send(Method::POST, &path, values).await
+    }
+
+    /// Connects a text of the plugin of a leased task with a configuration object.
+    pub async fn connect_text(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        text: &ConnectText,
+    ) -> Result<ConnectedText> {
+        let path = format!("/leases/{task}/{fence}/configuration");
+        self.send(Method::POST, &path, text).await
     }
 
     /// Makes the data set version of a preprocess task.

@@ -8,6 +8,7 @@ mod points;
 mod problem;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::report::{Real, Sample};
 use trainshed_core::view::{ModelUse, ModelView, SeriesSummary, SingleValue, TaskView};
@@ -57,11 +58,64 @@ pub struct Curve {
     pub next: Option<u64>,
 }
 
-/// The images of a task.
+/// Samples of a task.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Samples {
     /// Ordered by category, group and index.
     pub samples: Vec<Sample>,
+    /// Where the list goes on; absent at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// Which lines of a console to read; absent values ask for anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ConsoleFilter {
+    /// Forward: the first line wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+    /// Backward: the line after the first one wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Most lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u64>,
+    /// `asc` or `desc`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<&'static str>,
+    /// A regular expression, or a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<String>,
+    /// `debug`, `info`, `warning` or `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+}
+
+/// Which samples or plots of a task to list; absent values ask for anything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ShownFilter {
+    /// Only those of this title.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Only those of this series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<String>,
+    /// Only those of this iteration.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iteration: Option<u64>,
+    /// Only those of the last so many iterations of their series.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// Where the last page said that the list goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+}
+
+/// What became of reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReportedAll {
+    /// Whether they had been recorded before, and were not again.
+    pub repeated: bool,
 }
 
 /// The models of a task or a workspace.
@@ -178,6 +232,40 @@ pub struct DeletedProject {
     pub tasks_moved: usize,
     /// Gone.
     pub tasks_deleted: usize,
+}
+
+/// Values of a plugin that are to be connected with parameters of its task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Connect {
+    /// The section of the parameters.
+    pub section: String,
+    /// Keys of nested objects are joined by `/`.
+    pub values: Map<String, Value>,
+}
+
+/// Connected values.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Connected {
+    /// As the task had them before, in the form in which they were given.
+    pub values: Map<String, Value>,
+}
+
+/// A text of a plugin that is to be connected with a configuration object of its task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectText {
+    /// Of the configuration object.
+    pub name: String,
+    /// What the task gets unless it has one of the name.
+    pub text: String,
+    /// What kind of text it is, e.g. `yaml`.
+    pub format: String,
+}
+
+/// A connected text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ConnectedText {
+    /// As the task had it before.
+    pub text: String,
 }
 
 /// The files of a data set version that a task makes.

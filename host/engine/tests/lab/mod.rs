@@ -21,7 +21,7 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, LeaseState, LeaseView, NewDataset, PluginView, TaskView};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 use trainshed_engine::{
-    Database, Engine, EngineConfig, FileSettings, InspectError, Inspector, LeaseError, OpenedStore,
+    ConsoleQuery, Database, Engine, EngineConfig, FileSettings, InspectError, Inspector, LeaseError, OpenedStore,
     PushError, SubmitError, Workspace,
 };
 
@@ -279,7 +279,7 @@ impl Lab {
             writeln!(story, "{}={}", single.name, single.value.0).unwrap();
         }
         let console = engine
-            .console(workspace, id, Some(0), 100)
+            .console(workspace, id, &ConsoleQuery::from(0, 100))
             .await
             .unwrap()
             .unwrap();

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use trainshed_core::Digest;
 use trainshed_core::name::is_series_name;
-use trainshed_core::report::{LineSource, Point, Real, Report, Sample};
+use trainshed_core::report::{LineSource, Point, Real, Report, Sample, SampleKind};
 use wasmtime::component::Resource;
 
 use crate::bindings::trainshed::plugin::run::{Host, HostRun, Level, Metric, ReportError};
@@ -27,7 +27,7 @@ const MAX_CURVES: usize = 10_000;
 /// Most phases of one run.
 const MAX_PHASES: usize = 100;
 
-type Reported = wasmtime::Result<Result<(), ReportError>>;
+pub(super) type Reported = wasmtime::Result<Result<(), ReportError>>;
 
 impl Host for TaskState {}
 
@@ -96,27 +96,25 @@ impl HostRun for TaskState {
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
-        let size_bytes = image.len() as u64;
-        if !self.media.take(size_bytes) {
-            let limit = bytes_for_people(self.media.limit());
-            return Ok(Err(self.quota_exceeded("media bytes", &limit)));
+        if let Err(error) = self.take_media(image.len() as u64) {
+            return Ok(Err(error));
         }
-        let sha256 = Digest::of(&image);
-        let file = self.facts.outgoing.join(format!("{sha256}.{suffix}"));
-        std::fs::write(&file, &image).map_err(|error| not_stored(&error.to_string()))?;
-        if let Err(refused) = self.services.upload(&file, sha256, size_bytes).await {
-            return refusal(refused);
-        }
-        self.hand_over(Report::Sample(Sample {
-            category,
-            group,
-            index,
-            sha256,
-            size_bytes,
-            content_type: content_type.to_owned(),
-            at: now(),
-            extra,
-        }))
+        self.upload_sample(
+            Sample {
+                kind: SampleKind::Visualization,
+                category,
+                group,
+                index,
+                name: String::new(),
+                sha256: Digest::of(&image),
+                size_bytes: image.len() as u64,
+                content_type: content_type.to_owned(),
+                at: now(),
+                extra,
+            },
+            &image,
+            suffix,
+        )
         .await
     }
 
@@ -301,7 +299,7 @@ impl TaskState {
         Ok(())
     }
 
-    fn take_points(&mut self, count: u64) -> Result<(), ReportError> {
+    pub(super) fn take_points(&mut self, count: u64) -> Result<(), ReportError> {
         if self.points.take(count) {
             return Ok(());
         }
@@ -309,7 +307,7 @@ impl TaskState {
         Err(self.quota_exceeded("points", &limit))
     }
 
-    fn checked_extra(
+    pub(super) fn checked_extra(
         &self,
         extra: Option<String>,
     ) -> Result<Option<Map<String, Value>>, ReportError> {
@@ -340,7 +338,7 @@ impl TaskState {
         Some(extra)
     }
 
-    async fn hand_over(&mut self, report: Report) -> Reported {
+    pub(super) async fn hand_over(&mut self, report: Report) -> Reported {
         match self.services.report(report).await {
             Ok(()) => Ok(Ok(())),
             Err(refused) => refusal(refused),
@@ -348,7 +346,7 @@ impl TaskState {
     }
 
     /// Tells the plugin, and makes the task fail when it returns.
-    fn quota_exceeded(&mut self, kind: &str, limit: &str) -> ReportError {
+    pub(super) fn quota_exceeded(&mut self, kind: &str, limit: &str) -> ReportError {
         self.quota_exceeded
             .get_or_insert_with(|| format!("the plugin's quota of {kind} is used up: {limit}"));
         ReportError::QuotaExceeded(kind.to_owned())
@@ -361,18 +359,18 @@ enum Place {
     Next(Point),
 }
 
-fn refusal(refused: Refused) -> Reported {
+pub(super) fn refusal(refused: Refused) -> Reported {
     match refused {
         Refused::Stopped => Ok(Err(ReportError::Stopped)),
         Refused::Failed(reason) => Err(wasmtime::Error::new(not_stored(&reason))),
     }
 }
 
-fn invalid(argument: &str, message: String) -> ReportError {
+pub(super) fn invalid(argument: &str, message: String) -> ReportError {
     ReportError::InvalidArgument((argument.to_owned(), message))
 }
 
-fn check_name(argument: &str, name: &str) -> Result<(), ReportError> {
+pub(super) fn check_name(argument: &str, name: &str) -> Result<(), ReportError> {
     if is_series_name(name) {
         return Ok(());
     }

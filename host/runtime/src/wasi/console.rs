@@ -278,6 +278,23 @@ mod tests {
             Err(Refused::Stopped)
         }
 
+        async fn connect(
+            &self,
+            _: String,
+            values: serde_json::Map<String, serde_json::Value>,
+        ) -> Result<serde_json::Map<String, serde_json::Value>, Refused> {
+            Ok(values)
+        }
+
+        async fn connect_text(
+            &self,
+            _: String,
+            text: String,
+            _: String,
+        ) -> Result<String, Refused> {
+            Ok(text)
+        }
+
         async fn commit_version(
             &self,
             _: Vec<trainshed_core::dataset::FileEntry>,

@@ -281,6 +281,11 @@ impl Services for Recorder {
                 "{} {}/{} {}: {}",
                 sample.content_type, sample.category, sample.group, sample.index, sample.size_bytes
             ),
+            Report::Plot(plot) => format!(
+                "plot {}/{} {}: {}",
+                plot.title, plot.series, plot.iteration, plot.figure
+            ),
+            Report::Trials { payload } => format!("trials {}", Value::Object(payload)),
             Report::Progress {
                 category,
                 current,
@@ -302,6 +307,31 @@ impl Services for Recorder {
         let line = format!("upload {size_bytes} bytes");
         self.lines.lock().unwrap().push(line);
         Ok(())
+    }
+
+    /// Answers with what the task had before: nothing but `lr`.
+    async fn connect(
+        &self,
+        section: String,
+        mut values: Map<String, Value>,
+    ) -> Result<Map<String, Value>, Refused> {
+        let connected = format!("connect {section} {}", Value::Object(values.clone()));
+        self.lines.lock().unwrap().push(connected);
+        if values.contains_key("lr") {
+            values.insert("lr".to_owned(), 0.5.into());
+        }
+        Ok(values)
+    }
+
+    async fn connect_text(
+        &self,
+        name: String,
+        text: String,
+        format: String,
+    ) -> Result<String, Refused> {
+        let connected = format!("connect {name} {format} {text:?}");
+        self.lines.lock().unwrap().push(connected);
+        Ok(text.to_uppercase())
     }
 
     async fn commit_version(

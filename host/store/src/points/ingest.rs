@@ -688,7 +688,7 @@ async fn task_state(transaction: &mut Tx, key: &TaskKey) -> Result<Option<TaskSt
 }
 
 /// Notes the key of a batch; returns whether it was not known.
-async fn remember(
+pub(crate) async fn remember(
     transaction: &mut Tx,
     (key, fence, batch_key): (&TaskKey, i64, &str),
     now: Timestamp,

@@ -8,6 +8,7 @@
 //! over the chunks: `curves.rs`. Nothing is kept in memory that the tables do not have.
 
 pub(crate) mod curves;
+mod expire;
 pub(crate) mod ingest;
 mod legacy;
 pub(crate) mod upkeep;

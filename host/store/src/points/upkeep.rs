@@ -330,7 +330,7 @@ async fn keep_up(tables: &Tables, shared: &Shared) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn summarize_behind(
+pub(super) async fn summarize_behind(
     tables: &Tables,
     shared: &Shared,
     only: Option<&TaskKey>,

@@ -10,8 +10,8 @@ use trainshed_core::task::{TaskState, Verb};
 use trainshed_core::view::{NewProject, ProjectEdit, ProjectQuery, TaskView, entity_tag};
 use trainshed_core::{ProjectId, TaskId};
 use trainshed_store::{
-    ChangeError, ContinueError, KeyedRequest, LeaseError, Move, NewConfiguration, NewTask,
-    ProjectError, QueueName, StoredAnswer, WriteMode,
+    ChangeError, ConsoleQuery, ContinueError, KeyedRequest, LeaseError, Move, NewConfiguration,
+    NewTask, ProjectError, QueueName, StoredAnswer, WriteMode,
 };
 
 use crate::lab::{self, Lab, NOW, artifact, completed, draft, line, loss, model, new_task};
@@ -301,7 +301,7 @@ async fn a_reset_leaves_what_was_given_and_nothing_that_was_made(lab: Lab) {
     assert_eq!(lab.curve(task, "train", "loss").await, "");
     let console = lab
         .store
-        .console_tail(&lab.workspace, task, 10)
+        .console(&lab.workspace, task, &ConsoleQuery::last(10))
         .await
         .unwrap();
     assert_eq!(console.total, 0);
@@ -1082,7 +1082,10 @@ async fn a_task_that_ended_is_continued_behind_its_last_iteration(lab: Lab) {
     lab.report(&second, 0, reports).await;
     lab.finish(&second, completed()).await.unwrap();
     assert_eq!(lab.curve(task, "train", "loss").await, "100:0.5 101:0.4");
-    let console = lab.store.console_tail(&lab.workspace, task, 9).await;
+    let console = lab
+        .store
+        .console(&lab.workspace, task, &ConsoleQuery::last(9))
+        .await;
     assert_eq!(console.unwrap().total, 2);
     let models = lab.view(task).await.models.output;
     let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();

@@ -6,6 +6,8 @@
 //   * with "trainshed:plugin/dataset@0.1.0" = "crate::bindings::imports::trainshed::plugin::dataset"
 //   * with "trainshed:plugin/checkpoint@0.1.0" = "crate::bindings::imports::trainshed::plugin::checkpoint"
 //   * with "trainshed:plugin/models@0.1.0" = "crate::bindings::imports::trainshed::plugin::models"
+//   * with "trainshed:plugin/reports@0.1.0" = "crate::bindings::imports::trainshed::plugin::reports"
+//   * with "trainshed:plugin/settings@0.1.0" = "crate::bindings::imports::trainshed::plugin::settings"
 //   * default-bindings-module: "$crate::bindings::preprocess_plugin"
 //   * export-macro-name: export_preprocess_plugin
 //   * pub-export-macro
@@ -22,6 +24,10 @@ use crate::bindings::imports::trainshed::plugin::dataset as __with_name3;
 use crate::bindings::imports::trainshed::plugin::checkpoint as __with_name4;
 #[allow(unfulfilled_lint_expectations, unused_imports)]
 use crate::bindings::imports::trainshed::plugin::models as __with_name5;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::imports::trainshed::plugin::reports as __with_name6;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::imports::trainshed::plugin::settings as __with_name7;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
@@ -639,9 +645,9 @@ macro_rules! __export_preprocess_plugin_impl {
         (link_section =
         "component-type:wit-bindgen:0.60.0:trainshed:plugin@0.1.0:preprocess-plugin:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 5005] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 5486] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x85&\x01A\x02\x01A\x17\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe6)\x01A\x02\x01A\x1c\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -740,16 +746,28 @@ alid-argument\x01\x08\0\x0equota-exceeded\x01\x0c\0\x07stopped\0\0\x0anot-stored
 j\0\x01\x0e\x01@\x04\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\0\x13\x04\
 \0\x04save\x01\x14\x01@\x05\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\x09\
 inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin\
-/models@0.1.0\x05\x0a\x01B\x0a\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01r\x03\
+/models@0.1.0\x05\x0a\x02\x03\0\x01\x0creport-error\x01B\x11\x02\x03\x02\x01\x01\
+\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\
+\x0b\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\
+\x05titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\
+\x01p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0c\
+content-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
+\x03run\x06\x07payload\x01\0\x07\x04\0\x06trials\x01\x0d\x03\0\x1etrainshed:plug\
+in/reports@0.1.0\x05\x0c\x01B\x0d\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
+\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0b\x04\0\x0creport-error\x03\
+\0\x04\x01h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\
+\0\x07\x04\0\x07connect\x01\x08\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\x04\
+texts\x06formats\0\x09\x04\0\x0cconnect-text\x01\x0a\x03\0\x1ftrainshed:plugin/s\
+ettings@0.1.0\x05\x0d\x01B\x0a\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01r\x03\
 \x04names\x07summarys\x06schema\x01\x04\0\x06action\x03\0\x02\x01p\x03\x01ps\x01\
 r\x06\x04names\x07versions\x08categorys\x07summarys\x07actions\x04\x0benvironmen\
 t\x05\x04\0\x08manifest\x03\0\x06\x01@\0\0\x07\x04\0\x08describe\x01\x08\x04\0\x1f\
-trainshed:plugin/manifest@0.1.0\x05\x0b\x02\x03\0\0\x07failure\x02\x03\0\x03\x07\
-dataset\x01B\x0d\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x0c\x04\
+trainshed:plugin/manifest@0.1.0\x05\x0e\x02\x03\0\0\x07failure\x02\x03\0\x03\x07\
+dataset\x01B\x0d\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x0f\x04\
 \0\x07failure\x03\0\x02\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x04\x02\x03\x02\x01\
-\x0d\x04\0\x07dataset\x03\0\x06\x01h\x05\x01h\x07\x01j\x01\x01\x01\x03\x01@\x03\x03\
+\x10\x04\0\x07dataset\x03\0\x06\x01h\x05\x01h\x07\x01j\x01\x01\x01\x03\x01@\x03\x03\
 run\x08\x07dataset\x09\x06params\x01\0\x0a\x04\0\x0apreprocess\x01\x0b\x04\0!tra\
-inshed:plugin/preprocess@0.1.0\x05\x0e\x04\0(trainshed:plugin/preprocess-plugin@\
+inshed:plugin/preprocess@0.1.0\x05\x11\x04\0(trainshed:plugin/preprocess-plugin@\
 0.1.0\x04\0\x0b\x17\x01\0\x11preprocess-plugin\x03\0\0\0G\x09producers\x01\x0cpr\
 ocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.60.0";
         };
@@ -764,8 +782,8 @@ pub use __export_preprocess_plugin_impl as export_preprocess_plugin;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4696] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb0#\x01A\x02\x01A\x11\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5177] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x91'\x01A\x02\x01A\x16\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -864,7 +882,19 @@ alid-argument\x01\x08\0\x0equota-exceeded\x01\x0c\0\x07stopped\0\0\x0anot-stored
 j\0\x01\x0e\x01@\x04\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\0\x13\x04\
 \0\x04save\x01\x14\x01@\x05\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\x09\
 inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin\
-/models@0.1.0\x05\x0a\x04\0Htrainshed:plugin/preprocess-plugin-with-all-of-its-e\
+/models@0.1.0\x05\x0a\x02\x03\0\x01\x0creport-error\x01B\x11\x02\x03\x02\x01\x01\
+\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\
+\x0b\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\
+\x05titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\
+\x01p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0c\
+content-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
+\x03run\x06\x07payload\x01\0\x07\x04\0\x06trials\x01\x0d\x03\0\x1etrainshed:plug\
+in/reports@0.1.0\x05\x0c\x01B\x0d\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
+\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0b\x04\0\x0creport-error\x03\
+\0\x04\x01h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\
+\0\x07\x04\0\x07connect\x01\x08\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\x04\
+texts\x06formats\0\x09\x04\0\x0cconnect-text\x01\x0a\x03\0\x1ftrainshed:plugin/s\
+ettings@0.1.0\x05\x0d\x04\0Htrainshed:plugin/preprocess-plugin-with-all-of-its-e\
 xports-removed@0.1.0\x04\0\x0b7\x01\01preprocess-plugin-with-all-of-its-exports-\
 removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.25\
 4.2\x10wit-bindgen-rust\x060.60.0";
