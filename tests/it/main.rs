@@ -20,6 +20,7 @@ mod faults;
 mod hostile;
 mod networks;
 mod preprocess;
+mod reports;
 mod shed;
 mod storage;
 mod tabular;

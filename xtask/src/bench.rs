@@ -62,6 +62,9 @@ pub enum BenchError {
 const ROUNDS: usize = 9;
 /// Training steps of each time.
 const STEPS: u32 = 10_000;
+/// Measurements that are reported one by one, in each form, and how often.
+const REPORTS: u32 = 200_000;
+const REPORT_ROUNDS: usize = 3;
 /// How many tasks are started warm, behind a first one that is not counted.
 const WARM_STARTS: usize = 20;
 
@@ -83,6 +86,7 @@ pub fn run(root: &Path) -> Result<(), BenchError> {
 
     let python = python_with_torch();
     let mut rows = steps(root, &shed, dataset, &digits, python.as_deref())?;
+    rows.extend(reports(&shed, dataset)?);
     rows.extend(idle_and_warm(&shed, dataset)?);
     table::print(&rows);
     Ok(())
@@ -185,6 +189,26 @@ fn idle_and_warm(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
         Row::new("idle server, resident", idle.server, "MiB").with(Target::Below(60.0)),
         Row::new("its agent, resident", idle.agent, "MiB"),
     ])
+}
+
+/// What it costs a plugin to report one measurement.
+fn reports(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
+    say("Reports");
+    let action = shed.action("reports", dataset, &json!({ "reports": REPORTS }), 1)?;
+    let mut fastest = [f64::INFINITY; 3];
+    let fields = ["scalar", "metric", "metric_with_step"];
+    for _ in 0..REPORT_ROUNDS {
+        let task = shed.json(&["run", &action])?;
+        for (field, fastest) in fields.iter().zip(&mut fastest) {
+            *fastest = fastest.min(task.number(&format!("/result/us_per_{field}"))?);
+        }
+    }
+    let names = ["report-scalar", "log-metric", "log-metric with a step"];
+    let row = |(name, us): (&str, f64)| {
+        let name = format!("{name}, one call in the guest");
+        Row::new(&name, us * 1000.0, "ns").with(Target::Below(1000.0))
+    };
+    Ok(names.into_iter().zip(fastest).map(row).collect())
 }
 
 /// The binary, and the data folder it is used on.

@@ -71,6 +71,7 @@ pub mod graph;
 pub mod image;
 pub mod metrics;
 pub mod nn;
+pub mod plot;
 pub mod plugin;
 pub mod rng;
 pub mod run;

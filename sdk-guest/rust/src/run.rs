@@ -1,11 +1,14 @@
 //! The running task: what it was asked, and everything it reports.
 
-use serde_json::Value;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
 
 use crate::bindings::imports::trainshed::plugin as raw;
 use crate::checkpoint::ModelDetails;
 use crate::compute::Program;
-use crate::{ModelError, ReportError, Tensor};
+use crate::plot::Figure;
+use crate::{Failure, ModelError, ReportError, Tensor};
 
 /// The running task.
 ///
@@ -28,6 +31,20 @@ pub struct Metric<'a> {
     pub value: f64,
     /// An object of what belongs to the measurement, or null. Its `step`, `iteration` or
     /// `epoch` places the point on the curve.
+    pub extra: Value,
+}
+
+/// An image, sound, video, page or text, as [`Run::report_media`] takes it.
+#[derive(Debug, Clone, Default)]
+pub struct Media<'a> {
+    /// The bytes of its file.
+    pub content: &'a [u8],
+    /// E.g. `audio/wav`; what the bytes look like when absent, which of a page is
+    /// `text/plain`.
+    pub content_type: Option<&'a str>,
+    /// Tells several of one title, series and iteration apart; mostly empty.
+    pub name: &'a str,
+    /// An object of what belongs to it, or null.
     pub extra: Value,
 }
 
@@ -162,6 +179,123 @@ impl<'a> Run<'a> {
             Level::Error => raw::run::Level::Error,
         };
         Ok(self.raw.report_text(level, message)?)
+    }
+
+    /// Records a plot; of several with one title, series and iteration the last holds, and
+    /// of each series the last iterations are kept. At most 4 MiB as JSON.
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`].
+    pub fn report_plot(
+        &self,
+        title: &str,
+        series: &str,
+        iteration: u64,
+        figure: &Figure,
+    ) -> Result<(), ReportError> {
+        self.report_figure(title, series, iteration, &figure.to_json())
+    }
+
+    /// As [`Run::report_plot`], of a Plotly figure as JSON text, which is kept as it is.
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`], and when the text is no figure.
+    pub fn report_figure(
+        &self,
+        title: &str,
+        series: &str,
+        iteration: u64,
+        figure: &str,
+    ) -> Result<(), ReportError> {
+        Ok(raw::reports::plot(
+            self.raw, title, series, iteration, figure,
+        )?)
+    }
+
+    /// Records an image, sound, video, page or text of at most 64 MiB; of each series the
+    /// last iterations are kept. See [`Media`].
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`], and when the content is not of its type.
+    pub fn report_media(
+        &self,
+        title: &str,
+        series: &str,
+        iteration: u64,
+        media: &Media<'_>,
+    ) -> Result<(), ReportError> {
+        let extra = json_or_none(&media.extra);
+        Ok(raw::reports::media(
+            self.raw,
+            title,
+            series,
+            iteration,
+            media.name,
+            media.content_type,
+            media.content,
+            extra.as_deref(),
+        )?)
+    }
+
+    /// Keeps the table of a plugin that tries configurations by itself, and gives it as it
+    /// is kept: `trials` are objects by id, either with the fields `base`,
+    /// `hyperparameters` and `metrics`, each a list in the order of its columns, or flat. The
+    /// last table holds.
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`].
+    pub fn log_trials(
+        &self,
+        trials: Map<String, Value>,
+        base: &[&str],
+        hyperparameters: &[&str],
+        metrics: &[&str],
+        best_trial: &str,
+    ) -> Result<Value, ReportError> {
+        let payload = json!({
+            "base": base, "trials": trials, "hyperparameters": hyperparameters,
+            "metrics": metrics, "best_trial": best_trial,
+        });
+        raw::reports::trials(self.raw, &payload.to_string())?;
+        Ok(payload)
+    }
+
+    /// Records the fields of `settings` as parameters of the section `section`, and gives
+    /// them as somebody has edited them before the run, e.g. in a clone of the task. Keys of
+    /// nested fields are joined by `/`.
+    ///
+    /// `settings` must become a JSON object. A section has no `/` and is none of `General`,
+    /// `Args` and `properties`.
+    ///
+    /// # Errors
+    /// When the section breaks a rule, or an edited value does not fit its field.
+    pub fn connect<T: Serialize + DeserializeOwned>(
+        &self,
+        section: &str,
+        settings: &T,
+    ) -> Result<T, Failure> {
+        let values = serde_json::to_string(settings)?;
+        let connected = raw::settings::connect(self.raw, section, &values);
+        let connected = connected.map_err(ReportError::from)?;
+        let mut reader = serde_json::Deserializer::from_str(&connected);
+        serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+            let path = error.path().to_string().replace('.', "/");
+            Failure::invalid_parameter(format!("/{section}/{path}"), error.inner().to_string())
+        })
+    }
+
+    /// Records a text as the configuration object `name` of the type `format`, e.g. `yaml`,
+    /// and gives the text as somebody has edited it before the run. At most 8 MiB.
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`].
+    pub fn connect_text(
+        &self,
+        name: &str,
+        text: &str,
+        format: &str,
+    ) -> Result<String, ReportError> {
+        Ok(raw::settings::connect_text(self.raw, name, text, format)?)
     }
 
     /// Says how far one phase (`dataset`, `train` or `model_upload`) has come: `current`

@@ -1,10 +1,12 @@
 //! Compares the SDK's layers, losses, optimizers, schedules, metrics and augmentation, run by
 //! the host, with fixtures that PyTorch made (`tests/it/fixtures/nn.py`), and trains a model with
-//! everything in it for tests of resumed runs.
+//! everything in it for tests of resumed runs. It also reports everything that there is to
+//! report.
 
 mod arrays;
 mod changes;
 mod layers;
+mod reports;
 mod resume;
 mod training;
 mod values;
@@ -26,11 +28,14 @@ enum Settings {
     Check(String),
     /// Trains a small model of all sorts of layers for so many epochs.
     Train(u64),
+    /// Reports everything that can be reported.
+    Report(bool),
 }
 
 impl Train for Conformance {
     const ABOUT: About = trainshed_sdk::about!(Category::Other);
-    const SUMMARY: &'static str = "Checks the SDK against fixtures, or trains a small model.";
+    const SUMMARY: &'static str =
+        "Checks the SDK against fixtures, trains a small model, or reports.";
     type Hyperparameters = Settings;
 
     fn train(
@@ -42,6 +47,7 @@ impl Train for Conformance {
         match settings {
             Settings::Check(group) => check(&group),
             Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
+            Settings::Report(_) => reports::report(run),
         }
     }
 }

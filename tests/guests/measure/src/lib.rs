@@ -41,6 +41,9 @@ struct Settings {
     /// started and returns.
     #[schemars(range(max = 10_000_000))]
     steps: u32,
+    /// Instead of training, so many measurements are logged one by one, in each of two forms.
+    #[schemars(range(max = 100_000_000))]
+    reports: u32,
     /// One of the tasks a to h of `cargo xtask bench compute`, in place of the digits. The
     /// data set then holds `batch.safetensors` and `parameters.safetensors`.
     task: Option<String>,
@@ -50,6 +53,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             steps: 20_000,
+            reports: 0,
             task: None,
         }
     }
@@ -67,6 +71,9 @@ impl Train for Measure {
         _checkpoint: Option<&Checkpoint>,
     ) -> Result<Value, Failure> {
         println!("started");
+        if settings.reports > 0 {
+            return log(run, settings.reports);
+        }
         if settings.steps == 0 {
             return Ok(Value::Null);
         }
@@ -126,6 +133,31 @@ impl Train for Measure {
             "program": program::to_json(&step.program),
         }))
     }
+}
+
+/// How long a call takes that reports a measurement: a scalar, and a metric with its step.
+fn log(run: &Run, count: u32) -> Result<Value, Failure> {
+    let per_call = |started: Instant| started.elapsed().as_secs_f64() * 1e6 / f64::from(count);
+    let started = Instant::now();
+    for iteration in 0..count {
+        run.report_scalar("train", "loss", 0.5, u64::from(iteration))?;
+    }
+    let us_per_scalar = per_call(started);
+    let started = Instant::now();
+    for _ in 0..count {
+        run.log_metric("train", "accuracy", 0.5, Value::Null)?;
+    }
+    let us_per_metric = per_call(started);
+    let started = Instant::now();
+    for iteration in 0..count {
+        run.log_metric("train", "f1", 0.5, json!({ "step": iteration }))?;
+    }
+    let us_per_metric_with_step = per_call(started);
+    Ok(json!({
+        "us_per_scalar": us_per_scalar,
+        "us_per_metric": us_per_metric,
+        "us_per_metric_with_step": us_per_metric_with_step,
+    }))
 }
 
 /// Steps whose losses are told.
