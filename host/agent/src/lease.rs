@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,11 @@ use crate::Agent;
 use crate::retry::until_answered;
 use crate::{monitor, spool};
 
+/// So many points go to the spool together: handing over each by itself would cost the plugin
+/// more than all the rest.
+const POINTS_AT_ONCE: usize = 1024;
+/// Points wait no longer than this for others.
+const POINTS_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait of one renewal; well below the time after which a lease ends.
 const RENEW_WAIT: Duration = Duration::from_secs(10);
 
@@ -133,6 +138,7 @@ async fn supervised(
     let (reports, waiting) = mpsc::channel(spool::CHANNEL);
     let measured = reports.clone();
     let services = Arc::new(LeaseServices {
+        points: Mutex::default(),
         client: agent.config.client.clone(),
         task: lease.task.clone(),
         fence: lease.fence,
@@ -153,16 +159,23 @@ async fn supervised(
         heard,
     );
     // `executed` owns the only senders: when it returns, the spool sends what is left and ends.
-    let executed = async {
-        let executed = execute(agent, lease, folder.path(), services, signal);
-        let Some(readings) = &agent.readings else {
-            drop(measured);
-            return executed.await;
+    let work_dir = folder.path();
+    let executed = async move {
+        let executed = execute(agent, lease, work_dir, services.clone(), signal);
+        let measuring = async {
+            match &agent.readings {
+                Some(readings) => monitor::report(readings.clone(), measured).await,
+                None => std::future::pending().await,
+            }
         };
-        tokio::select! {
+        let outcome = tokio::select! {
             outcome = executed => outcome,
-            never = monitor::report(readings.clone(), measured) => match never {},
-        }
+            never = measuring => match never {},
+            never = services.hand_over_points_now_and_then() => match never {},
+        };
+        // A spool that has ended says why by itself.
+        let _ = services.hand_over_points().await;
+        outcome
     };
     let (outcome, sent) = tokio::join!(executed, sent);
     match sent {
@@ -285,12 +298,41 @@ struct LeaseServices {
     task: TaskId,
     fence: i64,
     initial_iteration: u64,
-    reports: mpsc::Sender<Report>,
+    /// Points that were taken over and go to the spool together.
+    points: Mutex<Vec<Report>>,
+    reports: mpsc::Sender<Vec<Report>>,
     /// Where calls to the server run: the sandbox calls from a thread without network.
     network: Handle,
 }
 
 impl LeaseServices {
+    fn waiting_points(&self) -> MutexGuard<'_, Vec<Report>> {
+        self.points.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the points that wait to the spool. Dropping the future loses none.
+    async fn hand_over_points(&self) -> Result<(), Refused> {
+        // The spool ends early only when the server refused a batch; it says why at the end.
+        let room = self.reports.reserve().await;
+        let room = room.map_err(|_| Refused::Stopped)?;
+        let points = std::mem::take(&mut *self.waiting_points());
+        if !points.is_empty() {
+            room.send(points);
+        }
+        Ok(())
+    }
+
+    /// Hands over points that wait while the plugin reports nothing more; never returns.
+    async fn hand_over_points_now_and_then(&self) -> Never {
+        loop {
+            tokio::time::sleep(POINTS_EVERY).await;
+            let is_waiting = !self.waiting_points().is_empty();
+            if is_waiting && self.hand_over_points().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Runs a call to the server on the agent's own threads.
     async fn call<T: Send + 'static>(
         &self,
@@ -326,11 +368,19 @@ impl Services for LeaseServices {
             }
             _ => {}
         }
-        // The spool ends early only when the server refused a batch; it says why at the end.
-        self.reports
-            .send(report)
-            .await
-            .map_err(|_| Refused::Stopped)
+        if matches!(report, Report::Point(_)) {
+            let count = {
+                let mut points = self.waiting_points();
+                points.push(report);
+                points.len()
+            };
+            if count >= POINTS_AT_ONCE {
+                self.hand_over_points().await?;
+            }
+            return Ok(());
+        }
+        let sent = self.reports.send(vec![report]).await;
+        sent.map_err(|_| Refused::Stopped)
     }
 
     async fn upload(&self, file: &Path, digest: Digest, _size_bytes: u64) -> Result<(), Refused> {

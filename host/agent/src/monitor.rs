@@ -61,7 +61,7 @@ fn now() -> Timestamp {
 /// now; never returns.
 pub(crate) async fn report(
     mut readings: watch::Receiver<Option<Arc<Reading>>>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Vec<Report>>,
 ) -> Infallible {
     let started = Instant::now();
     // What was measured before the task began is not the task's.
@@ -70,20 +70,21 @@ pub(crate) async fn report(
         let Some(reading) = readings.borrow_and_update().clone() else {
             continue;
         };
-        for (name, value) in &reading.values {
+        let point = |(name, value): (&String, &f64)| {
             let (title, series) = name.split_once('/').unwrap_or((MACHINE_TITLE, name));
-            let point = Point {
+            Report::Point(Point {
                 title: title.to_owned(),
                 series: series.to_owned(),
                 iteration: started.elapsed().as_secs(),
                 value: Real(*value),
                 at: reading.at,
                 extra: None,
-            };
-            if reports.send(Report::Point(point)).await.is_err() {
-                // The run itself notices, and ends with the reason.
-                return std::future::pending().await;
-            }
+            })
+        };
+        let points = reading.values.iter().map(point).collect();
+        if reports.send(points).await.is_err() {
+            // The run itself notices, and ends with the reason.
+            return std::future::pending().await;
         }
     }
     std::future::pending().await
@@ -264,7 +265,8 @@ mod tests {
             at: Timestamp(7),
             values: mean.values(),
         })));
-        let Some(Report::Point(point)) = taken.recv().await else {
+        let points = taken.recv().await.unwrap();
+        let [Report::Point(point)] = &points[..] else {
             panic!("a point was expected");
         };
         assert_eq!(

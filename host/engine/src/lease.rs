@@ -10,7 +10,7 @@ use trainshed_core::view::{
     AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView, TrialLease,
 };
 use trainshed_core::{AgentId, TaskId};
-use trainshed_store::{ClaimedTask, LeaseError, NewVersion, StoreError, Waiting, Workspace};
+use trainshed_store::{ClaimedTask, Frame, LeaseError, NewVersion, StoreError, Waiting, Workspace};
 
 use crate::catalog::is_named;
 use crate::engine::Engine;
@@ -198,8 +198,8 @@ impl Engine {
         Ok(LeaseState { stop })
     }
 
-    /// Records a batch of reports, all or none, and keeps the lease. A batch that was
-    /// recorded before is not recorded again.
+    /// Records a batch of reports with the points of `frames`, all or none, and keeps the
+    /// lease. A batch that was recorded before is not recorded again.
     ///
     /// # Errors
     /// When the lease is over, a report breaks a rule, or a file was not uploaded before.
@@ -208,13 +208,13 @@ impl Engine {
         workspace: &Workspace,
         task: &TaskId,
         fence: i64,
-        batch: Batch,
+        (batch, frames): (Batch, &[Frame<'_>]),
     ) -> Result<LeaseState, LeaseError> {
-        check_batch(&batch).map_err(LeaseError::Invalid)?;
+        check_batch(&batch, frames).map_err(LeaseError::Invalid)?;
         let (until, now) = (self.lease_until(), self.now());
         let recorded = self
             .store
-            .append_batch(workspace, task, fence, batch, until, now);
+            .append_batch(workspace, task, fence, (batch, frames), until, now);
         let stop = recorded.await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(LeaseState { stop })

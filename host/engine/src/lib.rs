@@ -43,6 +43,11 @@ pub use resource::ReadingError;
 pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
-    Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError, ConsoleQuery, CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules, KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled, Sampling, ShownQuery, StoreError, StoredAnswer, UploadError, UploadPart, Workspace, WriteMode, backup, restore,
+    Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError,
+    ConsoleQuery, CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules,
+    KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError,
+    PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled, Sampling,
+    ShownQuery, StoreError, StoredAnswer, UploadError, UploadPart, Workspace, WriteMode, backup,
+    restore,
 };
 pub use tune::warnings;

@@ -6,17 +6,23 @@ use trainshed_core::figure::check_figure;
 use trainshed_core::media::{MAX_MEDIA_BYTES, is_media_type, type_names};
 use trainshed_core::name::{MAX_NAME_BYTES, is_model_name, is_series_name};
 use trainshed_core::report::{Batch, MAX_BATCH, MAX_LINE_BYTES, Report, Sample, check_trials};
-use trainshed_store::MAX_EXTRA_BYTES;
+use trainshed_store::{Frame, MAX_EXTRA_BYTES, MAX_FRAME_POINTS};
 
 /// Checks every report of a batch.
 ///
 /// # Errors
 /// A sentence that names the first report at fault and its value.
-pub(crate) fn check_batch(batch: &Batch) -> Result<(), String> {
+pub(crate) fn check_batch(batch: &Batch, frames: &[Frame<'_>]) -> Result<(), String> {
     if batch.reports.len() > MAX_BATCH {
         return Err(format!(
             "a batch has at most {MAX_BATCH} reports, but this has {}",
             batch.reports.len()
+        ));
+    }
+    let points: usize = frames.iter().map(Frame::point_count).sum();
+    if points > MAX_FRAME_POINTS {
+        return Err(format!(
+            "a batch has at most {MAX_FRAME_POINTS} points in its frames, but this has {points}"
         ));
     }
     if i64::try_from(batch.key).is_err() {

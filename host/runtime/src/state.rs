@@ -47,8 +47,7 @@ pub(crate) struct TaskState {
     pub(crate) points: Quota,
     pub(crate) media: Quota,
     pub(crate) output: Quota,
-    /// The points that each curve has had without an iteration of their own; by title and series.
-    pub(crate) curves: HashMap<(String, String), u64>,
+    pub(crate) curves: Curves,
     /// How far each phase has come, in thousandths.
     pub(crate) progress: BTreeMap<String, u64>,
     pub(crate) saved_models: HashSet<String>,
@@ -57,6 +56,34 @@ pub(crate) struct TaskState {
     pub(crate) committed: bool,
     /// Why the task fails when its plugin returns: the first quota that it used up.
     pub(crate) quota_exceeded: Option<String>,
+}
+
+/// The points that each curve has had without an iteration of their own; by title and series.
+#[derive(Debug, Default)]
+pub(crate) struct Curves {
+    titles: HashMap<String, HashMap<String, u64>>,
+    count: usize,
+}
+
+impl Curves {
+    /// The number of a curve's points without an iteration; `None` when it is unknown. A look
+    /// does not allocate: every measurement begins with one.
+    pub(crate) fn get_mut(&mut self, title: &str, series: &str) -> Option<&mut u64> {
+        self.titles.get_mut(title)?.get_mut(series)
+    }
+
+    /// Knows the curve from now on.
+    pub(crate) fn insert(&mut self, title: &str, series: &str) {
+        let of_title = self.titles.entry(title.to_owned()).or_default();
+        if of_title.insert(series.to_owned(), 0).is_none() {
+            self.count += 1;
+        }
+    }
+
+    /// How many curves are known.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
 }
 
 /// What the plugin can ask about its run.
@@ -164,7 +191,7 @@ impl TaskState {
             points: Quota::new(limits.points),
             media: Quota::new(limits.media_bytes),
             output: Quota::new(limits.output_bytes),
-            curves: HashMap::new(),
+            curves: Curves::default(),
             progress: BTreeMap::new(),
             saved_models: HashSet::new(),
             saves: 0,

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use serde::Deserialize;
 use trainshed_core::report::Batch;
 use trainshed_core::resource::Reading;
@@ -12,7 +13,9 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
 use trainshed_core::{AgentId, TaskId, Timestamp};
 use trainshed_engine::{Engine, NewConfiguration};
-use trainshed_wire::{CommitVersion, Connect, ConnectText, Connected, ConnectedText, Wait};
+use trainshed_wire::{
+    CommitVersion, Connect, ConnectText, Connected, ConnectedText, Wait, read_reports,
+};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
@@ -64,15 +67,25 @@ pub(crate) async fn renew(
 }
 
 /// `POST /leases/{task}/{fence}/report`: what the task told. Sending a batch again is harmless.
-#[utoipa::path(post, path = "/leases/{task}/{fence}/report", tag = "agents", responses((status = 200, body = LeaseState)))]
+///
+/// The body is JSON or `application/vnd.trainshed.reports`, in which points are frames.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/report", tag = "agents", request_body(content = Batch, description = "Reports: docs/points.md"), responses((status = 200, body = LeaseState)))]
 pub(crate) async fn report(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     lease: Path<(String, i64)>,
-    Json(batch): Json<Batch>,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Json<LeaseState>, ApiError> {
     let (task, fence) = held(lease)?;
-    Ok(Json(engine.report(&workspace, &task, fence, batch).await?))
+    let media_type = headers.get(header::CONTENT_TYPE);
+    let media_type = media_type.and_then(|value| value.to_str().ok());
+    let read = read_reports(media_type.unwrap_or_default(), &body);
+    let (batch, frames) = read.map_err(|bad| {
+        ApiError::new(StatusCode::BAD_REQUEST, "invalid-body", bad.message).at(&bad.pointer)
+    })?;
+    let reported = engine.report(&workspace, &task, fence, (batch, &frames));
+    Ok(Json(reported.await?))
 }
 
 /// `POST /leases/{task}/{fence}/parameters`: connects values of the plugin with a section of the

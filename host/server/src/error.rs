@@ -9,7 +9,10 @@ use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
 use trainshed_core::task::TaskState;
 use trainshed_engine::{
-    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError, ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError, QueryError, ReadingError, RegistryError, ReportError, ReportsError, StoreError, SubmitError, TakeError, UploadError, VersionError,
+    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError,
+    ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError,
+    QueryError, ReadingError, RegistryError, ReportError, ReportsError, StoreError, SubmitError,
+    TakeError, UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 

@@ -76,6 +76,8 @@ pub use query::{Found, Part};
 pub use registry::ModelError;
 pub use report::{ProgramReports, ReportError, Reported};
 pub use task::{BadCursor, InsertTaskError, NewTask, NewWork, QueryError};
-pub use trainshed_series::{Axis, Batch as PointBatch, MAX_EXTRA_BYTES, Sampled, Sampling};
+pub use trainshed_series::{
+    Axis, Batch as PointBatch, Frame, MAX_EXTRA_BYTES, MAX_FRAME_POINTS, Sampled, Sampling,
+};
 pub use upload::{UploadError, UploadPart};
 pub use workspace::Workspace;

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Any, Transaction};
 use trainshed_core::progress::Progress;
-use trainshed_core::report::{Batch, Plot, Report, Sample, SampleKind};
-use trainshed_core::resource::is_of_the_machine;
+use trainshed_core::report::{Plot, Report, Sample, SampleKind};
 use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 
@@ -122,7 +121,9 @@ impl Store {
             held: &held,
             now,
         };
-        writer.write(&mut transaction, &reports.reports).await?;
+        writer
+            .write(&mut transaction, &reports.reports, None)
+            .await?;
         transaction.commit().await.map_err(lease_error(action))?;
         Ok(Reported { repeated: false })
     }
@@ -135,7 +136,7 @@ pub(crate) async fn write_lease_batch(
     workspace: &Workspace,
     task: &TaskId,
     held: &Held,
-    batch: &Batch,
+    (reports, last_iteration): (&[Report], Option<u64>),
     now: Timestamp,
 ) -> Result<(), LeaseError> {
     let writer = BatchWriter {
@@ -144,7 +145,7 @@ pub(crate) async fn write_lease_batch(
         held,
         now,
     };
-    writer.write(transaction, &batch.reports).await
+    writer.write(transaction, reports, last_iteration).await
 }
 
 /// Writes the reports of one batch, within the transaction that holds the task's lease.
@@ -158,19 +159,21 @@ struct BatchWriter<'a> {
 type Tx = Transaction<'static, Any>;
 
 impl BatchWriter<'_> {
-    async fn write(&self, transaction: &mut Tx, reports: &[Report]) -> Result<(), LeaseError> {
+    /// Writes `reports`, whose points have been written; `last_iteration` is theirs.
+    async fn write(
+        &self,
+        transaction: &mut Tx,
+        reports: &[Report],
+        mut last_iteration: Option<u64>,
+    ) -> Result<(), LeaseError> {
         let (mut lines, mut samples, mut plots) = (Vec::new(), Vec::new(), Vec::new());
         let mut singles = BTreeMap::new();
         let (mut output, mut trials) = (None, None);
-        let mut last_iteration = None;
         let mut progress: Progress = serde_json::from_str(&self.held.progress)
             .map_err(|error| LeaseError::Store(StoreError::damaged("read progress")(error)))?;
         for report in reports {
             match report {
-                Report::Point(point) if is_of_the_machine(&point.title) => {}
-                Report::Point(point) => {
-                    last_iteration = last_iteration.max(Some(point.iteration));
-                }
+                Report::Point(_) => {}
                 Report::Single { name, value } => {
                     singles.insert(name.as_str(), value.0);
                 }

@@ -19,12 +19,19 @@ use trainshed_core::report::{Batch, NewReports};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::{Outcome, Verb};
 use trainshed_core::view::{
-    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConfigurationView, ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView, LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page, PlotView, PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, ConfigurationView,
+    ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView,
+    LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page,
+    PlotView, PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
 use crate::{
-    Alive, CommitVersion, Connect, ConnectText, Connected, ConnectedText, ConsoleFilter, Curve, DeletedProject, FileQuery, Frame, GarbageRequest, ImportRequest, InputModel, ManyTasks, MergeInto, Metrics, MissingFiles, Models, ModelsOfTask, MoveRequest, MoveTo, MovedMany, NewProgress, POINTS_TYPE, Problem, PublishModel, Recorded, ReportedAll, SampledCurve, Samples, ShownFilter, Submitted, Wait,
+    Alive, CommitVersion, Connect, ConnectText, Connected, ConnectedText, ConsoleFilter, Curve,
+    DeletedProject, FileQuery, Frame, GarbageRequest, ImportRequest, InputModel, ManyTasks,
+    MergeInto, Metrics, MissingFiles, Models, ModelsOfTask, MoveRequest, MoveTo, MovedMany,
+    NewProgress, POINTS_TYPE, Problem, PublishModel, REPORTS_TYPE, Recorded, ReportedAll,
+    SampledCurve, Samples, ShownFilter, Submitted, Wait, encode_reports,
 };
 
 /// Calls one server with one key. Cheap to clone.
@@ -912,14 +919,18 @@ impl Client {
         .await
     }
 
-    /// Reports what a task told.
-    pub async fn report(&self, task: &TaskId, fence: i64, batch: &Batch) -> Result<LeaseState> {
-        self.send(
-            Method::POST,
-            &format!("/leases/{task}/{fence}/report"),
-            batch,
-        )
-        .await
+    /// Reports what a task told: points as encoded frames, everything else in `batch`.
+    pub async fn report(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        batch: &Batch,
+        frames: &[Vec<u8>],
+    ) -> Result<LeaseState> {
+        let path = format!("/leases/{task}/{fence}/report");
+        let request = self.request(Method::POST, &path);
+        let request = request.header(header::CONTENT_TYPE, REPORTS_TYPE);
+        self.json(request.body(encode_reports(batch, frames))).await
     }
 
     /// Connects values of the plugin of a leased task with its parameters.

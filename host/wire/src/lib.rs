@@ -6,6 +6,7 @@
 mod client;
 mod points;
 mod problem;
+mod reports;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,10 +18,12 @@ use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
 pub use points::{
-    AllSamples, Axis, AxisValues, BadBatch, CurveColumns, Frame, FrameBuilder, MetricSummary,
-    POINTS_TYPE, PointBatch, Recorded, SampledCurve, Sampling, UnknownAxis, read_points,
+    AllSamples, Axis, AxisValues, BadBatch, CurveColumns, Frame, FrameBuilder, MAX_STEP,
+    MetricSummary, POINTS_TYPE, PointBatch, Recorded, SampledCurve, Sampling, UnknownAxis,
+    read_points,
 };
 pub use problem::Problem;
+pub use reports::{REPORTS_TYPE, encode_reports, read_reports};
 
 /// The answer to a submitted action.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

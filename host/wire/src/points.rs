@@ -9,7 +9,7 @@ use trainshed_series::{Points, Sampled, parse_batch};
 use utoipa::ToSchema;
 
 pub use trainshed_series::{
-    Axis, BadBatch, Batch as PointBatch, Frame, FrameBuilder, Sampling, UnknownAxis,
+    Axis, BadBatch, Batch as PointBatch, Frame, FrameBuilder, MAX_STEP, Sampling, UnknownAxis,
 };
 
 /// The media type of the binary body.

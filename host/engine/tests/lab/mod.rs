@@ -21,8 +21,8 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, LeaseState, LeaseView, NewDataset, PluginView, TaskView};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 use trainshed_engine::{
-    ConsoleQuery, Database, Engine, EngineConfig, FileSettings, InspectError, Inspector, LeaseError, OpenedStore,
-    PushError, SubmitError, Workspace,
+    ConsoleQuery, Database, Engine, EngineConfig, FileSettings, InspectError, Inspector,
+    LeaseError, OpenedStore, PushError, SubmitError, Workspace,
 };
 
 pub(crate) const NOW: Timestamp = Timestamp(1_000_000);
@@ -226,7 +226,7 @@ impl Lab {
         batch: Batch,
     ) -> Result<LeaseState, LeaseError> {
         self.engine
-            .report(&self.workspace, &lease.task, lease.fence, batch)
+            .report(&self.workspace, &lease.task, lease.fence, (batch, &[]))
             .await
     }
 

@@ -14,6 +14,7 @@ use sqlx::{Any, AssertSqlSafe, Executor as _, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use trainshed_core::report::{Batch, Report};
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 use trainshed_series::{Batch as PointBatch, Frame, FrameBuilder, MAX_STEP};
@@ -103,6 +104,8 @@ struct LeaseBatch {
     task: TaskId,
     fence: i64,
     batch: Batch,
+    /// The greatest step of a point that is not of the machine.
+    last_iteration: Option<u64>,
     points: NewPoints,
     lease_until: Timestamp,
     now: Timestamp,
@@ -259,7 +262,7 @@ impl Store {
         answered.await.unwrap_or(Err(AppendError::Busy))
     }
 
-    /// Records a batch of an agent, all of it or none, and moves the deadline of the lease;
+    /// Records a batch of an agent and the points of its frames, all or none, and moves the deadline of the lease;
     /// returns why the task is to stop, if it is. Returns once it is durable. A batch that was
     /// recorded before is not recorded again. Names and numbers of the batch have been
     /// checked.
@@ -272,11 +275,24 @@ impl Store {
         workspace: &Workspace,
         task: &TaskId,
         fence: i64,
-        batch: Batch,
+        (batch, frames): (Batch, &[Frame<'_>]),
         lease_until: Timestamp,
         now: Timestamp,
     ) -> Result<Option<String>, LeaseError> {
         let mut builder = FrameBuilder::default();
+        for frame in frames {
+            for curve in frame.curves() {
+                for point in curve.points.iter() {
+                    builder.push(
+                        (curve.title.into(), curve.series.into()),
+                        point.step,
+                        point.time,
+                        point.value,
+                        point.extra.map(Into::into),
+                    );
+                }
+            }
+        }
         for report in &batch.reports {
             if let Report::Point(point) = report {
                 let extra = point.extra.as_ref();
@@ -289,7 +305,13 @@ impl Store {
                 );
             }
         }
-        let points = self.ingest.new_points(&builder.finish());
+        let frame = builder.finish();
+        let last_iteration = frame
+            .curves()
+            .filter(|curve| !is_of_the_machine(curve.title))
+            .filter_map(|curve| curve.points.steps().iter().copied().max())
+            .max();
+        let points = self.ingest.new_points(&frame);
         let (answer, answered) = oneshot::channel();
         let bytes = points.frame.len() + batch.reports.len() * 64;
         let call = Call::Lease(Box::new(LeaseBatch {
@@ -298,6 +320,7 @@ impl Store {
             task: task.clone(),
             fence,
             batch,
+            last_iteration,
             points,
             lease_until,
             now,
@@ -560,7 +583,8 @@ impl Writer {
                 return Err(LeaseError::Invalid(AppendError::TooMany.to_string()));
             }
             let (workspace, task) = (&call.workspace, &call.task);
-            write_lease_batch(transaction, workspace, task, &held, &call.batch, call.now).await?;
+            let batch = (call.batch.reports.as_slice(), call.last_iteration);
+            write_lease_batch(transaction, workspace, task, &held, batch, call.now).await?;
         }
         Ok((held.stop(), is_new))
     }

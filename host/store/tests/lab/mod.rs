@@ -182,7 +182,7 @@ impl Lab {
                 &self.workspace,
                 &running.task,
                 running.fence,
-                batch,
+                (batch, &[]),
                 UNTIL,
                 NOW,
             )
