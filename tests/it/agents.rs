@@ -85,4 +85,14 @@ async fn a_plugin_sees_only_the_variables_that_it_names_and_the_agent_grants() {
     let task = shed.ended(&task).await;
 
     assert_eq!(task.result.unwrap()["variables"], json!({"GRANTED": "yes"}));
+
+    // It names two, of which one is granted, and wants another one recorded that is not named.
+    let recorder = shed.push("conformance").await;
+    let more = json!({"hyperparameter": {"report": {}}});
+    let task = shed.train("record", &recorder, dataset, more).await;
+    let task = shed.ended(&task).await;
+    assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
+    let path = format!("/api/v1/tasks/{}/params", task.id);
+    let (_, parameters) = shed.raw(reqwest::Method::GET, &path, "").await;
+    assert_eq!(parameters["Environment"], json!({"GRANTED": "yes"}));
 }

@@ -17,7 +17,7 @@ impl Shed {
     async fn reported(&self) -> TaskView {
         let plugin = self.push("conformance").await;
         let dataset = self.import("digits", &digits());
-        let more = json!({"hyperparameter": {"report": true}, "initial_iteration": 10});
+        let more = json!({"hyperparameter": {"report": {}}, "initial_iteration": 10});
         let task = self.train("reports", &plugin, dataset, more).await;
         let task = self.ended(&task).await;
         assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
@@ -65,7 +65,7 @@ async fn everything_that_a_plugin_reports_is_there() {
     assert_eq!(line["data"][0]["y"], json!([0.5, null, 0.25]));
     assert_eq!(line["layout"]["title"]["text"], "line");
 
-    let samples = shed.read(&task, "samples?kind=media").await;
+    let samples = shed.read(&task, "samples?purpose=media").await;
     let samples: Vec<String> = samples["samples"]
         .as_array()
         .unwrap()
@@ -81,7 +81,7 @@ async fn everything_that_a_plugin_reports_is_there() {
             "\"text/plain\" 12",
         ]
     );
-    let kept = shed.read(&task, "samples?kind=visualization").await;
+    let kept = shed.read(&task, "samples?purpose=visualization").await;
     assert_eq!(kept["samples"][0]["extra"], json!({"of": "digit"}));
     assert_eq!(kept["samples"][0]["index"], 0);
 

@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
-use trainshed_core::report::{Report, SampleKind};
+use trainshed_core::report::{Purpose, Report};
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{LeaseState, LeaseView, ModelView};
 use trainshed_core::{Digest, TaskId};
@@ -360,7 +360,7 @@ impl Services for LeaseServices {
             Report::Plot(plot) => {
                 plot.iteration = plot.iteration.saturating_add(self.initial_iteration);
             }
-            Report::Sample(sample) if sample.kind == SampleKind::Media => {
+            Report::Sample(sample) if sample.purpose == Purpose::Media => {
                 sample.index = sample.index.saturating_add(self.initial_iteration);
             }
             Report::Model(model) => {

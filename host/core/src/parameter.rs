@@ -14,6 +14,8 @@ use crate::text::shortened;
 
 /// The section of values that name none.
 pub const GENERAL: &str = "General";
+/// The section of environment variables.
+pub const ENVIRONMENT: &str = "Environment";
 /// The section of user properties, which are no parameters: they never affect a run.
 pub const PROPERTIES: &str = "properties";
 /// Most parameters, and most properties, of one task.

@@ -196,7 +196,7 @@ pub struct Line {
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum SampleKind {
+pub enum Purpose {
     /// An image of a series that is kept as a whole.
     #[default]
     Visualization,
@@ -205,7 +205,7 @@ pub enum SampleKind {
     Media,
 }
 
-impl SampleKind {
+impl Purpose {
     /// The name it has in JSON and in the store.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -214,11 +214,11 @@ impl SampleKind {
         }
     }
 
-    /// The kind of this name.
+    /// The purpose of this name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Visualization, Self::Media]
             .into_iter()
-            .find(|kind| kind.as_str() == name)
+            .find(|purpose| purpose.as_str() == name)
     }
 }
 
@@ -228,7 +228,7 @@ impl SampleKind {
 pub struct Sample {
     /// Why it is there.
     #[serde(default)]
-    pub kind: SampleKind,
+    pub purpose: Purpose,
     /// E.g. `misclassified`: the title of a series of media.
     pub category: String,
     /// E.g. `validation`: the series.
@@ -290,6 +290,12 @@ pub enum Report {
     Trials {
         /// See [`check_trials`].
         payload: Map<String, Value>,
+    },
+    /// Environment variables that the plugin wants recorded, as parameters of the section
+    /// `Environment`.
+    Environment {
+        /// Names and values, at most 100.
+        values: BTreeMap<String, String>,
     },
     /// How far a phase has come.
     Progress {
@@ -374,7 +380,7 @@ pub struct NewPlot {
 pub struct NewSample {
     /// `media` when absent.
     #[serde(default = "media")]
-    pub kind: SampleKind,
+    pub purpose: Purpose,
     /// See [`Sample::category`].
     #[serde(alias = "category")]
     pub title: String,
@@ -400,8 +406,8 @@ pub struct NewSample {
     pub at: Option<Timestamp>,
 }
 
-fn media() -> SampleKind {
-    SampleKind::Media
+fn media() -> Purpose {
+    Purpose::Media
 }
 
 /// What a program without a lease reports of a task that it runs, beside points.
@@ -444,6 +450,54 @@ pub const MAX_BATCH: usize = 20_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_report_survives_the_round_trip() {
+        let sha256 = Digest::of(b"x");
+        let object = |text: &str| serde_json::from_str::<Map<String, Value>>(text).unwrap();
+        let reports = [
+            Report::Single {
+                name: "best".into(),
+                value: Real(0.5),
+            },
+            Report::Line(Line {
+                source: LineSource::Stderr,
+                text: "a\n".into(),
+                at: Timestamp(5),
+            }),
+            Report::Sample(Sample {
+                purpose: Purpose::Media,
+                category: "a".into(),
+                group: "b".into(),
+                index: 7,
+                name: "c".into(),
+                sha256,
+                size_bytes: 1,
+                content_type: "text/plain".into(),
+                at: Timestamp(5),
+                extra: Some(object(r#"{"a":1}"#)),
+            }),
+            Report::Plot(Plot {
+                title: "a".into(),
+                series: "b".into(),
+                iteration: 7,
+                figure: r#"{ "data": [] }"#.into(),
+                at: Timestamp(5),
+            }),
+            Report::Trials {
+                payload: object(r#"{"trials":{}}"#),
+            },
+            Report::Environment {
+                values: BTreeMap::from([("A".into(), "b".into())]),
+            },
+            Report::Output { name: "m".into() },
+        ];
+        for report in reports {
+            let text = serde_json::to_string(&report).unwrap();
+            let back: Report = serde_json::from_str(&text).unwrap();
+            assert_eq!(back, report);
+        }
+    }
 
     #[test]
     fn numbers_that_json_does_not_have_survive_the_round_trip() {

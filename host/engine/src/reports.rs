@@ -306,7 +306,7 @@ impl Engine {
             InvalidField::new(pointer, format!("the content of a sample {wrong}"))
         })?;
         Ok(Sample {
-            kind: new.kind,
+            purpose: new.purpose,
             category: new.title,
             group: new.series,
             index: new.iteration,

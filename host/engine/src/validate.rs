@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use trainshed_core::figure::check_figure;
 use trainshed_core::media::{MAX_MEDIA_BYTES, is_media_type, type_names};
 use trainshed_core::name::{MAX_NAME_BYTES, is_model_name, is_series_name};
+use trainshed_core::parameter::{ENVIRONMENT, Parameter};
 use trainshed_core::report::{Batch, MAX_BATCH, MAX_LINE_BYTES, Report, Sample, check_trials};
 use trainshed_store::{Frame, MAX_EXTRA_BYTES, MAX_FRAME_POINTS};
 
@@ -58,6 +59,20 @@ pub(crate) fn check_report(report: &Report) -> Result<(), String> {
             check_figure(&plot.figure).map_err(|wrong| format!("a figure {wrong}"))
         }
         Report::Trials { payload } => check_trials(payload),
+        Report::Environment { values } => {
+            if values.len() > 100 {
+                return Err(format!(
+                    "at most 100 environment variables are recorded, but these are {}",
+                    values.len()
+                ));
+            }
+            for (name, value) in values {
+                Parameter::new(ENVIRONMENT, name, value.as_str().into())
+                    .checked()
+                    .map_err(|error| error.message)?;
+            }
+            Ok(())
+        }
         Report::Progress { category, .. } => check_name("a phase", category),
         Report::Model(model) => check_model_name(&model.name),
         Report::Output { name } => check_model_name(name),

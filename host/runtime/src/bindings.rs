@@ -30,6 +30,7 @@ wasmtime::component::bindgen!({
         "trainshed:plugin/reports.media": async | trappable,
         "trainshed:plugin/reports.trials": async | trappable,
         "trainshed:plugin/settings.connect": async | trappable,
+        "trainshed:plugin/settings.log-environment": async | trappable,
         "trainshed:plugin/settings.connect-text": async | trappable,
         "trainshed:plugin/models.save": async | trappable,
         "trainshed:plugin/models.save-with-program": async | trappable,

@@ -93,6 +93,8 @@ pub(crate) struct Facts {
     pub(crate) seed: u64,
     /// The action's whole `params` object, as JSON.
     pub(crate) params: String,
+    /// The environment variables that the plugin was granted.
+    pub(crate) environment: BTreeMap<String, String>,
     /// Where files wait for their upload.
     pub(crate) outgoing: PathBuf,
 }
@@ -124,6 +126,7 @@ impl TaskState {
             trial: job.trial.clone(),
             seed: job.seed,
             params: Value::Object(job.params.clone()).to_string(),
+            environment: job.environment.clone(),
             outgoing,
         };
         let console = Console::new(job.limits.log_bytes, Arc::clone(&services));
@@ -153,6 +156,7 @@ impl TaskState {
             trial: None,
             seed: 0,
             params: "{}".to_owned(),
+            environment: BTreeMap::new(),
             outgoing: PathBuf::new(),
         };
         let scratch = Scratch::new(PathBuf::new(), 0);

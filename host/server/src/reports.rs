@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use trainshed_core::Digest;
 use trainshed_core::media::MAX_MEDIA_BYTES;
 use trainshed_core::query::Pattern;
-use trainshed_core::report::{Level, NewReports, NewSample, Sample, SampleKind};
+use trainshed_core::report::{Level, NewReports, NewSample, Purpose, Sample};
 use trainshed_core::view::{ConsolePage, Page, PlotView};
 use trainshed_engine::{ConsoleQuery, Engine, ShownQuery};
 use trainshed_wire::{ReportedAll, Samples};
@@ -58,7 +58,7 @@ pub(crate) struct NewSampleQuery {
     #[serde(default)]
     name: String,
     /// `media` unless told otherwise, or `visualization`.
-    kind: Option<String>,
+    purpose: Option<String>,
 }
 
 /// `POST /tasks/{id}/samples?title=&series=&iteration=`: keeps the body as a sample; 201.
@@ -84,7 +84,7 @@ pub(crate) async fn put_sample(
     }
     let declared = text(header::CONTENT_TYPE).filter(|name| *name != "application/octet-stream");
     let sample = NewSample {
-        kind: kind(query.kind.as_deref())?.unwrap_or(SampleKind::Media),
+        purpose: purpose(query.purpose.as_deref())?.unwrap_or(Purpose::Media),
         title: query.title,
         series: query.series,
         iteration: query.iteration,
@@ -189,7 +189,7 @@ fn console_query(params: ConsoleParams, is_tail: bool) -> Result<ConsoleQuery, A
 #[serde(deny_unknown_fields)]
 pub(crate) struct ShownParams {
     /// Of samples: `media` or `visualization`.
-    kind: Option<String>,
+    purpose: Option<String>,
     /// Only those of this title (of samples: category).
     title: Option<String>,
     /// Only those of this series (of samples: group).
@@ -255,7 +255,7 @@ pub(crate) async fn plots(
     let task = task_id(&id)?;
     let figures = params.figures;
     let query = shown_query(ShownParams {
-        kind: None,
+        purpose: None,
         title: params.title,
         series: params.series,
         iteration: params.iteration,
@@ -316,7 +316,7 @@ pub(crate) async fn trials(
 
 fn shown_query(params: ShownParams) -> Result<ShownQuery, ApiError> {
     Ok(ShownQuery {
-        kind: kind(params.kind.as_deref())?,
+        purpose: purpose(params.purpose.as_deref())?,
         title: name("title", params.title)?,
         series: name("series", params.series)?,
         iteration: params.iteration,
@@ -337,9 +337,9 @@ fn name(field: &str, text: Option<String>) -> Result<Option<String>, ApiError> {
     }
 }
 
-fn kind(name: Option<&str>) -> Result<Option<SampleKind>, ApiError> {
+fn purpose(name: Option<&str>) -> Result<Option<Purpose>, ApiError> {
     name.map(|name| {
-        SampleKind::parse(name).ok_or_else(|| unknown("kind", "media or visualization", name))
+        Purpose::parse(name).ok_or_else(|| unknown("purpose", "media or visualization", name))
     })
     .transpose()
 }

@@ -114,7 +114,7 @@ async fn a_sample_is_uploaded_with_its_type_and_its_bytes_come_back() {
     assert_eq!(made.status(), 201);
     let made: Value = made.json().await.unwrap();
     assert_eq!(made["content_type"], "image/png");
-    assert_eq!(made["kind"], "media");
+    assert_eq!(made["purpose"], "media");
     let listed = caller.json("samples?iteration=7&title=wrong").await;
     assert_eq!(listed["samples"], json!([made]));
     assert_eq!(
@@ -178,7 +178,7 @@ async fn what_breaks_a_rule_is_named_and_nothing_is_recorded() {
         ("console?order=up", "order"),
         ("console?level=loud", "level"),
         ("console?order=desc&after=1", "after"),
-        ("samples?kind=film", "kind"),
+        ("samples?purpose=film", "purpose"),
         ("plots?after=x", "after"),
     ] {
         let problem = caller.json(path).await;

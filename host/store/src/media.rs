@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures::TryStreamExt as _;
 use serde_json::{Map, Value, json};
 use sqlx::{Any, Transaction};
-use trainshed_core::report::{MAX_TRIALS_BYTES, Plot, Sample, SampleKind};
+use trainshed_core::report::{MAX_TRIALS_BYTES, Plot, Purpose, Sample};
 use trainshed_core::view::{Page, PlotView, Retention};
 use trainshed_core::{TaskId, Timestamp};
 
@@ -24,8 +24,8 @@ const ZSTD_LEVEL: i32 = 3;
 /// Which samples or plots of a task are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShownQuery {
-    /// Of samples: only those of this kind.
-    pub kind: Option<SampleKind>,
+    /// Of samples: only those of this purpose.
+    pub purpose: Option<Purpose>,
     /// Only those of this title, or category.
     pub title: Option<String>,
     /// Only those of this series, or group.
@@ -127,7 +127,7 @@ impl Store {
         )
         .bind(workspace.as_str())
         .bind(task.as_str())
-        .bind(query.kind.map_or("", SampleKind::as_str))
+        .bind(query.purpose.map_or("", Purpose::as_str))
         .bind(query.title.as_deref().unwrap_or_default())
         .bind(query.series.as_deref().unwrap_or_default())
         .bind(query.iteration.map_or(-1, bigint))
@@ -149,7 +149,7 @@ impl Store {
         let items: Vec<Sample> = items.collect::<Result<_, _>>().map_err(QueryError::Store)?;
         let place = |last: &Sample| {
             cursor(&(
-                last.kind.as_str().to_owned(),
+                last.purpose.as_str().to_owned(),
                 last.category.clone(),
                 last.group.clone(),
                 bigint(last.index),
@@ -328,7 +328,7 @@ pub(crate) async fn write_sample(
                 extra = excluded.extra",
     )
     .bind(task.as_str())
-    .bind(sample.kind.as_str())
+    .bind(sample.purpose.as_str())
     .bind(&sample.category)
     .bind(&sample.group)
     .bind(bigint(sample.index))
@@ -494,10 +494,10 @@ impl ShownQuery {
 impl SampleRow {
     fn sample(self) -> Result<Sample, StoreError> {
         let action = "read a sample";
-        let kind = SampleKind::parse(&self.kind);
+        let purpose = Purpose::parse(&self.kind);
         Ok(Sample {
-            kind: kind
-                .ok_or_else(|| format!("there is no kind `{}`", self.kind))
+            purpose: purpose
+                .ok_or_else(|| format!("there is no purpose `{}`", self.kind))
                 .map_err(StoreError::damaged(action))?,
             category: self.category,
             group: self.sample_group,

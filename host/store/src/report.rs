@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Any, Transaction};
+use trainshed_core::parameter::{ENVIRONMENT, Parameter};
 use trainshed_core::progress::Progress;
-use trainshed_core::report::{Plot, Report, Sample, SampleKind};
+use trainshed_core::report::{Plot, Purpose, Report, Sample};
 use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 
@@ -18,6 +19,7 @@ use crate::media::{
     write_trials,
 };
 use crate::model::stage_model;
+use crate::parameter::write_parameters;
 use crate::points::ingest::{AppendError, remember, write_single};
 use crate::points::{MAX_SERIES, TaskKey};
 use crate::workspace::Workspace;
@@ -179,7 +181,7 @@ impl BatchWriter<'_> {
                 }
                 Report::Line(line) => lines.push(line),
                 Report::Sample(sample) => {
-                    if sample.kind == SampleKind::Media {
+                    if sample.purpose == Purpose::Media {
                         last_iteration = last_iteration.max(Some(sample.index));
                     }
                     samples.push(sample);
@@ -189,6 +191,15 @@ impl BatchWriter<'_> {
                     plots.push(plot);
                 }
                 Report::Trials { payload } => trials = Some(payload),
+                Report::Environment { values } => {
+                    let parameter = |(name, value): (&String, &String)| {
+                        Parameter::new(ENVIRONMENT, name, value.as_str().into())
+                    };
+                    let parameters: Vec<_> = values.iter().map(parameter).collect();
+                    write_parameters(transaction, self.workspace, self.task, &parameters)
+                        .await
+                        .map_err(lease_error("record environment variables"))?;
+                }
                 Report::Progress {
                     category,
                     current,
@@ -278,7 +289,7 @@ impl BatchWriter<'_> {
                     role: format!("the sample `{}/{}`", sample.category, sample.group),
                 });
             }
-            if sample.kind == SampleKind::Media {
+            if sample.purpose == Purpose::Media {
                 media.insert((sample.category.as_str(), sample.group.as_str()));
             }
         }

@@ -15,7 +15,7 @@ use expect_test::expect;
 use futures::future::join_all;
 use futures::stream;
 use trainshed_core::manifest::{ActionSpec, Category, Manifest};
-use trainshed_core::report::{Real, Report, Sample, SampleKind};
+use trainshed_core::report::{Purpose, Real, Report, Sample};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::TaskState;
 use trainshed_core::task::Verb;
@@ -320,7 +320,7 @@ async fn a_single_value_and_a_sample_replace_their_former(lab: Lab) {
     let image = lab.put(b"png").await;
     let sample = |index, at| {
         Report::Sample(Sample {
-            kind: SampleKind::Visualization,
+            purpose: Purpose::Visualization,
             category: "wrong".into(),
             group: "validation".into(),
             index,

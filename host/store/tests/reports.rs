@@ -7,7 +7,7 @@ mod lab;
 
 use expect_test::expect;
 use trainshed_core::query::Pattern;
-use trainshed_core::report::{Level, Line, LineSource, Plot, Real, Report, Sample, SampleKind};
+use trainshed_core::report::{Level, Line, LineSource, Plot, Purpose, Real, Report, Sample};
 use trainshed_core::task::Verb;
 use trainshed_core::view::{ConsolePage, ProjectEdit, Retention};
 use trainshed_core::{Digest, TaskId, Timestamp};
@@ -44,9 +44,9 @@ fn plot(series: &str, iteration: u64, figure: &str) -> Report {
     })
 }
 
-fn sample(kind: SampleKind, index: u64, name: &str, content: &[u8]) -> Report {
+fn sample(kind: Purpose, index: u64, name: &str, content: &[u8]) -> Report {
     Report::Sample(Sample {
-        kind,
+        purpose: kind,
         category: "wrong".into(),
         group: "validation".into(),
         index,
@@ -85,7 +85,14 @@ impl Lab {
                 .map(|plot| format!("{} {}", plot.series, plot.iteration))
                 .collect(),
             samples
-                .map(|sample| format!("{} {}{}", sample.kind.as_str(), sample.index, sample.name))
+                .map(|sample| {
+                    format!(
+                        "{} {}{}",
+                        sample.purpose.as_str(),
+                        sample.index,
+                        sample.name
+                    )
+                })
                 .collect(),
         )
     }
@@ -247,9 +254,9 @@ async fn media_are_kept_for_the_last_iterations_and_visualizations_for_ever(lab:
     lab.put(b"png").await;
     let mut reports = Vec::new();
     for index in 0..4 {
-        reports.push(sample(SampleKind::Media, index, "", b"png"));
-        reports.push(sample(SampleKind::Media, index, "x", b"png"));
-        reports.push(sample(SampleKind::Visualization, index, "", b"png"));
+        reports.push(sample(Purpose::Media, index, "", b"png"));
+        reports.push(sample(Purpose::Media, index, "x", b"png"));
+        reports.push(sample(Purpose::Visualization, index, "", b"png"));
     }
     lab.report(&running, 0, reports).await;
     let (_, samples) = lab.shown(&running.task, &all()).await;
@@ -257,7 +264,7 @@ async fn media_are_kept_for_the_last_iterations_and_visualizations_for_ever(lab:
         "visualization 0, visualization 1, media 2, media 2x, visualization 2, media 3, media 3x, visualization 3"
     ]
     .assert_eq(&samples.join(", "));
-    let missing = sample(SampleKind::Media, 9, "", b"never uploaded");
+    let missing = sample(Purpose::Media, 9, "", b"never uploaded");
     let refused = lab.try_report(&running, 1, vec![missing]).await;
     assert!(matches!(refused, Err(LeaseError::MissingFile { .. })));
 }
@@ -269,7 +276,7 @@ async fn plots_and_samples_come_in_pages_and_by_iteration(lab: Lab) {
     for iteration in 0..5 {
         reports.push(plot("a", iteration, "{}"));
         reports.push(plot("b", iteration * 10, "{}"));
-        reports.push(sample(SampleKind::Media, iteration, "", b"png"));
+        reports.push(sample(Purpose::Media, iteration, "", b"png"));
     }
     lab.report(&running, 0, reports).await;
     let task = &running.task;

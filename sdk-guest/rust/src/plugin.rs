@@ -1,5 +1,6 @@
 //! What a plugin says of itself and does: the traits to implement, the macros to export.
 
+use std::io::Write as _;
 use std::marker::PhantomData;
 
 use schemars::JsonSchema;
@@ -8,7 +9,7 @@ use serde_json::Value;
 
 use crate::bindings::imports::trainshed::plugin as raw;
 use crate::bindings::{preprocess_plugin, train_plugin};
-use crate::{Checkpoint, Dataset, Failure, Run};
+use crate::{Checkpoint, Dataset, Failure, ReportError, Run};
 
 /// What a plugin is; [`about!`](crate::about) makes it of the crate's `Cargo.toml`.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +25,9 @@ pub struct About {
     /// Names of the environment variables it reads. It sees those of them that the
     /// agent grants, and no others.
     pub environment: &'static [&'static str],
+    /// Those of [`About::environment`] whose values are recorded with each task, as parameters
+    /// of the section `Environment`. No others are.
+    pub log_env: &'static [&'static str],
 }
 
 /// What kind of work a plugin does.
@@ -90,19 +94,24 @@ pub trait Preprocess {
 /// Makes an [`About`] of the name, version and description in the crate's `Cargo.toml`.
 ///
 /// `about!(Category::NeuralNet)`, or with the environment variables that the plugin
-/// reads: `about!(Category::NeuralNet, environment: ["HTTP_PROXY"])`.
+/// reads: `about!(Category::NeuralNet, environment: ["HTTP_PROXY"])`; `log_env: ["SITE"]`
+/// behind it names those whose values are recorded with each task.
 #[macro_export]
 macro_rules! about {
     ($category:expr) => {
         $crate::about!($category, environment: [])
     };
     ($category:expr, environment: [$($variable:expr),*]) => {
+        $crate::about!($category, environment: [$($variable),*], log_env: [])
+    };
+    ($category:expr, environment: [$($variable:expr),*], log_env: [$($logged:expr),*]) => {
         $crate::About {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             category: $category,
             summary: env!("CARGO_PKG_DESCRIPTION"),
             environment: &[$($variable),*],
+            log_env: &[$($logged),*],
         }
     };
 }
@@ -158,6 +167,22 @@ impl<T: Preprocess> PreprocessPlugin<T> {
     pub const EXPORTED: () = ();
 }
 
+/// Records the environment variables that a plugin wants recorded.
+fn log_environment(run: &raw::run::Run, names: &[&str]) -> Result<(), Failure> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    raw::settings::log_environment(run, &names).map_err(ReportError::from)?;
+    Ok(())
+}
+
+/// Writes what was printed of a line that has no end: nobody else does when an action returns.
+fn end_console() {
+    // The host has stopped to listen, which it says itself.
+    let _ = std::io::stdout().flush();
+}
+
 mod train_exports {
     pub(super) use super::train_plugin::exports::trainshed::plugin::{manifest, train};
 }
@@ -195,6 +220,7 @@ impl<T: Train> train_exports::train::Guest for TrainPlugin<T> {
         hyperparameter: String,
         checkpoint: Option<&raw::checkpoint::Checkpoint>,
     ) -> Result<String, raw::types::Failure> {
+        log_environment(run, T::ABOUT.log_env)?;
         let hyperparameters = parse_settings(&hyperparameter)?;
         let checkpoint = checkpoint.map(Checkpoint::new);
         let result = T::train(
@@ -202,8 +228,9 @@ impl<T: Train> train_exports::train::Guest for TrainPlugin<T> {
             &Dataset::new(dataset),
             hyperparameters,
             checkpoint.as_ref(),
-        )?;
-        Ok(result.to_string())
+        );
+        end_console();
+        Ok(result?.to_string())
     }
 }
 
@@ -235,9 +262,11 @@ impl<T: Preprocess> preprocess_exports::preprocess::Guest for PreprocessPlugin<T
         dataset: &raw::dataset::Dataset,
         params: String,
     ) -> Result<String, raw::types::Failure> {
+        log_environment(run, T::ABOUT.log_env)?;
         let parameters = parse_settings(&params)?;
-        let result = T::preprocess(&Run::new(run), &Dataset::new(dataset), parameters)?;
-        Ok(result.to_string())
+        let result = T::preprocess(&Run::new(run), &Dataset::new(dataset), parameters);
+        end_console();
+        Ok(result?.to_string())
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use trainshed_core::Digest;
 use trainshed_core::figure::check_figure;
 use trainshed_core::media::{MAX_MEDIA_BYTES, media_type};
-use trainshed_core::report::{Plot, Report, Sample, SampleKind, check_trials};
+use trainshed_core::report::{Plot, Purpose, Report, Sample, check_trials};
 use wasmtime::component::Resource;
 
 use super::run::{Reported, Run, check_name, invalid, refusal};
@@ -78,7 +78,7 @@ impl Host for TaskState {
         };
         self.upload_sample(
             Sample {
-                kind: SampleKind::Media,
+                purpose: Purpose::Media,
                 category: title,
                 group: series,
                 index: iteration,

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use trainshed_core::Digest;
 use trainshed_core::name::is_series_name;
-use trainshed_core::report::{LineSource, Point, Real, Report, Sample, SampleKind};
+use trainshed_core::report::{LineSource, Point, Purpose, Real, Report, Sample};
 use wasmtime::component::Resource;
 
 use crate::bindings::trainshed::plugin::run::{Host, HostRun, Level, Metric, ReportError};
@@ -116,7 +116,7 @@ impl HostRun for TaskState {
         }
         self.upload_sample(
             Sample {
-                kind: SampleKind::Visualization,
+                purpose: Purpose::Visualization,
                 category,
                 group,
                 index,

@@ -1,11 +1,14 @@
 //! `settings`: what a plugin connects with the parameters and configuration of its task.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 use trainshed_core::name::is_series_name;
 use trainshed_core::parameter::check_connected;
+use trainshed_core::report::Report;
 use wasmtime::component::Resource;
 
-use super::run::{Run, invalid};
+use super::run::{Reported, Run, invalid};
 use crate::bindings::trainshed::plugin::run::ReportError;
 use crate::bindings::trainshed::plugin::settings::Host;
 use crate::job::Refused;
@@ -16,6 +19,8 @@ use crate::wasi::not_stored;
 const MAX_TEXT_BYTES: usize = 8 << 20;
 /// Longest JSON of connected values.
 const MAX_VALUES_BYTES: usize = 1 << 20;
+/// Most environment variables of one call.
+const MAX_VARIABLES: usize = 100;
 /// Longest name of a format.
 const MAX_FORMAT_BYTES: usize = 200;
 
@@ -53,6 +58,21 @@ impl Host for TaskState {
             Ok(values) => Ok(Ok(Value::Object(values).to_string())),
             Err(refused) => refused_as(refused),
         }
+    }
+
+    async fn log_environment(&mut self, _run: Resource<Run>, names: Vec<String>) -> Reported {
+        if names.len() > MAX_VARIABLES {
+            let count = names.len();
+            let wrong = format!("must be at most {MAX_VARIABLES}, but there are {count}");
+            return Ok(Err(invalid("names", wrong)));
+        }
+        let granted = &self.facts.environment;
+        let granted = |name: String| granted.get(&name).cloned().map(|value| (name, value));
+        let values: BTreeMap<String, String> = names.into_iter().filter_map(granted).collect();
+        if let Err(error) = self.take_points(1) {
+            return Ok(Err(error));
+        }
+        self.hand_over(Report::Environment { values }).await
     }
 
     async fn connect_text(

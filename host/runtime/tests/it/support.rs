@@ -285,6 +285,7 @@ impl Services for Recorder {
                 "plot {}/{} {}: {}",
                 plot.title, plot.series, plot.iteration, plot.figure
             ),
+            Report::Environment { values } => format!("environment {values:?}"),
             Report::Trials { payload } => format!("trials {}", Value::Object(payload)),
             Report::Progress {
                 category,

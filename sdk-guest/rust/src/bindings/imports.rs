@@ -10648,6 +10648,139 @@ pub mod trainshed {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// Records the values of those of `names` that are environment variables which the plugin
+            /// was granted, as parameters of the section `Environment`. At most 100 names.
+            #[allow(async_fn_in_trait)]
+            pub fn log_environment(
+                run: &Run,
+                names: &[_rt::String],
+            ) -> Result<(), ReportError> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec1 = names;
+                    let len1 = vec1.len();
+                    let layout1 = _rt::alloc::Layout::from_size_align(
+                            vec1.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result1, _cleanup1) = wit_bindgen::rt::Cleanup::new(layout1);
+                    for (i, e) in vec1.into_iter().enumerate() {
+                        let base = result1
+                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len0;
+                            *base.add(0).cast::<*mut u8>() = ptr0.cast_mut();
+                        }
+                    }
+                    let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/settings@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "log-environment"]
+                        fn wit_import3(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import3(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import3((run).handle() as i32, result1, len1, ptr2);
+                    let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+                    let result16 = match l4 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l5 = i32::from(
+                                    *ptr2.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                use super::super::super::trainshed::plugin::run::ReportError as V15;
+                                let v15 = match l5 {
+                                    0 => {
+                                        let e15 = {
+                                            let l6 = *ptr2
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l7 = *ptr2
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len8 = l7;
+                                            let bytes8 = _rt::Vec::from_raw_parts(
+                                                l6.cast(),
+                                                len8,
+                                                len8,
+                                            );
+                                            let l9 = *ptr2
+                                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l10 = *ptr2
+                                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len11 = l10;
+                                            let bytes11 = _rt::Vec::from_raw_parts(
+                                                l9.cast(),
+                                                len11,
+                                                len11,
+                                            );
+                                            (_rt::string_lift(bytes8), _rt::string_lift(bytes11))
+                                        };
+                                        V15::InvalidArgument(e15)
+                                    }
+                                    1 => {
+                                        let e15 = {
+                                            let l12 = *ptr2
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l13 = *ptr2
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len14 = l13;
+                                            let bytes14 = _rt::Vec::from_raw_parts(
+                                                l12.cast(),
+                                                len14,
+                                                len14,
+                                            );
+                                            _rt::string_lift(bytes14)
+                                        };
+                                        V15::QuotaExceeded(e15)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                        V15::Stopped
+                                    }
+                                };
+                                v15
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result16
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
             /// Records `text` as the configuration object `name` of the type `format` (e.g.
             /// `yaml`), and gives the text that the task had under this name before, if it had one.
             /// At most 8 MiB; kept byte for byte. May wait for the network.
@@ -11032,8 +11165,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5157] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x87'\x01A\x02\x01A\x16\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5202] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb4'\x01A\x02\x01A\x16\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -11139,15 +11272,16 @@ inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin
 \x01p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0c\
 content-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
 \x03run\x06\x07payload\x01\0\x07\x04\0\x06trials\x01\x0d\x03\0\x1etrainshed:plug\
-in/reports@0.1.0\x05\x0c\x01B\x0d\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
+in/reports@0.1.0\x05\x0c\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
 \x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0b\x04\0\x0creport-error\x03\
 \0\x04\x01h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\
-\0\x07\x04\0\x07connect\x01\x08\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\x04\
-texts\x06formats\0\x09\x04\0\x0cconnect-text\x01\x0a\x03\0\x1ftrainshed:plugin/s\
-ettings@0.1.0\x05\x0d\x04\0>trainshed:plugin/imports-with-all-of-its-exports-rem\
-oved@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\x03\0\0\0G\x09\
-producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rus\
-t\x060.60.0";
+\0\x07\x04\0\x07connect\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05name\
+s\x09\0\x0a\x04\0\x0flog-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\
+\x04names\x04texts\x06formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrain\
+shed:plugin/settings@0.1.0\x05\x0d\x04\0>trainshed:plugin/imports-with-all-of-it\
+s-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\
+\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
+wit-bindgen-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -29,11 +29,13 @@ enum Settings {
     /// Trains a small model of all sorts of layers for so many epochs.
     Train(u64),
     /// Reports everything that can be reported.
-    Report(bool),
+    Report {},
 }
 
 impl Train for Conformance {
-    const ABOUT: About = trainshed_sdk::about!(Category::Other);
+    const ABOUT: About = trainshed_sdk::about!(
+        Category::Other, environment: ["GRANTED", "HIDDEN"], log_env: ["GRANTED", "ABSENT"]
+    );
     const SUMMARY: &'static str =
         "Checks the SDK against fixtures, trains a small model, or reports.";
     type Hyperparameters = Settings;
@@ -47,7 +49,7 @@ impl Train for Conformance {
         match settings {
             Settings::Check(group) => check(&group),
             Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
-            Settings::Report(_) => reports::report(run),
+            Settings::Report {} => reports::report(run),
         }
     }
 }
