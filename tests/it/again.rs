@@ -1,12 +1,12 @@
 //! Doing it again: a run that is repeated, a shed that is restored from its backup.
 
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use trainshed_postgres::Cluster;
 
-use crate::shed::{Shed, digits, trainshed};
+use crate::shed::{Shed, digits, plugin, trainshed};
 
 #[track_caller]
 fn printed(output: &Output) -> Value {
@@ -35,6 +35,57 @@ async fn a_run_that_is_repeated_is_equal_to_the_bit() {
     assert_eq!(verdict["original"], task.as_str());
     assert!(verdict["compared"].as_u64().unwrap() >= 5, "{verdict}");
     assert_eq!(verdict["different"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_recorded_with_what_it_was_made_of() {
+    let shed = Shed::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let git = |arguments: &[&str]| {
+        let done = Command::new("git")
+            .arg("-C")
+            .arg(folder.path())
+            .args(["-c", "user.name=a", "-c", "user.email=a@b"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    let component = folder.path().join("digits-mlp.wasm");
+    std::fs::copy(plugin("digits-mlp"), &component).unwrap();
+    let lock = "version = 4\n\n[[package]]\nname = \"digits-mlp\"\nversion = \"0.1.0\"\n";
+    std::fs::write(folder.path().join("Cargo.lock"), lock).unwrap();
+    let dataset = shed.import("digits", &digits());
+    let action = json!({"action": "train", "params": {
+        "name": "recorded", "dataset": dataset, "hyperparameter": {"epochs": 1}}});
+    let file = folder.path().join("train.json");
+    std::fs::write(&file, action.to_string()).unwrap();
+    git(&["init", "--quiet", "--initial-branch=trunk"]);
+    git(&["add", "train.json", "Cargo.lock"]);
+    git(&["commit", "--quiet", "--message=first"]);
+    let commit = git(&["rev-parse", "HEAD"]);
+
+    let pushed = shed.cli(&["--json", "plugin", "push", component.to_str().unwrap()]);
+    let source = &printed(&pushed)["source"];
+    assert_eq!(source["version_num"], commit.as_str());
+    assert_eq!(source["entry_point"], "digits-mlp.wasm");
+    assert_eq!(source["requirements"]["cargo"], "digits-mlp==0.1.0\n");
+    let submitted = shed.cli(&["--json", "submit", "--follow", file.to_str().unwrap()]);
+    let task = printed(&submitted);
+    let script = (&task["script"]["version_num"], &task["script"]["branch"]);
+    assert_eq!(script, (&json!(commit), &json!("trunk")));
+    let data = shed.client.dataset(dataset).await.unwrap();
+    assert_eq!(task["run"]["dataset_digest"], json!(data.digest));
+    let machine = &task["run"]["machine"];
+    assert!(machine["cores"].as_u64().unwrap() >= 1, "{machine}");
+    assert_eq!(machine["trainshed"], env!("CARGO_PKG_VERSION"));
+    let reference = task["plugin"]["digest"].as_str().unwrap();
+    let installed = shed.client.plugin(&format!("sha256:{reference}")).await;
+    assert_eq!(
+        installed.unwrap().manifest.contract,
+        "trainshed:plugin@0.1.0"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,7 +23,7 @@ const ONLY_IMPORTERS: &[(&str, &[&str])] = &[
     ("axum", &["trainshed-server"]),
     // The store names it for what object stores are reached with.
     ("reqwest", &["trainshed-wire", "trainshed-store"]),
-    ("clap", &["trainshed-cli", "xtask"]),
+    ("clap", &["trainshed-cli", "trainshed-faults", "xtask"]),
     ("indicatif", &["trainshed-cli"]),
 ];
 

@@ -75,10 +75,25 @@ pub fn demo(root: &Path) -> Result<(), TaskError> {
         "plugins/digits-mlp/data/digits.csv",
     ];
     for arguments in [&train[..], &["task", "ls"], &["model", "ls"]] {
-        let mut command = Command::new(host_binary(root));
+        let mut command = Command::new(host_binary(root, "trainshed"));
         command.args(["--data-dir", "target/demo"]).args(arguments);
         step(command.current_dir(root))?;
     }
+    Ok(())
+}
+
+/// Breaks a server while it is written to, and counts what is lost.
+///
+/// # Errors
+/// When it cannot be built, or something was lost.
+pub fn faults(root: &Path, arguments: &[String]) -> Result<(), TaskError> {
+    build_host(root)?;
+    let mut command = Command::new(host_binary(root, "trainshed-faults"));
+    command
+        .arg("--binary")
+        .arg(host_binary(root, "trainshed"))
+        .args(arguments);
+    step(command.current_dir(root))?;
     Ok(())
 }
 
@@ -152,8 +167,8 @@ fn has_cargo_deny(root: &Path) -> bool {
     clippy::disallowed_methods,
     reason = "cargo takes its target folder from the environment, so this must look there too"
 )]
-fn host_binary(root: &Path) -> PathBuf {
-    let name = format!("trainshed{}", std::env::consts::EXE_SUFFIX);
+fn host_binary(root: &Path, name: &str) -> PathBuf {
+    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
     let target = root.join(target.unwrap_or_else(|| PathBuf::from("target")));
     target.join("debug").join(name)

@@ -35,6 +35,14 @@ enum Task {
     Demo,
     /// Check format, lints, bindings and dependencies, then run all tests
     Ci,
+    /// Break a server while it is written to, and count what is lost
+    ///
+    /// `cargo xtask faults -- --help` says what can be broken.
+    Faults {
+        /// What to break, and how often
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        arguments: Vec<String>,
+    },
     /// Measure speed and memory on a release build, and print a table
     ///
     /// Compares with PyTorch where the Python that TRAINSHED_PYTHON names, or python3, has it.
@@ -88,6 +96,7 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Test => commands::test(root)?,
         Task::Demo => commands::demo(root)?,
         Task::Ci => commands::ci(root)?,
+        Task::Faults { arguments } => commands::faults(root, arguments)?,
         Task::Bench { what: None } => bench::run(root)?,
         Task::Bench {
             what: Some(Bench::Compute { tasks, rounds }),

@@ -8,6 +8,7 @@ mod accelerator;
 mod fetch;
 mod inspect;
 mod lease;
+mod machine;
 mod monitor;
 mod retry;
 mod spool;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use trainshed_core::AgentId;
 use trainshed_core::limits::Limits;
-use trainshed_core::resource::Reading;
+use trainshed_core::resource::{Machine, Reading};
 use trainshed_core::view::AgentInfo;
 use trainshed_pjrt::Search;
 use trainshed_runtime::{Runtime, RuntimeConfig, RuntimeError};
@@ -88,6 +89,8 @@ struct Agent {
     runtime: Runtime,
     cache: Cache,
     accelerators: Accelerators,
+    /// What the machine is.
+    machine: Machine,
     /// What the machine does, where it is measured.
     readings: Option<watch::Receiver<Option<Arc<Reading>>>>,
 }
@@ -120,6 +123,7 @@ pub async fn run(
             config.cache_dir.join("programs"),
         ),
         cache: Cache::new(&config.cache_dir),
+        machine: machine::machine(),
         readings: config
             .monitor
             .map(|period| monitor::start(&config.work_dir, period)),
@@ -165,6 +169,7 @@ async fn serve_slot(
     let info = AgentInfo {
         name: agent.config.name.clone(),
         local: agent.config.local,
+        machine: Some(agent.machine.clone()),
     };
     let registered = tokio::select! {
         registered = retry::until_answered(|| client.register_agent(&info)) => registered,

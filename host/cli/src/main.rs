@@ -23,6 +23,7 @@ mod query;
 mod reproduce;
 mod run;
 mod serve;
+mod source;
 mod tables;
 mod task;
 mod task_change;

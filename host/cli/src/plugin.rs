@@ -1,13 +1,16 @@
 //! `trainshed plugin`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use trainshed_core::view::PluginView;
+use trainshed_wire::Client;
 
 use crate::args::{Global, PluginCommand};
 use crate::connect::Connection;
 use crate::error::CliError;
 use crate::output::{Output, printable, size, time};
+use crate::source::{source_of, told};
 
 pub(crate) async fn plugin(
     global: &Global,
@@ -28,7 +31,7 @@ async fn execute(
     let client = &connection.client;
     match command {
         PluginCommand::Push { file } => {
-            let plugin = client.push_plugin(&file).await?;
+            let plugin = push(client, &file).await?;
             if output.is_json() {
                 output.document(&plugin);
             } else {
@@ -58,6 +61,16 @@ async fn execute(
     Ok(())
 }
 
+/// Installs a component and records where it came from, as far as this machine knows.
+pub(crate) async fn push(client: &Client, component: &Path) -> Result<PluginView, CliError> {
+    let plugin = client.push_plugin(component).await?;
+    let Some(source) = source_of(component) else {
+        return Ok(plugin);
+    };
+    let reference = format!("sha256:{}", plugin.digest);
+    Ok(client.set_plugin_source(&reference, &source).await?)
+}
+
 fn row(plugin: &PluginView) -> Vec<String> {
     let actions: Vec<&str> = plugin
         .manifest
@@ -82,6 +95,10 @@ fn show(plugin: &PluginView, output: &Output) {
         manifest.name, manifest.version, manifest.summary
     )));
     output.line(&format!("sha256:{}", plugin.digest));
+    output.line(&printable(&format!("contract {}", manifest.contract)));
+    if let Some(source) = &plugin.source {
+        output.line(&printable(&told(source)));
+    }
     for action in &manifest.actions {
         output.line("");
         output.line(&printable(&format!(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trainshed_core::report::Real;
 use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::task::TaskState;
-use trainshed_core::view::TaskView;
+use trainshed_core::view::{RunRecord, TaskView};
 use trainshed_wire::Client;
 
 use crate::args::{AcceleratorArgs, Global};
@@ -56,6 +56,9 @@ async fn repeat(client: &Client, id: &str, output: &Output) -> Result<ExitCode, 
         Followed::Ended(ended) => ended,
         Followed::Left => return Ok(ExitCode::from(130)),
     };
+    for what in moved(&original.run, &repetition.run) {
+        output.say(&format!("note: {what}"));
+    }
     let mut different = Vec::new();
     if original.status != repetition.status {
         let (before, now) = (original.status, repetition.status);
@@ -97,6 +100,25 @@ async fn repeat(client: &Client, id: &str, output: &Output) -> Result<ExitCode, 
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What of a run's surroundings is not what it was: reasons why bits may differ.
+fn moved(before: &RunRecord, now: &RunRecord) -> Vec<String> {
+    let (Some(then), Some(here)) = (&before.machine, &now.machine) else {
+        return Vec::new();
+    };
+    let mut notes = Vec::new();
+    let mut compare = |what: &str, then: &str, here: &str| {
+        if then != here {
+            notes.push(format!("{what} was {then} and is {here}"));
+        }
+    };
+    compare("trainshed", &then.trainshed, &here.trainshed);
+    compare("the processor", &then.cpu, &here.cpu);
+    let (features, has) = (then.cpu_features.join(" "), here.cpu_features.join(" "));
+    compare("its extensions", &features, &has);
+    compare("the GPUs", &then.gpus.join(", "), &here.gpus.join(", "));
+    notes
 }
 
 /// The action that a task was, with everything pinned that was chosen for it: the component

@@ -16,6 +16,8 @@ use crate::dataset;
 use crate::error::CliError;
 use crate::follow::{Followed, follow};
 use crate::output::Output;
+use crate::plugin::push;
+use crate::source::source_of;
 
 pub(crate) async fn run(
     global: &Global,
@@ -36,7 +38,7 @@ async fn run_connected(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     if let Some(file) = &arguments.plugin {
-        let plugin = client.push_plugin(file).await?;
+        let plugin = push(client, file).await?;
         output.say(&format!(
             "plugin   {} {} ({})",
             plugin.manifest.name,
@@ -155,11 +157,18 @@ pub(crate) fn read_action(path: &Path) -> Result<Value, CliError> {
     } else {
         std::fs::read(path).map_err(failed)?
     };
-    serde_json::from_slice(&content).map_err(|source| CliError::Json {
+    let mut action: Value = serde_json::from_slice(&content).map_err(|source| CliError::Json {
         path: path.to_owned(),
         expected: "a JSON action",
         source,
-    })
+    })?;
+    if let Some(fields) = action.as_object_mut()
+        && !fields.contains_key("script")
+        && let Some(source) = source_of(path)
+    {
+        fields.insert("script".to_owned(), json!(source));
+    }
+    Ok(action)
 }
 
 /// A data set's name for a path: that of the file without its ending, or of the folder.

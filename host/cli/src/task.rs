@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use trainshed_core::query::Entity;
 use trainshed_core::report::Real;
+use trainshed_core::resource::Machine;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{TaskQuery, TaskView};
 use trainshed_wire::{AxisValues, Client, Metrics, SampledCurve};
@@ -11,8 +12,9 @@ use trainshed_wire::{AxisValues, Client, Metrics, SampledCurve};
 use crate::args::{Global, TaskCommand};
 use crate::connect::Connection;
 use crate::error::CliError;
-use crate::output::{Output, number, time};
+use crate::output::{Output, number, size, time};
 use crate::reproduce::reproduce;
+use crate::source::told;
 use crate::task_change;
 use crate::task_reports;
 
@@ -208,6 +210,7 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
                     .map(|plugin| format!("sha256:{}", plugin.digest)),
             ),
         ),
+        ("source", dash(task.script.as_ref().map(told))),
         ("data set", dash(task.dataset)),
         ("checkpoint", dash(task.checkpoint)),
         ("seed", dash(task.seed)),
@@ -215,11 +218,27 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("last iteration", task.last_iteration.to_string()),
         ("queue", dash(task.queue.as_ref())),
         ("agent", dash(task.agent.clone())),
+        ("machine", dash(task.run.machine.as_ref().map(machine))),
         ("created", time(task.created)),
         ("started", dash(task.started.map(time))),
         ("completed", dash(task.completed.map(time))),
         ("published", dash(task.published.map(time))),
     ]
+}
+
+fn machine(machine: &Machine) -> String {
+    let gpus = match machine.gpus.len() {
+        0 => String::new(),
+        count => format!(", {count} x {}", machine.gpus[0]),
+    };
+    format!(
+        "{}, {} cores, {}{gpus}, {}, trainshed {}",
+        machine.cpu,
+        machine.cores,
+        size(machine.memory_bytes),
+        machine.os,
+        machine.trainshed
+    )
 }
 
 fn metric_rows(metrics: &Metrics) -> Vec<Vec<String>> {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::digest::Digest;
+use crate::draft::Script;
 use crate::id::TaskId;
 use crate::limits::LimitRequest;
 use crate::name::{
@@ -30,6 +31,8 @@ pub struct Action {
     pub plugin: Option<PluginRef>,
     /// Who submits it, e.g. the name of a machine.
     pub creator: String,
+    /// Where the action itself comes from, as far as its submitter knows.
+    pub script: Option<Script>,
     /// What every action has.
     pub common: Common,
     /// What is to be done.
@@ -231,7 +234,7 @@ impl std::fmt::Display for PluginRef {
     }
 }
 
-const TOP_FIELDS: [&str; 4] = ["action", "params", "plugin", "creator"];
+const TOP_FIELDS: [&str; 5] = ["action", "params", "plugin", "creator", "script"];
 const COMMON_FIELDS: [&str; 9] = [
     "name",
     "description",
@@ -312,7 +315,12 @@ impl Action {
                 ),
             )),
         };
-        Ok(Self { creator, ..parsed? })
+        let script = script(fields)?;
+        Ok(Self {
+            creator,
+            script,
+            ..parsed?
+        })
     }
 
     fn train(
@@ -354,6 +362,7 @@ impl Action {
             return Ok(Self {
                 plugin,
                 creator: String::new(),
+                script: None,
                 common,
                 work: Work::Tune(Tune {
                     hyperparameters,
@@ -370,6 +379,7 @@ impl Action {
         Ok(Self {
             plugin,
             creator: String::new(),
+            script: None,
             common,
             work: Work::Train {
                 hyperparameter,
@@ -414,6 +424,7 @@ impl Action {
         Ok(Self {
             plugin,
             creator: String::new(),
+            script: None,
             common,
             work: Work::Preprocess { parameters },
             params,
@@ -494,6 +505,16 @@ impl Common {
             initial_iteration,
         })
     }
+}
+
+fn script(fields: &Map<String, Value>) -> Result<Option<Script>, ActionError> {
+    let Some(value) = fields.get("script").filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    let script = Script::deserialize(value);
+    script
+        .map(Some)
+        .map_err(|error| ActionError::new("/script", format!("script cannot be read: {error}")))
 }
 
 /// Who submits the action.

@@ -21,6 +21,10 @@ pub struct Manifest {
     pub actions: Vec<ActionSpec>,
     /// Environment variables it reads, where the agent grants them.
     pub environment: Vec<String>,
+    /// The contract it was built for, e.g. `trainshed:plugin@0.1.0`: what its imports and
+    /// exports say, not itself.
+    #[serde(default)]
+    pub contract: String,
 }
 
 /// One action of a plugin.
@@ -188,6 +192,7 @@ mod tests {
                 schema: json!({}),
             }],
             environment: vec![],
+            contract: String::new(),
         }
     }
 

@@ -18,6 +18,28 @@ pub fn is_of_the_machine(title: &str) -> bool {
     title.starts_with(":monitor:")
 }
 
+/// What an agent runs on, as runs are recorded with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Machine {
+    /// Version of trainshed.
+    pub trainshed: String,
+    /// The operating system and its version.
+    pub os: String,
+    /// What the processor calls itself.
+    pub cpu: String,
+    /// Extensions of the processor that results may depend on, e.g. `avx2`.
+    pub cpu_features: Vec<String>,
+    /// Logical processors.
+    pub cores: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Each GPU's name.
+    pub gpus: Vec<String>,
+    /// Version of the GPUs' driver.
+    pub gpu_driver: Option<String>,
+}
+
 /// What a machine did during one period.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -15,7 +15,7 @@ use crate::limits::LimitRequest;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 use crate::report::{LineSource, Real};
-use crate::resource::Reading;
+use crate::resource::{Machine, Reading};
 use crate::task::{TaskState, TaskType};
 use crate::time::Timestamp;
 
@@ -65,6 +65,8 @@ pub struct TaskView {
     pub runtime: Map<String, Value>,
     /// Where its files go; absent when they go where those of its project do.
     pub output_destination: Option<String>,
+    /// What its run was made of; empty before an agent has begun it.
+    pub run: RunRecord,
     /// What it read and made.
     pub models: TaskModels,
     /// Which component runs it; absent for a task that no plugin runs.
@@ -99,6 +101,18 @@ pub struct TaskView {
     pub published: Option<Timestamp>,
     /// When anything of it last changed.
     pub last_update: Timestamp,
+}
+
+/// What a run was made of, beside its component, its parameters and its seed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct RunRecord {
+    /// Where it ran.
+    pub machine: Option<Machine>,
+    /// Of the data set version that it read.
+    pub dataset_digest: Option<Digest>,
+    /// Of the model that it went on from.
+    pub checkpoint_digest: Option<Digest>,
 }
 
 /// The models of a task, in the order in which they were linked to it.
@@ -644,6 +658,9 @@ pub struct PluginView {
     pub size_bytes: u64,
     /// What it says of itself.
     pub manifest: Manifest,
+    /// Where it came from, as far as was known when it was pushed; left out of lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Script>,
     /// When it was pushed.
     pub created: Timestamp,
 }
@@ -703,12 +720,15 @@ pub struct LeaseState {
 }
 
 /// An agent that registers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AgentInfo {
     /// For people, e.g. the machine's name.
     pub name: String,
     /// Whether it is a child of the server and ends with it.
     pub local: bool,
+    /// What it runs on.
+    #[serde(default)]
+    pub machine: Option<Machine>,
 }
 
 /// A registered agent.

@@ -11,6 +11,7 @@ use trainshed_core::Digest;
 use trainshed_core::TaskId;
 use trainshed_core::action::PluginRef;
 use trainshed_core::dataset::{Difference, InvalidFiles, difference, seal};
+use trainshed_core::draft::Script;
 use trainshed_core::manifest::{InvalidManifest, Manifest};
 use trainshed_core::name::{InvalidName, MAX_NAME_BYTES, check_name, is_series_name};
 use trainshed_core::view::{
@@ -309,9 +310,34 @@ impl Engine {
         reference: &PluginRef,
     ) -> Result<Option<PluginView>, StoreError> {
         let plugins = self.plugins(workspace).await?;
-        Ok(plugins
+        let found = plugins
             .into_iter()
-            .find(|plugin| is_named(plugin, reference)))
+            .find(|plugin| is_named(plugin, reference));
+        let Some(plugin) = found else {
+            return Ok(None);
+        };
+        let source = self.store.plugin_source(workspace, &plugin.digest).await?;
+        Ok(Some(PluginView { source, ..plugin }))
+    }
+
+    /// Records where a component came from; returns the plugin, if there is one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn set_plugin_source(
+        &self,
+        workspace: &Workspace,
+        reference: &PluginRef,
+        source: &Script,
+    ) -> Result<Option<PluginView>, StoreError> {
+        let Some(plugin) = self.plugin(workspace, reference).await? else {
+            return Ok(None);
+        };
+        let written = self
+            .store
+            .set_plugin_source(workspace, &plugin.digest, source);
+        written.await?;
+        self.plugin(workspace, reference).await
     }
 
     /// Makes a data set version of files that were uploaded before. A known name gets a new

@@ -241,7 +241,7 @@ impl Engine {
             },
             parent: None,
             creator: action.creator,
-            script: None,
+            script: action.script,
             container: None,
             output_destination: None,
             work: Some(work),

@@ -589,6 +589,7 @@ async fn opening_again_stops_what_local_agents_ran_and_keeps_what_waits() {
     let local = AgentInfo {
         name: "child".into(),
         local: true,
+        ..AgentInfo::default()
     };
     let local = lab
         .engine

@@ -91,6 +91,17 @@ impl Plugin {
         }
     }
 
+    /// The contract that its exports name, e.g. `trainshed:plugin@0.1.0`.
+    fn contract(&self) -> String {
+        let component = self.parts.instance.component();
+        let kind = component.component_type();
+        let version = kind.exports(component.engine()).find_map(|(name, _)| {
+            let version = name.strip_prefix("trainshed:plugin/manifest@")?;
+            Some(format!("trainshed:plugin@{version}"))
+        });
+        version.unwrap_or_default()
+    }
+
     pub(crate) fn instance(&self) -> &InstancePre<TaskState> {
         &self.parts.instance
     }
@@ -180,7 +191,7 @@ pub(crate) fn describe(
             LoadError::Export(sentence(&error))
         }
     })?;
-    let manifest = checked(manifest)?;
+    let manifest = checked(manifest, plugin.contract())?;
     for action in &manifest.actions {
         if !plugin.exports(&action.name) {
             return Err(LoadError::NotExported(action.name.clone()));
@@ -192,7 +203,7 @@ pub(crate) fn describe(
 /// The longest JSON text that crosses the boundary.
 pub(crate) const MAX_JSON_BYTES: usize = 1 << 20;
 
-fn checked(manifest: manifest::Manifest) -> Result<Manifest, InvalidManifest> {
+fn checked(manifest: manifest::Manifest, contract: String) -> Result<Manifest, InvalidManifest> {
     let actions = manifest.actions.into_iter().map(|action| {
         let schema = Some(&action.schema)
             .filter(|schema| schema.len() <= MAX_JSON_BYTES)
@@ -218,6 +229,7 @@ fn checked(manifest: manifest::Manifest) -> Result<Manifest, InvalidManifest> {
         version: manifest.version,
         summary: manifest.summary,
         environment: manifest.environment,
+        contract,
     };
     manifest.check()?;
     Ok(manifest)

@@ -133,6 +133,7 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(events::follow))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::show))
+        .routes(routes!(plugins::set_source))
         .routes(routes!(datasets::list, datasets::create))
         .routes(routes!(datasets::show, datasets::edit, datasets::delete))
         .routes(routes!(datasets::diff))

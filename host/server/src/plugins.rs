@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::IntoResponse;
 use trainshed_core::action::PluginRef;
+use trainshed_core::draft::Script;
 use trainshed_core::view::PluginView;
 use trainshed_engine::{Engine, NewUpload};
 
@@ -32,6 +33,24 @@ pub(crate) async fn push(
     Ok((StatusCode::CREATED, Json(plugin)))
 }
 
+/// `PUT /plugins/{reference}/source`: records where a component came from; what was recorded
+/// before is replaced.
+#[utoipa::path(put, path = "/plugins/{reference}/source", tag = "plugins", responses((status = 200, body = PluginView)))]
+pub(crate) async fn set_source(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(reference): Path<String>,
+    Json(source): Json<Script>,
+) -> Result<Json<PluginView>, ApiError> {
+    let parsed = parsed(&reference)?;
+    let plugin = engine
+        .set_plugin_source(&workspace, &parsed, &source)
+        .await?;
+    Ok(Json(
+        plugin.ok_or_else(|| ApiError::missing("plugin", &reference))?,
+    ))
+}
+
 /// `GET /plugins`: every installed plugin, ordered by name, newest version first.
 #[utoipa::path(get, path = "/plugins", tag = "plugins", responses((status = 200, body = Vec<PluginView>)))]
 pub(crate) async fn list(
@@ -48,11 +67,14 @@ pub(crate) async fn show(
     Caller(workspace): Caller,
     Path(reference): Path<String>,
 ) -> Result<Json<PluginView>, ApiError> {
-    let parsed = PluginRef::parse(&reference);
-    let parsed = parsed
-        .map_err(|message| ApiError::invalid("reference", format!("the reference {message}")))?;
+    let parsed = parsed(&reference)?;
     let plugin = engine.plugin(&workspace, &parsed).await?;
     Ok(Json(
         plugin.ok_or_else(|| ApiError::missing("plugin", &reference))?,
     ))
+}
+
+fn parsed(reference: &str) -> Result<PluginRef, ApiError> {
+    PluginRef::parse(reference)
+        .map_err(|message| ApiError::invalid("reference", format!("the reference {message}")))
 }

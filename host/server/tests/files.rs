@@ -99,6 +99,7 @@ impl Shed {
                 schema: json!({}),
             }],
             environment: Vec::new(),
+            contract: String::new(),
         };
         let component = self.file("component", &serde_json::to_vec(&manifest).unwrap());
         self.client.push_plugin(&component).await.unwrap();

@@ -222,6 +222,15 @@ async fn pool(
                 Ok(())
             })
         })
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // When the disk is full, SQLite rolls back by itself. The driver's own attempt
+                // then fails, and it takes the transaction for open for ever: what later ones
+                // commit would never be written. Such a connection is not used again.
+                connection.ping().await?;
+                Ok(!connection.is_in_transaction())
+            })
+        })
         .connect(url)
         .await
         .map_err(StoreError::database("open the database"))
@@ -342,4 +351,37 @@ fn sqlite_url(path: &Path) -> Result<String, StoreError> {
 /// Bits for a new id; ids that are made later are greater.
 pub(crate) fn fresh_id() -> u128 {
     uuid::Uuid::now_v7().as_u128()
+}
+
+#[cfg(test)]
+mod tests {
+    use trainshed_core::{Timestamp, WorkspaceId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transaction_that_the_database_ends_by_itself_spoils_no_later_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), &Database::Folder).await.unwrap();
+        for _ in 0..2 {
+            let mut transaction = store.begin("write").await.unwrap();
+            // As SQLite does when the disk is full.
+            transaction.execute("rollback").await.unwrap();
+            drop(transaction);
+            // One that is given up.
+            drop(store.begin("write").await.unwrap());
+        }
+
+        let id = WorkspaceId::from_u128(1);
+        let made = store.create_workspace(&id, "made", "key", Timestamp(1));
+        assert!(made.await.unwrap());
+
+        let found = store.authenticate("key").await.unwrap();
+        assert!(found.is_some(), "readers see what was committed");
+        store.close().await;
+        drop(store);
+        let reopened = Store::open(folder.path(), &Database::Folder).await.unwrap();
+        let found = reopened.authenticate("key").await.unwrap();
+        assert!(found.is_some(), "and so does the next process");
+    }
 }

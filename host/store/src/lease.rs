@@ -4,12 +4,12 @@
 //! task begins with [`hold_lease`], which is also what keeps two writers of one task apart:
 //! whoever carries an old fence writes nothing.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use sqlx::{Any, Transaction};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::progress::Progress;
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{AgentInfo, DatasetView};
+use trainshed_core::view::{AgentInfo, DatasetView, RunRecord};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 
 use crate::database::{Store, fresh_id};
@@ -128,8 +128,8 @@ impl Store {
         let id = AgentId::from_u128(fresh_id());
         let mut transaction = self.begin(action).await?;
         sqlx::query(
-            "insert into agent (workspace, id, name, is_local, last_seen, home)
-             values ($1, $2, $3, $4, $5, $6)",
+            "insert into agent (workspace, id, name, is_local, last_seen, home, machine)
+             values ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(workspace.as_str())
         .bind(id.as_str())
@@ -137,6 +137,11 @@ impl Store {
         .bind(i64::from(info.local))
         .bind(now.as_millis())
         .bind(if info.local { &*self.home } else { "" })
+        .bind(
+            info.machine
+                .as_ref()
+                .map(|machine| json!(machine).to_string()),
+        )
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
@@ -207,6 +212,9 @@ impl Store {
         .fetch_optional(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        if let Some(row) = &row {
+            record_run(&mut transaction, workspace, &row.id).await?;
+        }
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
         row.map(|row| {
@@ -480,4 +488,45 @@ async fn check_finished(
         Some(_) => Ok(()),
         None => Err(lost_lease(transaction, workspace, task, fence).await?),
     }
+}
+
+/// Records what the run of a task that was just claimed is made of.
+pub(crate) async fn record_run(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &str,
+) -> Result<(), StoreError> {
+    let action = "record what a run is made of";
+    let failed = || StoreError::database(action);
+    let (machine, dataset, checkpoint): (Option<String>, Option<String>, Option<String>) =
+        sqlx::query_as(
+            "select agent.machine, dataset.digest, model.sha256
+               from task
+               left join agent on agent.workspace = task.workspace and agent.id = task.agent
+               left join dataset on dataset.id = task.dataset
+               left join model on model.id = task.checkpoint
+              where task.workspace = $1 and task.id = $2",
+        )
+        .bind(workspace.as_str())
+        .bind(task)
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(failed())?;
+    let digest = |text: Option<String>| text.map(|text| text.parse()).transpose();
+    let record = RunRecord {
+        machine: machine
+            .map(|machine| serde_json::from_str(&machine))
+            .transpose()
+            .map_err(StoreError::damaged(action))?,
+        dataset_digest: digest(dataset).map_err(StoreError::damaged(action))?,
+        checkpoint_digest: digest(checkpoint).map_err(StoreError::damaged(action))?,
+    };
+    sqlx::query("update task set record = $1 where workspace = $2 and id = $3")
+        .bind(json!(record).to_string())
+        .bind(workspace.as_str())
+        .bind(task)
+        .execute(&mut **transaction)
+        .await
+        .map_err(failed())?;
+    Ok(())
 }

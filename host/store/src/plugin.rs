@@ -1,5 +1,6 @@
 //! Installed plugins: manifests of components, by digest.
 
+use trainshed_core::draft::Script;
 use trainshed_core::manifest::Manifest;
 use trainshed_core::view::PluginView;
 use trainshed_core::{Digest, Timestamp};
@@ -94,7 +95,58 @@ impl Store {
         committed.map_err(|error| failed(StoreError::database(action)(error)))
     }
 
-    /// All installed plugins, by name, the last installed version first.
+    /// Records where a component came from; returns whether it is installed.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn set_plugin_source(
+        &self,
+        workspace: &Workspace,
+        digest: &Digest,
+        source: &Script,
+    ) -> Result<bool, StoreError> {
+        let action = "record the source of a plugin";
+        let json = serde_json::to_string(source).map_err(StoreError::damaged(action))?;
+        let mut transaction = self.begin(action).await?;
+        let updated =
+            sqlx::query("update plugin set source = $1 where workspace = $2 and digest = $3")
+                .bind(json)
+                .bind(workspace.as_str())
+                .bind(digest.to_string())
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(updated.rows_affected() > 0)
+    }
+
+    /// Where a component came from, if that was recorded.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn plugin_source(
+        &self,
+        workspace: &Workspace,
+        digest: &Digest,
+    ) -> Result<Option<Script>, StoreError> {
+        let action = "read the source of a plugin";
+        let row: Option<(Option<String>,)> =
+            sqlx::query_as("select source from plugin where workspace = $1 and digest = $2")
+                .bind(workspace.as_str())
+                .bind(digest.to_string())
+                .fetch_optional(&self.reader)
+                .await
+                .map_err(StoreError::database(action))?;
+        let source = row.and_then(|(source,)| source);
+        source
+            .map(|source| serde_json::from_str(&source))
+            .transpose()
+            .map_err(StoreError::damaged(action))
+    }
+
+    /// All installed plugins, by name, the last installed version first; without their sources,
+    /// which are long.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -118,6 +170,7 @@ impl PluginRow {
             digest: self.digest.parse().map_err(StoreError::damaged(action))?,
             size_bytes: unsigned(self.size_bytes),
             manifest: serde_json::from_str(&self.manifest).map_err(StoreError::damaged(action))?,
+            source: None,
             created: Timestamp(self.created),
         })
     }

@@ -137,7 +137,7 @@ macro_rules! select_tasks {
         "select task.id, task.name, encoded_name, project.path as project, type, state,
                 state_reason, state_message, state_changed, comment, task.tags,
                 task.system_tags, task.parent, task.creator, action, params, script, container,
-                runtime, output_destination, plugin_digest, plugin_name,
+                runtime, record, output_destination, plugin_digest, plugin_name,
                 plugin_version, dataset, checkpoint, seed, result, progress, initial_iteration,
                 last_iteration, task.created, queue.name as queue, started, ended, published,
                 task.last_update, stop_requested, agent.name as agent,
@@ -174,6 +174,7 @@ struct TaskRow {
     script: Option<String>,
     container: Option<String>,
     runtime: String,
+    record: String,
     output_destination: Option<String>,
     plugin_digest: Option<String>,
     plugin_name: Option<String>,
@@ -601,6 +602,7 @@ impl TaskRow {
                 .transpose()
                 .map_err(StoreError::damaged(action))?,
             runtime,
+            run: serde_json::from_str(&self.record).map_err(StoreError::damaged(action))?,
             output_destination: self.output_destination,
             models,
             plugin: match self.plugin_digest {

@@ -579,6 +579,7 @@ async fn a_component_is_installed_once(lab: Lab) {
         summary: String::new(),
         actions: vec![action],
         environment: vec![],
+        contract: String::new(),
     };
     let (one, other) = (lab.put(b"one").await, lab.put(b"other").await);
     for _ in 0..2 {

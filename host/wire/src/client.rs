@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use trainshed_core::artifact::ArtifactType;
 use trainshed_core::dataset::Difference;
-use trainshed_core::draft::{CloneRequest, NewDraft, TaskEdit};
+use trainshed_core::draft::{CloneRequest, NewDraft, Script, TaskEdit};
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::parameter::Parameter;
 use trainshed_core::report::{Batch, NewReports};
@@ -584,6 +584,12 @@ impl Client {
                 .body(body),
         )
         .await
+    }
+
+    /// Records where a component came from.
+    pub async fn set_plugin_source(&self, reference: &str, source: &Script) -> Result<PluginView> {
+        let path = format!("/plugins/{}/source", part(reference));
+        self.send(Method::PUT, &path, source).await
     }
 
     /// All data set versions, newest first; archived ones where asked for.

@@ -74,6 +74,7 @@ impl Lab {
         let info = AgentInfo {
             name: "tester".into(),
             local: false,
+            ..AgentInfo::default()
         };
         let agent = engine.register_agent(&workspace, info).await.unwrap().id;
         Self {
@@ -310,6 +311,7 @@ pub(crate) fn manifest(name: &str, version: &str, actions: &[&str]) -> Manifest 
         summary: "for tests".into(),
         actions: actions.iter().map(action).collect(),
         environment: vec!["PATH_TO_X".into()],
+        contract: String::new(),
     }
 }
 

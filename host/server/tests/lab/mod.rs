@@ -74,6 +74,7 @@ impl Lab {
                 schema: json!({}),
             }],
             environment: Vec::new(),
+            contract: String::new(),
         };
         let manifest = json!(manifest).to_string();
         let component = lab.put(manifest.as_bytes()).await;

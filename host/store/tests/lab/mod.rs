@@ -85,6 +85,7 @@ impl Lab {
         let info = AgentInfo {
             name: "tester".into(),
             local: true,
+            ..AgentInfo::default()
         };
         let agent = store.register_agent(&workspace, &info, NOW).await.unwrap();
         Self {
