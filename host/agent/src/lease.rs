@@ -2,27 +2,28 @@
 
 use std::future::Future;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
-use trainshed_core::report::{Purpose, Report};
+use trainshed_core::report::{Purpose, Report, TrialDecision, TrialReport};
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{LeaseState, LeaseView, ModelView};
+use trainshed_core::view::{LeaseState, LeaseView, ModelView, TrialLease};
 use trainshed_core::{Digest, TaskId};
 use trainshed_runtime::{
     CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
-    StopSignal, stop_pair,
+    StopSignal, TrialVerdict, stop_pair,
 };
 use trainshed_wire::{Client, ClientError, CommitVersion, Connect, ConnectText};
 
-use crate::Agent;
 use crate::retry::until_answered;
+use crate::{Agent, MAX_PAUSED};
 use crate::{monitor, spool};
 
 /// So many points go to the spool together: handing over each by itself would cost the plugin
@@ -33,12 +34,21 @@ const POINTS_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait of one renewal; well below the time after which a lease ends.
 const RENEW_WAIT: Duration = Duration::from_secs(10);
 
+/// How long the spool gets to report a model before the report that names it is sent again.
+const SPOOL_AHEAD: Duration = Duration::from_millis(5);
+
 /// Runs the leased task and reports how it ended.
 ///
 /// Returns early, and reports nothing more, when the server has given the lease up.
-pub(crate) async fn run(agent: &Arc<Agent>, lease: LeaseView, stopping: watch::Receiver<bool>) {
+pub(crate) async fn run(
+    agent: &Arc<Agent>,
+    lease: LeaseView,
+    slot: OwnedSemaphorePermit,
+    stopping: watch::Receiver<bool>,
+) {
     tracing::info!(task = %lease.task, name = %lease.name, "the task starts");
     let (handle, signal) = stop_pair();
+    let place = Arc::new(Place::new(agent.clone(), slot, lease.trial.as_ref()));
     let stop = Stop {
         handle,
         reason: OnceLock::new(),
@@ -46,13 +56,19 @@ pub(crate) async fn run(agent: &Arc<Agent>, lease: LeaseView, stopping: watch::R
     let client = &agent.config.client;
     let (task, fence) = (lease.task.clone(), lease.fence);
     let outcome = tokio::select! {
-        outcome = supervised(agent, &lease, &stop, signal) => stop.explain(outcome),
+        outcome = supervised(agent, &lease, &place, &stop, signal) => stop.explain(outcome),
         never = stop_with_agent(stopping, &stop) => match never {},
         Lost = keep(client, &task, fence, &stop) => {
             // Nobody waits for the run any more, which ends it.
             tracing::warn!(%task, "the server has given the lease up; the run is abandoned");
             return;
         }
+    };
+    let outcome = match place.evicted.load(Ordering::Relaxed) {
+        true => Outcome::Stopped {
+            reason: "its place was needed: it goes on from its checkpoint".to_owned(),
+        },
+        false => outcome,
     };
     tracing::info!(%task, ?outcome, "the task ends");
     if let Err(error) = until_answered(|| client.finish(&task, fence, &outcome)).await {
@@ -120,9 +136,11 @@ async fn keep(client: &Client, task: &TaskId, fence: i64, stop: &Stop) -> Lost {
 async fn supervised(
     agent: &Arc<Agent>,
     lease: &LeaseView,
+    place: &Arc<Place>,
     stop: &Stop,
     signal: StopSignal,
 ) -> Outcome {
+    place.complete().await;
     let failed = |reason: String| Outcome::Failed { reason };
     let folder = match tempfile::Builder::new()
         .prefix("task-")
@@ -143,6 +161,14 @@ async fn supervised(
         task: lease.task.clone(),
         fence: lease.fence,
         initial_iteration: lease.initial_iteration,
+        trial: lease.trial.as_ref().map(|trial| TrialClock {
+            iteration: AtomicU64::new(trial.iteration),
+            before_ms: trial.elapsed_ms,
+            since: Instant::now(),
+            paused_ms: AtomicU64::new(0),
+        }),
+        place: place.clone(),
+        stop: stop.handle.clone(),
         reports,
         network: Handle::current(),
     });
@@ -298,11 +324,108 @@ struct LeaseServices {
     task: TaskId,
     fence: i64,
     initial_iteration: u64,
+    /// How long the run has run, if it is that of a trial.
+    trial: Option<TrialClock>,
+    place: Arc<Place>,
+    stop: StopHandle,
     /// Points that were taken over and go to the spool together.
     points: Mutex<Vec<Report>>,
     reports: mpsc::Sender<Vec<Report>>,
     /// Where calls to the server run: the sandbox calls from a thread without network.
     network: Handle,
+}
+
+/// A run's slots, and its share of the GPUs.
+struct Place {
+    agent: Arc<Agent>,
+    /// How many slots it takes: all, where it asks for more processors than there are slots.
+    slots: u32,
+    milli_gpus: u32,
+    /// Nothing while it is paused.
+    held: Mutex<Vec<OwnedSemaphorePermit>>,
+    /// Whether it is to begin again elsewhere or later.
+    evicted: AtomicBool,
+}
+
+impl Place {
+    fn new(agent: Arc<Agent>, slot: OwnedSemaphorePermit, trial: Option<&TrialLease>) -> Self {
+        let all = agent.config.slots.max(1);
+        let wanted = trial.map_or(1, |trial| trial.milli_cpus.div_ceil(1000));
+        let milli_gpus = trial.map_or(0, |trial| trial.milli_gpus);
+        let most = u64::from(agent.gpus) * 1000;
+        Self {
+            slots: u32::try_from(wanted).unwrap_or(all).clamp(1, all),
+            milli_gpus: u32::try_from(milli_gpus.min(most)).unwrap_or(0),
+            held: Mutex::new(vec![slot]),
+            evicted: AtomicBool::new(false),
+            agent,
+        }
+    }
+
+    /// Waits for what the run takes beyond the one slot that it has.
+    async fn complete(&self) {
+        if self.slots == 1 && self.milli_gpus == 0 {
+            return;
+        }
+        // Nobody waits for more while holding some of it.
+        self.held().clear();
+        self.enter().await;
+    }
+
+    /// Leaves the slot to somebody else; nothing when too many have done so.
+    fn leave(&self) -> Option<Left<'_>> {
+        let paused = &self.agent.paused;
+        if paused.fetch_add(1, Ordering::Relaxed) >= MAX_PAUSED {
+            paused.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.held().clear();
+        Some(Left(self))
+    }
+
+    /// Waits for its slots, and then for its share of the GPUs.
+    async fn enter(&self) {
+        let slots = self.agent.slots.clone().acquire_many_owned(self.slots);
+        let slots = slots.await.expect("the slots are never closed");
+        let gpus = self.agent.milli_gpus.clone();
+        let gpus = gpus.acquire_many_owned(self.milli_gpus);
+        let gpus = gpus.await.expect("the GPUs are never closed");
+        *self.held() = vec![slots, gpus];
+    }
+
+    fn held(&self) -> MutexGuard<'_, Vec<OwnedSemaphorePermit>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run has left its slot; it counts as paused until this is dropped.
+struct Left<'a>(&'a Place);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.agent.paused.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Counts the reports and the time of a trial, over all its attempts.
+struct TrialClock {
+    /// The last iteration that was reported.
+    iteration: AtomicU64,
+    before_ms: u64,
+    since: Instant,
+    paused_ms: AtomicU64,
+}
+
+impl TrialClock {
+    fn elapsed_ms(&self) -> u64 {
+        let since = milliseconds(self.since.elapsed());
+        let paused = self.paused_ms.load(Ordering::Relaxed);
+        (self.before_ms + since).saturating_sub(paused)
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl LeaseServices {
@@ -331,6 +454,30 @@ impl LeaseServices {
                 return std::future::pending().await;
             }
         }
+    }
+
+    /// Waits, without a slot, until the scheduler lets the trial go on or stops it.
+    async fn pause(&self, clock: &TrialClock) -> Result<TrialDecision, Refused> {
+        let Some(left) = self.place.leave() else {
+            self.place.evicted.store(true, Ordering::Relaxed);
+            return Ok(TrialDecision::Stop);
+        };
+        let began = Instant::now();
+        let decision = loop {
+            let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+            let answer = self.call(async move {
+                until_answered(|| client.await_decision(&task, fence, RENEW_WAIT)).await
+            });
+            match answer.await?.decision {
+                TrialDecision::Pause => {}
+                decision => break decision,
+            }
+        };
+        self.place.enter().await;
+        drop(left);
+        let paused = milliseconds(began.elapsed());
+        clock.paused_ms.fetch_add(paused, Ordering::Relaxed);
+        Ok(decision)
     }
 
     /// Runs a call to the server on the agent's own threads.
@@ -381,6 +528,45 @@ impl Services for LeaseServices {
         }
         let sent = self.reports.send(vec![report]).await;
         sent.map_err(|_| Refused::Stopped)
+    }
+
+    async fn report_trial(
+        &self,
+        metrics: Map<String, Value>,
+        checkpoint: Option<String>,
+    ) -> Result<TrialVerdict, Refused> {
+        let Some(clock) = &self.trial else {
+            return Ok(TrialVerdict::Continue);
+        };
+        let report = TrialReport {
+            iteration: clock.iteration.fetch_add(1, Ordering::Relaxed) + 1,
+            metrics,
+            checkpoint,
+            elapsed_ms: clock.elapsed_ms(),
+        };
+        let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+        let answer = self.call(async move {
+            loop {
+                match until_answered(|| client.report_trial(&task, fence, &report)).await {
+                    // The spool is still on its way with the model.
+                    Err(error) if error.status() == Some(425) => {
+                        tokio::time::sleep(SPOOL_AHEAD).await;
+                    }
+                    answered => return answered,
+                }
+            }
+        });
+        let decision = match answer.await?.decision {
+            TrialDecision::Pause => self.pause(clock).await?,
+            decided => decided,
+        };
+        Ok(match decision {
+            TrialDecision::Continue | TrialDecision::Pause => TrialVerdict::Continue,
+            TrialDecision::Stop => {
+                self.stop.stop();
+                TrialVerdict::Stop
+            }
+        })
     }
 
     async fn upload(&self, file: &Path, digest: Digest, _size_bytes: u64) -> Result<(), Refused> {

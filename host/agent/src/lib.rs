@@ -18,9 +18,10 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use trainshed_core::AgentId;
 use trainshed_core::limits::Limits;
@@ -83,6 +84,13 @@ pub enum AgentError {
     Refused(#[source] ClientError),
 }
 
+/// Longest wait of a request for a task while trials are paused: one that goes on must not wait
+/// for its slot while the agent asks for work that there is not.
+const SHORT_LEASE_WAIT: Duration = Duration::from_millis(250);
+/// Trials that may be paused at a time, each with all its memory; further ones are ended, and
+/// begin again from their checkpoints.
+const MAX_PAUSED: u32 = 32;
+
 /// What all slots share.
 struct Agent {
     config: AgentConfig,
@@ -91,6 +99,16 @@ struct Agent {
     accelerators: Accelerators,
     /// What the machine is.
     machine: Machine,
+    /// One permit for each task that may run.
+    slots: Arc<Semaphore>,
+    /// Processors of the machine, or slots where there are more.
+    cpus: u32,
+    /// GPUs that trials share.
+    gpus: u32,
+    /// A permit for each thousandth of a GPU.
+    milli_gpus: Arc<Semaphore>,
+    /// Trials that wait without a slot.
+    paused: AtomicU32,
     /// What the machine does, where it is measured.
     readings: Option<watch::Receiver<Option<Arc<Reading>>>>,
 }
@@ -114,10 +132,18 @@ pub async fn run(
     }
     let runtime = Runtime::new(RuntimeConfig {
         cache_dir: config.cache_dir.join("compiled"),
-        max_tasks: config.slots,
+        max_tasks: config.slots.saturating_add(MAX_PAUSED),
         max_memory_bytes: config.limits.memory_bytes,
     })?;
+    let slots = config.slots.max(1);
+    let cpus = std::thread::available_parallelism()
+        .map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX));
+    // One process opens one accelerator.
+    let gpus = u32::from(config.accelerators.finds_any());
     let agent = Arc::new(Agent {
+        cpus: cpus.max(slots),
+        gpus,
+        milli_gpus: Arc::new(Semaphore::new(1000 * gpus as usize)),
         accelerators: Accelerators::new(
             config.accelerators.clone(),
             config.cache_dir.join("programs"),
@@ -127,6 +153,8 @@ pub async fn run(
         readings: config
             .monitor
             .map(|period| monitor::start(&config.work_dir, period)),
+        slots: Arc::new(Semaphore::new(slots as usize)),
+        paused: AtomicU32::new(0),
         runtime,
         config,
     });
@@ -170,6 +198,8 @@ async fn serve_slot(
         name: agent.config.name.clone(),
         local: agent.config.local,
         machine: Some(agent.machine.clone()),
+        cpus: agent.cpus,
+        gpus: agent.gpus,
     };
     let registered = tokio::select! {
         registered = retry::until_answered(|| client.register_agent(&info)) => registered,
@@ -206,16 +236,35 @@ async fn lease_and_run(
     mut stopping: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
     let client = &agent.config.client;
-    while !*stopping.borrow() {
+    let mut runs = JoinSet::new();
+    let served = loop {
+        let slot = tokio::select! {
+            slot = agent.slots.clone().acquire_owned() => slot,
+            _ = stopping.wait_for(|stop| *stop) => break Ok(()),
+        };
+        let slot = slot.expect("the slots are never closed");
+        while runs.try_join_next().is_some() {}
+        let wait = match agent.paused.load(Ordering::Relaxed) {
+            0 => LEASE_WAIT,
+            _ => SHORT_LEASE_WAIT,
+        };
         let leased = tokio::select! {
-            leased = retry::until_answered(|| client.lease(id, LEASE_WAIT)) => leased,
-            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            leased = retry::until_answered(|| client.lease(id, wait)) => leased,
+            _ = stopping.wait_for(|stop| *stop) => break Ok(()),
         };
         match leased {
             Ok(None) => {}
-            Ok(Some(lease)) => lease::run(agent, lease, stopping.clone()).await,
-            Err(error) => return Err(AgentError::Refused(error)),
+            Ok(Some(lease)) => {
+                let (agent, stopping) = (agent.clone(), stopping.clone());
+                runs.spawn(async move { lease::run(&agent, lease, slot, stopping).await });
+            }
+            Err(error) => break Err(AgentError::Refused(error)),
+        }
+    };
+    while let Some(ended) = runs.join_next().await {
+        if let Err(panic) = ended {
+            tracing::error!(%panic, "a run of the agent panicked");
         }
     }
-    Ok(())
+    served
 }

@@ -93,6 +93,9 @@ pub(crate) enum Command {
     /// Register models, look at them, change and download them
     #[command(subcommand)]
     Model(ModelCommand),
+    /// Look at the trials of tune actions
+    #[command(subcommand)]
+    Tune(TuneCommand),
     Query(QueryArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
@@ -660,6 +663,28 @@ pub(crate) enum ModelCommand {
         /// Where to write it [default: <name>-<id>, and .safetensors if a plugin saved it]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TuneCommand {
+    /// Show how a search stands, and its trials
+    Show {
+        /// Id of the task
+        id: String,
+    },
+    /// Print the best trial so far as JSON
+    ///
+    /// Its `config` can be given as `hyperparameter` to a train action. Exits with 1 while no
+    /// trial has a value of the metric.
+    Best {
+        /// Id of the task
+        id: String,
+    },
+    /// Print every trial as one JSON object a line
+    Export {
+        /// Id of the task
+        id: String,
     },
 }
 

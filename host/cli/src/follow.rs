@@ -1,16 +1,18 @@
 //! Watching a task until it ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use trainshed_core::action::TUNE;
 use trainshed_core::task::TaskState;
-use trainshed_core::view::{SeriesSummary, TaskView};
+use trainshed_core::view::{SeriesSummary, TaskView, TrialView, TuneView};
 use trainshed_wire::{Client, ClientError, Metrics};
 
 use crate::error::CliError;
 use crate::output::{Output, number, printable};
+use crate::tune::{self, search_line, trial_line};
 
 /// Lines of one look at the console.
 const CONSOLE_PAGE: u64 = 1000;
@@ -97,6 +99,9 @@ async fn look(
             break;
         }
     }
+    if task.action == TUNE && task.status != TaskState::Queued {
+        tune::look(client, id, screen).await?;
+    }
     let metrics = client.metrics(id).await?;
     screen.show(&task, &metrics);
     if task.status.has_ended() {
@@ -107,13 +112,17 @@ async fn look(
 }
 
 /// What a person sees of the task.
-struct Screen<'a> {
+pub(crate) struct Screen<'a> {
     output: &'a Output,
     bar: ProgressBar,
     lines_shown: u64,
     state: TaskState,
     /// The last iteration shown of each curve.
     iterations: BTreeMap<(String, String), u64>,
+    /// Trials that have ended and were shown.
+    trials: BTreeSet<u64>,
+    /// The first trial that has not been shown.
+    next_trial: u64,
 }
 
 impl<'a> Screen<'a> {
@@ -137,7 +146,29 @@ impl<'a> Screen<'a> {
             lines_shown: 0,
             state: TaskState::Created,
             iterations: BTreeMap::new(),
+            trials: BTreeSet::new(),
+            next_trial: 0,
         }
+    }
+
+    /// Shows how a search stands, and each trial that has ended since the last look. `trials`
+    /// are those from the first that was not shown on.
+    pub(crate) fn search(&mut self, tuning: &TuneView, trials: &[TrialView]) {
+        for trial in trials {
+            if trial.ended.is_some() && self.trials.insert(trial.number) {
+                let line = printable(&trial_line(trial, &tuning.metric));
+                self.bar.suspend(|| self.output.say(&line));
+            }
+        }
+        while self.trials.remove(&self.next_trial) {
+            self.next_trial += 1;
+        }
+        self.bar.set_message(printable(&search_line(tuning)));
+    }
+
+    /// The number of the first trial that may have something new.
+    pub(crate) fn next_trial(&self) -> u64 {
+        self.next_trial
     }
 
     fn console_line(&self, text: &str) {
@@ -152,7 +183,9 @@ impl<'a> Screen<'a> {
     )]
     fn show(&mut self, task: &TaskView, metrics: &Metrics) {
         self.bar.set_position(task.progress as u64);
-        self.bar.set_message(summary(metrics.scalars.iter()));
+        if task.action != TUNE {
+            self.bar.set_message(summary(metrics.scalars.iter()));
+        }
         if self.output.is_watched() {
             return;
         }

@@ -29,6 +29,7 @@ mod task;
 mod task_change;
 mod task_reports;
 mod tracking_args;
+mod tune;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -72,6 +73,7 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Task(task) => task::task(&global, task, output).await,
         Command::Query(query) => query::query(&global, query, output).await,
         Command::Project(project) => project::project(&global, project, output).await,
+        Command::Tune(command) => tune::tune(&global, command, output).await,
         Command::Model(model) => model::model(&global, model, output).await,
         Command::Backup(arguments) => backup::backup(&global, arguments, output).await,
         Command::Restore(arguments) => backup::restore(&global, arguments, output).await,

@@ -155,12 +155,16 @@ fn dependencies(file: &Path, root: &Path) -> Option<Value> {
     None
 }
 
+/// Makes a list of versions of a file's text, for the component or action that is given too;
+/// nothing when it does not belong to that.
+type Reader = fn(&str, &Path) -> Option<String>;
+
 fn dependencies_in(folder: &Path, file: &Path) -> Map<String, Value> {
-    let readers: [(&str, &str, fn(&str, &Path) -> Option<String>); 5] = [
+    let readers: [(&str, &str, Reader); 5] = [
         ("cargo", "Cargo.lock", crates),
         ("uv", "uv.lock", packages),
         ("poetry", "poetry.lock", packages),
-        ("pip", "requirements.txt", as_it_is),
+        ("pip", "requirements.txt", |text, _| Some(text.to_owned())),
         ("npm", "package-lock.json", modules),
     ];
     let mut found = Map::new();
@@ -216,11 +220,6 @@ fn listed(packages: &[LockedPackage]) -> String {
         None => format!("{}\n", package.name),
     };
     packages.iter().map(line).collect()
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "one of several readers")]
-fn as_it_is(text: &str, _file: &Path) -> Option<String> {
-    Some(text.to_owned())
 }
 
 #[derive(Deserialize)]

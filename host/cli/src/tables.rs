@@ -230,9 +230,10 @@ mod tests {
                 a.csv 3 kind text text 0    2"#]]
             .assert_eq(&rows.join("\n"));
         }
-        fs::write(&file, "x\n\"").unwrap();
+        let damaged = folder.path().join("b.parquet");
+        fs::write(&damaged, "no table").unwrap();
         assert_eq!(
-            describe(&[file]),
+            describe(&[damaged]),
             None,
             "what cannot be read is described by nobody"
         );

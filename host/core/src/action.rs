@@ -697,6 +697,15 @@ fn tune_parts(
             format!("{field} has no meaning when is_tune=True: every trial is a run of its own"),
         ));
     }
+    if let Some(gpus) = given("num_gpus").and_then(Value::as_f64)
+        && gpus > 1.0
+        && gpus.fract() != 0.0
+    {
+        return Err(ActionError::new(
+            "/params/num_gpus",
+            format!("num_gpus must be at most 1 or a whole number, but it is {gpus}"),
+        ));
+    }
     let most = MAX_NAME_BYTES - TRIAL_SUFFIX_BYTES;
     if common.name.len() > most {
         let length = common.name.len();

@@ -447,6 +447,40 @@ pub struct Batch {
 /// Most reports of one batch.
 pub const MAX_BATCH: usize = 20_000;
 
+/// What a trial of a tune action reports of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrialReport {
+    /// Counts from 1; goes on counting after a restart from a checkpoint.
+    pub iteration: u64,
+    /// What was measured. Numbers that JSON does not have are texts such as `NaN`.
+    pub metrics: Map<String, Value>,
+    /// The name of a model that the task has saved, to go on from later.
+    #[serde(default)]
+    pub checkpoint: Option<String>,
+    /// How long the trial has run, all attempts together and pauses apart.
+    pub elapsed_ms: u64,
+}
+
+/// What a trial is to do after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TrialDecision {
+    /// Go on.
+    Continue,
+    /// Wait, without a slot, until it is told to continue or to stop.
+    Pause,
+    /// End now.
+    Stop,
+}
+
+/// The answer to a report of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TrialAnswer {
+    /// What it is to do.
+    pub decision: TrialDecision,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ use crate::validate::check_batch;
 
 /// How long a waiting call trusts that it would be woken: another engine on the same store
 /// wakes nobody here.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Registers an agent. A process registers anew each time it starts.
@@ -127,6 +127,8 @@ impl Engine {
         let dataset = self.store.dataset(workspace, dataset).await?;
         let dataset = dataset.ok_or_else(|| gone("data set"))?;
         let checkpoint = match task.checkpoint {
+            // That of a trial is of a task that may be running; deleted, it begins anew.
+            Some(id) if trial.is_some() => self.store.any_model(workspace, id).await?,
             Some(id) => {
                 let model = self.store.model(workspace, id).await?;
                 Some(model.ok_or_else(|| gone("checkpoint"))?)

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 mod artifact;
+mod ask;
 mod catalog;
 mod engine;
 mod event;
@@ -24,11 +25,13 @@ mod read;
 mod reports;
 mod resource;
 mod submit;
+mod trials;
 mod tune;
 mod validate;
 mod version;
 
 pub use artifact::ArtifactError;
+pub use ask::AskError;
 pub use catalog::{EditError, InspectError, Inspector, PushError, VersionError};
 pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
 pub use event::Event;
@@ -50,4 +53,6 @@ pub use trainshed_store::{
     ShownQuery, StoreError, StoredAnswer, UploadError, UploadPart, Workspace, WriteMode, backup,
     restore,
 };
+pub use trainshed_tune::experiment::Refusal;
+pub use trials::TuneError;
 pub use tune::warnings;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
-use trainshed_core::action::{Action, ActionError, Again, PluginRef, TUNE, Work};
+use trainshed_core::action::{Action, ActionError, Again, PluginRef, TUNE, Tune, Work};
 use trainshed_core::draft::DEVELOPMENT;
 use trainshed_core::name::nearest;
 use trainshed_core::parameter::{GENERAL, Parameter, flattened};
@@ -19,6 +19,8 @@ use crate::tune::check_tune;
 
 /// The project of actions that name none.
 pub(crate) const DEFAULT_PROJECT: &str = "default";
+/// An agent that has not asked for work for so long may be gone: waiting ones ask twice a minute.
+const AGENTS_SEEN_MS: i64 = 90_000;
 /// Fields of `params` that hold the plugin's own settings.
 const SETTINGS_FIELDS: [&str; 3] = ["hyperparameter", "hyperparameters", "parameters"];
 
@@ -103,6 +105,16 @@ pub enum SubmitError {
     /// The search space or the settings of a tune action break a rule.
     #[error(transparent)]
     Tune(ActionError),
+    /// No agent has what a trial asks for.
+    #[error("{field} is {wanted}, but the agents here have at most {available} each")]
+    NoResources {
+        /// Of the action.
+        field: &'static str,
+        /// As submitted.
+        wanted: f64,
+        /// Of the agent that has the most.
+        available: u64,
+    },
     /// Somebody deleted the task as soon as it was there.
     #[error("the task {task} was deleted")]
     Deleted {
@@ -129,6 +141,10 @@ impl SubmitError {
             Self::NameTaken { .. } => Some("/params/name"),
             Self::UnknownPrevious(_) | Self::NotContinuable { .. } => Some("/params/continue_task"),
             Self::Tune(error) => Some(&error.pointer),
+            Self::NoResources {
+                field: "num_gpus", ..
+            } => Some("/params/num_gpus"),
+            Self::NoResources { .. } => Some("/params/num_cpus"),
             Self::Deleted { .. } | Self::Store(_) => None,
         }
     }
@@ -177,6 +193,11 @@ impl SubmitError {
             )),
             Self::UnknownAction { .. } | Self::UnknownPrevious(_) | Self::Deleted { .. } => None,
             Self::Tune(error) => error.hint.clone(),
+            Self::NoResources { available: 0, .. } => Some(
+                "Leave it out to train on processors; `trainshed devices` says what is missing."
+                    .into(),
+            ),
+            Self::NoResources { .. } => Some("Ask for less.".into()),
             Self::Store(error) => error.hint(),
         }
     }
@@ -307,6 +328,7 @@ impl Engine {
             } => (hyperparameter.clone(), *checkpoint),
             Work::Tune(tune) => {
                 check_tune(tune).map_err(SubmitError::Tune)?;
+                self.check_resources(workspace, tune).await?;
                 (Map::new(), tune.checkpoint)
             }
             Work::Preprocess { parameters } => (parameters.clone(), None),
@@ -336,6 +358,34 @@ impl Engine {
             initial_iteration: action.common.initial_iteration.unwrap_or(0),
         };
         Ok((work, parameters))
+    }
+
+    /// Refuses trials that no agent could ever run. Where no agent has been seen for a while,
+    /// one that can may come.
+    async fn check_resources(&self, workspace: &Workspace, tune: &Tune) -> Result<(), SubmitError> {
+        let since = Timestamp(self.now().as_millis() - AGENTS_SEEN_MS);
+        let greatest = self.store.greatest_agent(workspace, since).await;
+        let Some((cpus, gpus)) = greatest.map_err(SubmitError::Store)? else {
+            return Ok(());
+        };
+        for (field, wanted, available) in [
+            ("num_cpus", tune.num_cpus, cpus),
+            ("num_gpus", tune.num_gpus, gpus),
+        ] {
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "no agent has so many processors"
+            )]
+            let missing = wanted.filter(|wanted| cpus > 0 && *wanted > available as f64);
+            if let Some(wanted) = missing {
+                return Err(SubmitError::NoResources {
+                    field,
+                    wanted,
+                    available,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The plugin that an action names, or the only one that has the action.
@@ -419,7 +469,7 @@ fn nearest_plugin(plugins: &[PluginView], reference: &PluginRef) -> Option<Strin
 
 /// A seed for an action that asks for a random one: 48 bits, so that every reader of JSON
 /// keeps it exactly.
-fn drawn_seed() -> u64 {
+pub(crate) fn drawn_seed() -> u64 {
     let random = Uuid::new_v4().as_u128() & ((1 << 48) - 1);
     u64::try_from(random).expect("48 bits fit")
 }

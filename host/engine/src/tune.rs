@@ -7,11 +7,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::time::{Instant, timeout};
 use trainshed_core::action::{Action, ActionError, Tune, Work};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::parameter::{GENERAL, Parameter, flattened};
+use trainshed_core::report::{TrialAnswer, TrialDecision, TrialReport};
 use trainshed_core::task::{Outcome, TaskState, TaskType, Verb};
 use trainshed_core::view::{LeaseView, TaskView, TrialLease};
 use trainshed_core::{AgentId, TaskId, WorkspaceId};
@@ -21,16 +24,24 @@ use trainshed_store::{
     Workspace,
 };
 use trainshed_tune::experiment::event::{Ending, Event, Status};
-use trainshed_tune::experiment::{Next, Start, Upcoming};
-use trainshed_tune::{Experiment, payload};
+use trainshed_tune::experiment::{Next, Refusal, Report, Start, Upcoming};
+use trainshed_tune::{Decision, Experiment, payload};
 use uuid::Uuid;
 
 use crate::engine::Engine;
+use crate::event::Event as Change;
+use crate::lease::LOOK_EVERY;
 
 /// The system tag of the task of a trial.
 const TRIAL: &str = "trial";
 /// Experiments that are kept folded in memory.
 const MAX_KNOWN: usize = 64;
+/// Largest iteration of a report: every number up to it is a float without a rest.
+const MAX_ITERATION: u64 = 1 << 53;
+/// Most metrics of a report.
+const MAX_METRICS: usize = 1000;
+/// Longest metrics of a report, as JSON: each is kept for as long as the experiment.
+const MAX_METRICS_BYTES: usize = 16 << 10;
 /// How often a step that came too late is decided anew, before the caller has to come again.
 const MAX_OVERTAKEN: usize = 100;
 
@@ -57,19 +68,21 @@ pub(crate) struct Known {
 struct Parent {
     task: TaskView,
     limits: LimitRequest,
+    num_cpus: Option<f64>,
+    num_gpus: Option<f64>,
 }
 
 /// What a step is to be.
-struct Deed<T> {
-    answer: T,
-    events: Vec<Event>,
+pub(crate) struct Deed<T> {
+    pub(crate) answer: T,
+    pub(crate) events: Vec<Event>,
     cause: Cause,
     /// The attempt that one of the events starts.
     start: Option<StartedTrial>,
 }
 
 impl<T> Deed<T> {
-    fn of(answer: T, events: Vec<Event>) -> Self {
+    pub(crate) fn of(answer: T, events: Vec<Event>) -> Self {
         Self {
             answer,
             events,
@@ -79,9 +92,20 @@ impl<T> Deed<T> {
     }
 }
 
+/// Why an experiment could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// It was edited after it was checked, and makes no sense any more.
+    #[error(transparent)]
+    Definition(ActionError),
+    /// It is not there, or the store failed.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
 /// What a step did.
-struct Done<T> {
-    answer: T,
+pub(crate) struct Done<T> {
+    pub(crate) answer: T,
     /// The task that was started, and the fence of its lease.
     started: Option<(TaskId, i64)>,
 }
@@ -135,9 +159,13 @@ impl Engine {
                 };
                 let task = known.parent.trial(&start);
                 let settings = start.config.clone();
+                let trial = known.experiment.trial(start.trial);
                 let lease = TrialLease {
                     id: start.id,
                     iteration: start.checkpoint.map_or(0, |(_, iteration)| iteration),
+                    elapsed_ms: trial.map_or(0, |trial| trial.elapsed_ms),
+                    milli_cpus: thousandths(known.parent.num_cpus.unwrap_or(1.0)),
+                    milli_gpus: thousandths(known.parent.num_gpus.unwrap_or(0.0)),
                 };
                 Ok(Deed {
                     answer: Some((settings, known.parent.limits, lease)),
@@ -172,6 +200,124 @@ impl Engine {
         };
         let view = self.describe_lease(workspace, claimed, Some(lease)).await;
         view.map(Some)
+    }
+
+    /// Takes in what a trial reports, and answers what it is to do. A report that was taken in
+    /// before gets the same answer again.
+    ///
+    /// # Errors
+    /// When the lease is over, the task is no trial, or the report breaks a rule.
+    pub async fn report_trial(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        report: TrialReport,
+    ) -> Result<TrialAnswer, LeaseError> {
+        check_metrics(report.iteration, &report.metrics).map_err(LeaseError::Invalid)?;
+        let trial = self.leased_trial(workspace, task).await?;
+        let checkpoint = match &report.checkpoint {
+            None => None,
+            Some(name) => {
+                let saved = self.store.saved_model(workspace, task, name).await;
+                let saved = saved.map_err(LeaseError::Store)?;
+                let (id, sha256) = saved.ok_or_else(|| LeaseError::NotYet(name.clone()))?;
+                Some(format!("{id}@{sha256}"))
+            }
+        };
+        let lease_until = self.lease_until();
+        let (number, attempt) = (trial.number, trial.attempt);
+        let report = Report {
+            trial: number,
+            attempt,
+            iteration: report.iteration,
+            metrics: report.metrics,
+            elapsed_ms: report.elapsed_ms,
+        };
+        let reported = self.drive(workspace, &trial.experiment, |known| {
+            let (experiment, at_ms) = (&mut known.experiment, self.now_ms());
+            let refused = |refusal: Refusal| match refusal {
+                Refusal::StaleAttempt { .. } | Refusal::UnknownTrial { .. } => LeaseError::Stale {
+                    task: task.clone(),
+                    fence,
+                },
+                Refusal::NoIteration { .. } => LeaseError::Invalid(refusal.to_string()),
+            };
+            // Before the report, so that whoever goes on from this trial has the newest.
+            let mut events = match &checkpoint {
+                Some(checkpoint) => experiment
+                    .checkpoint(number, attempt, report.iteration, checkpoint)
+                    .map_err(refused)?,
+                None => Vec::new(),
+            };
+            let (decision, reported) = experiment.report(report.clone(), at_ms).map_err(refused)?;
+            events.extend(reported);
+            Ok(Deed {
+                answer: decision,
+                events,
+                cause: Cause::Report {
+                    task: task.clone(),
+                    fence,
+                    lease_until,
+                },
+                start: None,
+            })
+        });
+        let decision = answer_of(reported.await?.answer);
+        Ok(TrialAnswer { decision })
+    }
+
+    /// What a paused trial is to do; waits up to `wait` until that is something else than to
+    /// wait.
+    ///
+    /// # Errors
+    /// When the lease is over, or the task is no trial.
+    pub async fn await_decision(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        wait: Duration,
+    ) -> Result<TrialAnswer, LeaseError> {
+        let deadline = Instant::now() + wait;
+        let mut changes = self.subscribe();
+        loop {
+            let stop = self.store.stop_request(workspace, task, fence).await?;
+            let trial = self.leased_trial(workspace, task).await?;
+            let decided = self.drive(workspace, &trial.experiment, |known| {
+                let decision = known.experiment.decision(trial.number, trial.attempt);
+                // Another attempt at it has begun, so this one is to end.
+                Ok(Deed::of(decision.unwrap_or(Decision::Stop), Vec::new()))
+            });
+            let decision = match stop {
+                Some(_) => TrialDecision::Stop,
+                None => answer_of(decided.await?.answer),
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if decision != TrialDecision::Pause || left.is_zero() {
+                return Ok(TrialAnswer { decision });
+            }
+            let change = async {
+                // An error means that events were missed, which may have been this one's.
+                while let Ok(Change { task: changed, .. }) = changes.recv().await {
+                    if changed == trial.experiment || changed == *task {
+                        break;
+                    }
+                }
+            };
+            let _ = timeout(left.min(LOOK_EVERY), change).await;
+        }
+    }
+
+    async fn leased_trial(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+    ) -> Result<TrialOf, LeaseError> {
+        let trial = self.store.trial_of(workspace, task).await;
+        trial.map_err(LeaseError::Store)?.ok_or_else(|| {
+            LeaseError::Invalid("the task is no trial: it has no experiment to report to".into())
+        })
     }
 
     /// Ends the task of a trial, and tells its experiment.
@@ -241,9 +387,27 @@ impl Engine {
     ) -> Result<(), ChangeError> {
         let told = if reason.is_empty() { "stopped" } else { reason };
         let stopped = self.drive(workspace, experiment, |known| {
+            let mut events = known.experiment.stop(told, self.now_ms());
+            if known.parent.task.plugin.is_none() {
+                // Nobody can be asked to stop them, so they have ended.
+                let running: Vec<(u64, u64)> = known
+                    .experiment
+                    .trials()
+                    .iter()
+                    .filter(|trial| trial.status == Status::Running)
+                    .map(|trial| (trial.number, trial.attempt))
+                    .collect();
+                for (number, attempt) in running {
+                    let ended =
+                        known
+                            .experiment
+                            .end(number, attempt, Ending::Stopped, self.now_ms());
+                    events.extend(ended.unwrap_or_default());
+                }
+            }
             Ok(Deed {
                 answer: (),
-                events: known.experiment.stop(told, self.now_ms()),
+                events,
                 cause: Cause::Stop {
                     reason: reason.to_owned(),
                 },
@@ -285,7 +449,7 @@ impl Engine {
 
     /// Takes one step of an experiment: reads what is new in its log, asks `act` what happens,
     /// and writes that with all that follows from it. What came too late is decided anew.
-    async fn drive<T>(
+    pub(crate) async fn drive<T>(
         &self,
         workspace: &Workspace,
         task: &TaskId,
@@ -294,7 +458,13 @@ impl Engine {
         for _ in 0..MAX_OVERTAKEN {
             let slot = self.experiments().slot(workspace, task);
             let mut slot = slot.lock().await;
-            let mut known = self.read(workspace, task, slot.take()).await?;
+            let mut known = match self.read(workspace, task, slot.take()).await {
+                Ok(known) => known,
+                Err(ReadError::Lease(error)) => return Err(error),
+                Err(ReadError::Definition(error)) => {
+                    return Err(self.give_up(workspace, task, &error).await);
+                }
+            };
             let deed = act(&mut known)?;
             let mut events = std::mem::take(&mut known.unwritten);
             events.extend(deed.events);
@@ -345,13 +515,28 @@ impl Engine {
         Err(LeaseError::Busy)
     }
 
+    /// Looks at an experiment as it stands; nothing is written.
+    pub(crate) async fn look<T>(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        look: impl FnOnce(&Experiment, i64) -> T,
+    ) -> Result<T, ReadError> {
+        let slot = self.experiments().slot(workspace, task);
+        let mut slot = slot.lock().await;
+        let known = self.read(workspace, task, slot.take()).await?;
+        let seen = look(&known.experiment, known.place.seq);
+        *slot = Some(known);
+        Ok(seen)
+    }
+
     /// An experiment in the state that its log describes; one without a log is made of its task.
     async fn read(
         &self,
         workspace: &Workspace,
         task: &TaskId,
         known: Option<Known>,
-    ) -> Result<Known, LeaseError> {
+    ) -> Result<Known, ReadError> {
         let action = "read an experiment";
         let damaged = |error: String| {
             LeaseError::Store(StoreError::Damaged {
@@ -385,17 +570,12 @@ impl Engine {
         let view = self.store.task(workspace, task).await;
         let view = view.map_err(LeaseError::Store)?;
         let view = view.ok_or_else(|| LeaseError::UnknownTask(task.clone()))?;
-        let (parent, tune) = match definition(view) {
-            Ok(definition) => definition,
-            Err(error) => return Err(self.give_up(workspace, task, &error).await),
-        };
+        let (parent, tune) = definition(view).map_err(ReadError::Definition)?;
         let (experiment, unwritten) = if events.is_empty() {
             let seed = parent.task.seed.unwrap_or_default();
             let id = parent.task.id.as_str();
-            match Experiment::create(id, seed, &tune.hyperparameters, &tune.tune_config) {
-                Ok(created) => created,
-                Err(error) => return Err(self.give_up(workspace, task, &error).await),
-            }
+            let created = Experiment::create(id, seed, &tune.hyperparameters, &tune.tune_config);
+            created.map_err(ReadError::Definition)?
         } else {
             let replayed = Experiment::replay(&events);
             (
@@ -460,13 +640,16 @@ impl Engine {
         }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.now().as_millis()).unwrap_or(0)
     }
 }
 
 /// What an experiment is made of, out of its task.
 fn definition(task: TaskView) -> Result<(Parent, Tune), ActionError> {
+    if task.plugin.is_none() {
+        return Ok(asked_definition(task));
+    }
     let mut params = task.params.clone();
     params.insert("name".to_owned(), json!(task.name));
     params.insert("is_tune".to_owned(), json!(true));
@@ -474,8 +657,43 @@ fn definition(task: TaskView) -> Result<(Parent, Tune), ActionError> {
     let Work::Tune(tune) = action.work else {
         return Err(ActionError::new("/action", "the task does not tune"));
     };
-    let limits = action.common.limits;
-    Ok((Parent { task, limits }, tune))
+    let parent = Parent {
+        task,
+        limits: action.common.limits,
+        num_cpus: tune.num_cpus,
+        num_gpus: tune.num_gpus,
+    };
+    Ok((parent, tune))
+}
+
+/// What an experiment is made of whose trials run elsewhere: its fields were checked.
+fn asked_definition(task: TaskView) -> (Parent, Tune) {
+    let list = task.params.get("hyperparameters").and_then(Value::as_array);
+    let config = task.params.get("tune_config").and_then(Value::as_object);
+    let tune = Tune {
+        hyperparameters: list.cloned().unwrap_or_default(),
+        tune_config: config.cloned().unwrap_or_default(),
+        checkpoint: None,
+        num_cpus: None,
+        num_gpus: None,
+    };
+    let parent = Parent {
+        task,
+        limits: LimitRequest::default(),
+        num_cpus: None,
+        num_gpus: None,
+    };
+    (parent, tune)
+}
+
+/// Thousandths of a number that is 0 or more; the least share is one.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what is asked for is 0 or more, and more than a million is never there"
+)]
+fn thousandths(amount: f64) -> u64 {
+    (amount.clamp(0.0, 1e6) * 1000.0).ceil() as u64
 }
 
 impl Parent {
@@ -483,7 +701,7 @@ impl Parent {
     fn trial(&self, start: &Start) -> NewTask {
         let task = &self.task;
         let checkpoint = match &start.checkpoint {
-            Some((model, _)) => model.parse().ok(),
+            Some((model, _)) => model_of(model),
             None => task.checkpoint,
         };
         let name = format!("{}_{}", task.name, start.id);
@@ -491,7 +709,7 @@ impl Parent {
         params.insert("name".to_owned(), json!(name));
         params.insert("dataset".to_owned(), json!(task.dataset));
         params.insert("hyperparameter".to_owned(), json!(start.config));
-        for field in ["project", "limits", "seed"] {
+        for field in ["project", "limits", "seed", "num_cpus", "num_gpus"] {
             if let Some(value) = task.params.get(field) {
                 params.insert(field.to_owned(), value.clone());
             }
@@ -533,6 +751,43 @@ impl Parent {
             queued: false,
         }
     }
+}
+
+/// The id of the model in the name of a checkpoint.
+fn model_of(checkpoint: &str) -> Option<u64> {
+    let (id, _) = checkpoint.split_once('@')?;
+    id.parse().ok()
+}
+
+pub(crate) fn answer_of(decision: Decision) -> TrialDecision {
+    match decision {
+        Decision::Continue => TrialDecision::Continue,
+        Decision::Pause => TrialDecision::Pause,
+        // It goes on as another attempt, from another's checkpoint.
+        Decision::Stop | Decision::Restart => TrialDecision::Stop,
+    }
+}
+
+/// Checks what a trial reports of itself.
+pub(crate) fn check_metrics(iteration: u64, metrics: &Map<String, Value>) -> Result<(), String> {
+    if iteration > MAX_ITERATION {
+        return Err(format!(
+            "the iteration of a trial is at most {MAX_ITERATION}, but it is {iteration}"
+        ));
+    }
+    if metrics.len() > MAX_METRICS {
+        return Err(format!(
+            "a trial reports at most {MAX_METRICS} metrics, but these are {}",
+            metrics.len()
+        ));
+    }
+    let bytes = json!(metrics).to_string().len();
+    if bytes > MAX_METRICS_BYTES {
+        return Err(format!(
+            "the metrics of a trial have at most {MAX_METRICS_BYTES} bytes, but these have {bytes}"
+        ));
+    }
+    Ok(())
 }
 
 /// How an attempt ended, as its experiment has it.

@@ -4,10 +4,16 @@
 #[expect(dead_code, reason = "it is shared, and not all is needed here")]
 mod lab;
 
+use std::time::Duration;
+
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
+use trainshed_core::report::TrialDecision::{self, Continue, Pause, Stop};
+use trainshed_core::report::TrialReport;
 use trainshed_core::task::{Outcome, TaskState};
-use trainshed_core::view::{LeaseView, TaskQuery, TaskView};
+use trainshed_core::view::{
+    AgentInfo, LeaseView, NewExperiment, TaskQuery, TaskView, ToldTrial, TrialReported,
+};
 
 use lab::{Lab, batch, completed, failed, model, point};
 
@@ -67,6 +73,46 @@ impl Lab {
             self.end(&lease, judge(rate)).await;
         }
         rates
+    }
+
+    /// Reports as a trial does.
+    async fn send(&self, lease: &LeaseView, report: TrialReport) -> Result<TrialDecision, String> {
+        let (engine, workspace) = (&self.engine, &self.workspace);
+        let answer = engine.report_trial(workspace, &lease.task, lease.fence, report);
+        match answer.await {
+            Ok(answer) => Ok(answer.decision),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn tell(
+        &self,
+        lease: &LeaseView,
+        iteration: u64,
+        metrics: Value,
+    ) -> Result<TrialDecision, String> {
+        let report = TrialReport {
+            iteration,
+            metrics: lab::object(metrics),
+            checkpoint: None,
+            elapsed_ms: iteration.saturating_mul(1000),
+        };
+        self.send(lease, report).await
+    }
+
+    async fn tell_saved(
+        &self,
+        lease: &LeaseView,
+        iteration: u64,
+        checkpoint: &str,
+    ) -> Result<TrialDecision, String> {
+        let report = TrialReport {
+            iteration,
+            metrics: lab::object(json!({"accuracy": 0.5})),
+            checkpoint: Some(checkpoint.to_owned()),
+            elapsed_ms: iteration.saturating_mul(1000),
+        };
+        self.send(lease, report).await
     }
 
     async fn end(&self, lease: &LeaseView, accuracy: f64) {
@@ -429,6 +475,347 @@ async fn a_search_that_is_run_again_begins_anew() {
 }
 
 #[tokio::test]
+async fn reports_are_answered_by_the_scheduler_and_the_same_report_the_same() {
+    let lab = Lab::ready().await;
+    let config = json!({
+        "num_samples": 2, "stop": {"accuracy": 0.8},
+        "scheduler": {"name": "asha", "options": {"max_t": 4, "grace_period": 1, "reduction_factor": 2}},
+    });
+    let task = lab.submit(tune("climb", config)).await;
+    let good = lab.lease().await.unwrap();
+    assert_eq!(
+        lab.tell(&good, 1, json!({"accuracy": 0.5})).await,
+        Ok(Continue)
+    );
+    let bad = lab.lease().await.unwrap();
+    assert_eq!(lab.tell(&bad, 1, json!({"accuracy": 0.1})).await, Ok(Stop));
+    assert_eq!(
+        lab.tell(&bad, 1, json!({"accuracy": 0.1})).await,
+        Ok(Stop),
+        "sent again"
+    );
+    lab.finish(&bad, completed(json!({}))).await.unwrap();
+    assert_eq!(
+        lab.tell(&good, 2, json!({"accuracy": 0.7})).await,
+        Ok(Continue)
+    );
+    assert_eq!(
+        lab.tell(&good, 3, json!({"accuracy": 0.9})).await,
+        Ok(Stop),
+        "it is good enough"
+    );
+    lab.finish(
+        &good,
+        Outcome::Stopped {
+            reason: String::new(),
+        },
+    )
+    .await
+    .unwrap();
+    let ended = lab.task(&task).await;
+    assert_eq!(
+        ended.status,
+        TaskState::Completed,
+        "{}",
+        ended.status_reason
+    );
+    assert_eq!(
+        ended.result.unwrap()["best_trial"]["metrics"]["accuracy"],
+        0.9
+    );
+    assert_eq!(
+        lab.tell(&good, 4, json!({"accuracy": 1})).await,
+        Err(format!(
+            "the lease {} of task {} is over",
+            good.fence, good.task
+        )),
+        "whoever reports behind the end is told"
+    );
+}
+
+#[tokio::test]
+async fn a_paused_trial_leaves_its_place_to_another_and_goes_on_later() {
+    let lab = Lab::ready().await;
+    let config = json!({
+        "num_samples": 8, "max_concurrent_trials": 1,
+        "scheduler": {"name": "hyperband", "options": {"max_t": 9, "reduction_factor": 3}},
+    });
+    let task = lab.submit(tune("bands", config)).await;
+    let mut active: Vec<(LeaseView, u64, TrialDecision)> = Vec::new();
+    let (mut paused, mut resumed, mut most) = (0, 0, 0);
+    while lab.task(&task).await.status != TaskState::Completed {
+        most = most.max(active.len());
+        if let Some(lease) = lab.lease().await {
+            active.push((lease, 0, Continue));
+        }
+        let mut left = Vec::new();
+        for (lease, mut iteration, mut decision) in active {
+            if decision == Pause {
+                let (engine, workspace) = (&lab.engine, &lab.workspace);
+                let answer =
+                    engine.await_decision(workspace, &lease.task, lease.fence, Duration::ZERO);
+                decision = answer.await.unwrap().decision;
+                resumed += usize::from(decision == Continue);
+            }
+            if decision == Continue {
+                iteration += 1;
+                let accuracy = lease.settings["lr"].clone();
+                let told = lab.tell(&lease, iteration, json!({"accuracy": accuracy}));
+                decision = told.await.unwrap();
+                paused += usize::from(decision == Pause);
+            }
+            match decision {
+                Stop => {
+                    lab.finish(&lease, completed(json!({}))).await.unwrap();
+                }
+                Continue | Pause => left.push((lease, iteration, decision)),
+            }
+        }
+        active = left;
+    }
+    assert!(
+        paused > 0 && resumed > 0,
+        "{paused} paused, {resumed} resumed"
+    );
+    assert!(most > 1, "paused trials do not count against the limit");
+}
+
+#[tokio::test]
+async fn a_trial_goes_on_from_the_checkpoint_that_it_reported() {
+    let lab = Lab::ready().await;
+    let config = json!({"num_samples": 1, "max_failures": 2});
+    lab.submit(tune("resumed", config)).await;
+    let first = lab.lease().await.unwrap();
+    let unknown = lab.tell_saved(&first, 1, "last").await;
+    assert_eq!(
+        unknown,
+        Err("the model `last` has not been reported yet".to_owned())
+    );
+    let weights = lab.put(b"weights").await;
+    let reports = vec![model("last", 1, weights, 7)];
+    lab.report(&first, batch(0, reports)).await.unwrap();
+    assert_eq!(lab.tell_saved(&first, 1, "last").await, Ok(Continue));
+    lab.finish(&first, failed("power cut")).await.unwrap();
+
+    let second = lab.lease().await.unwrap();
+    let checkpoint = second.checkpoint.clone().unwrap();
+    assert_eq!(
+        (checkpoint.slot.as_deref(), checkpoint.sha256),
+        (Some("last"), Some(weights))
+    );
+    let trial = second.trial.clone().unwrap();
+    assert_eq!((trial.iteration, trial.elapsed_ms), (1, 1000));
+    assert_eq!(
+        lab.tell(&second, 2, json!({"accuracy": 0.6})).await,
+        Ok(Continue)
+    );
+    // Another machine takes it over while its agent is away.
+    lab.pass_ms(60_001);
+    lab.engine.sweep().await.unwrap();
+    let third = lab.lease().await.unwrap();
+    assert_eq!(third.trial.unwrap().iteration, 1, "from the checkpoint on");
+    let late = lab.tell(&second, 3, json!({"accuracy": 1})).await;
+    assert!(late.is_err(), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_trial_of_a_population_goes_on_as_a_copy_of_a_better_one() {
+    let lab = Lab::ready().await;
+    let config = json!({
+        "num_samples": 2,
+        "scheduler": {"name": "pbt", "options": {
+            "time_attr": "training_iteration", "perturbation_interval": 1, "quantile_fraction": 0.5,
+        }},
+    });
+    let task = lab.submit(tune("population", config)).await;
+    let leases = [lab.lease().await.unwrap(), lab.lease().await.unwrap()];
+    let weights = [
+        lab.put(b"weights of the good").await,
+        lab.put(b"others").await,
+    ];
+    for (lease, (weights, size)) in leases.iter().zip(weights.iter().zip([19, 6])) {
+        let reports = vec![model("last", 1, *weights, size)];
+        lab.report(lease, batch(0, reports)).await.unwrap();
+    }
+    let report = |accuracy: f64| TrialReport {
+        iteration: 1,
+        metrics: lab::object(json!({"accuracy": accuracy})),
+        checkpoint: Some("last".into()),
+        elapsed_ms: 10,
+    };
+    assert_eq!(lab.send(&leases[0], report(0.9)).await, Ok(Continue));
+    assert_eq!(
+        lab.send(&leases[1], report(0.1)).await,
+        Ok(Stop),
+        "it is to be a copy"
+    );
+    let copy = lab.lease().await.unwrap();
+    assert_eq!(copy.task, leases[1].task);
+    assert_ne!(copy.settings, leases[1].settings);
+    assert_eq!(copy.checkpoint.clone().unwrap().sha256, Some(weights[0]));
+    // The former attempt may end when it likes.
+    let former = lab
+        .finish(&leases[1], completed(json!({"accuracy": 1})))
+        .await;
+    assert!(former.is_err());
+    lab.end(&copy, 0.95).await;
+    lab.end(&leases[0], 0.9).await;
+    let ended = lab.task(&task).await;
+    assert_eq!(
+        ended.status,
+        TaskState::Completed,
+        "{}",
+        ended.status_reason
+    );
+    assert_eq!(ended.result.unwrap()["best_result"], json!(copy.settings));
+}
+
+#[tokio::test]
+async fn a_task_that_is_no_trial_has_nobody_to_report_to() {
+    let lab = Lab::ready().await;
+    lab.submit(lab.train("alone")).await;
+    let lease = lab.lease().await.unwrap();
+    assert_eq!(
+        lab.tell(&lease, 1, json!({})).await,
+        Err("the task is no trial: it has no experiment to report to".to_owned())
+    );
+}
+
+#[tokio::test]
+async fn a_report_that_breaks_a_rule_is_refused() {
+    let lab = Lab::ready().await;
+    lab.submit(tune("strict", json!({}))).await;
+    let lease = lab.lease().await.unwrap();
+    for (iteration, metrics, expected) in [
+        (
+            0,
+            json!({}),
+            "a report of trial 0 has iteration 0, but iterations count from 1",
+        ),
+        (
+            u64::MAX,
+            json!({}),
+            "the iteration of a trial is at most 9007199254740992, but it is 18446744073709551615",
+        ),
+        (
+            1,
+            json!({"text": "x".repeat(16 << 10)}),
+            "the metrics of a trial have at most 16384 bytes, but these have 16395",
+        ),
+    ] {
+        assert_eq!(
+            lab.tell(&lease, iteration, metrics).await,
+            Err(expected.to_owned())
+        );
+    }
+    let not_a_number = json!({"accuracy": "NaN", "note": ["any", {"json": null}]});
+    assert_eq!(lab.tell(&lease, 1, not_a_number).await, Ok(Continue));
+}
+
+#[tokio::test]
+async fn trials_that_no_agent_could_run_are_refused_with_what_is_missing() {
+    let lab = Lab::ready().await;
+    let info = AgentInfo {
+        name: "small".into(),
+        cpus: 2,
+        ..AgentInfo::default()
+    };
+    lab.engine
+        .register_agent(&lab.workspace, info)
+        .await
+        .unwrap();
+    let mut params = tune("hungry", json!({}));
+    params["num_gpus"] = json!(0.5);
+    lab.check_refused(
+        None,
+        &params,
+        expect![[r#"
+            /params/num_gpus: num_gpus is 0.5, but the agents here have at most 0 each
+            Leave it out to train on processors; `trainshed devices` says what is missing."#]],
+    )
+    .await;
+    params["num_gpus"] = json!(0);
+    params["num_cpus"] = json!(2.5);
+    lab.check_refused(
+        None,
+        &params,
+        expect![[r#"
+            /params/num_cpus: num_cpus is 2.5, but the agents here have at most 2 each
+            Ask for less."#]],
+    )
+    .await;
+    params["num_cpus"] = json!(2);
+    lab.submit(params).await;
+    let trial = lab.lease().await.unwrap().trial.unwrap();
+    assert_eq!((trial.milli_cpus, trial.milli_gpus), (2000, 0));
+}
+
+#[tokio::test]
+async fn what_happens_to_trials_can_be_read_at_any_time() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("seen", json!({"num_samples": 4}))).await;
+    let (engine, workspace) = (&lab.engine, &lab.workspace);
+    let waiting = engine.tuning(workspace, &task.id).await.unwrap();
+    assert_eq!(
+        (waiting.total, waiting.seq, waiting.best),
+        (Some(4), 0, None)
+    );
+    let first = lab.lease().await.unwrap();
+    lab.tell(&first, 1, json!({"accuracy": 0.25, "loss": 2}))
+        .await
+        .unwrap();
+    let (table, seen) = engine.trial_table(workspace, &task.id, None).await.unwrap();
+    let id = first.trial.clone().unwrap().id;
+    let rate = first.settings["lr"].clone();
+    assert_eq!(
+        table,
+        json!({
+            "base": ["trial_id", "status"],
+            "trials": {&id: {
+                "base": [id, "RUNNING"], "hyperparameters": [rate], "metrics": [0.25, 2.0],
+            }},
+            "hyperparameters": ["lr"],
+            "metrics": ["accuracy", "loss"],
+            "best_trial": "",
+        })
+    );
+    let (unchanged, _) = engine
+        .trial_table(workspace, &task.id, Some(seen))
+        .await
+        .unwrap();
+    assert_eq!(unchanged["trials"], json!({}));
+    let second = lab.lease().await.unwrap();
+    let (changed, _) = engine
+        .trial_table(workspace, &task.id, Some(seen))
+        .await
+        .unwrap();
+    let changed: Vec<&String> = changed["trials"].as_object().unwrap().keys().collect();
+    assert_eq!(changed, [&second.trial.clone().unwrap().id]);
+    lab.end(&first, 0.5).await;
+    lab.end(&second, 0.75).await;
+    lab.run_all(|rate| rate).await;
+
+    let page = engine.trials(workspace, &task.id, 1, 2).await.unwrap();
+    let numbers: Vec<u64> = page.items.iter().map(|trial| trial.number).collect();
+    assert_eq!((numbers, page.next.as_deref()), (vec![1, 2], Some("3")));
+    assert_eq!(page.items[0].task.as_ref(), Some(&second.task));
+    let tuning = engine.tuning(workspace, &task.id).await.unwrap();
+    assert_eq!(tuning.counts["TERMINATED"], 4);
+    assert!(tuning.best.unwrap().best);
+    let importance = engine.importance(workspace, &task.id).await.unwrap();
+    assert_eq!(importance.first().map(|one| one.name.as_str()), Some("lr"));
+    let (table, _) = engine.trial_table(workspace, &task.id, None).await.unwrap();
+    assert_ne!(table["best_trial"], "");
+
+    let other = lab.submit(lab.train("no search")).await;
+    let refused = engine.tuning(workspace, &other.id).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        format!("the task {} does not tune", other.id)
+    );
+}
+
+#[tokio::test]
 async fn a_space_or_a_setting_that_makes_no_sense_is_refused_before_anything_runs() {
     let lab = Lab::ready().await;
     let refused = |config| lab_refusal(&lab, config);
@@ -459,4 +846,124 @@ async fn lab_refusal(lab: &Lab, config: Value) -> Said {
         .await
         .unwrap_err();
     Said(format!("{}: {error}", error.pointer().unwrap()))
+}
+
+#[tokio::test]
+async fn trials_that_run_elsewhere_are_asked_for_and_told() {
+    let lab = Lab::new().await;
+    let (engine, workspace) = (&lab.engine, &lab.workspace);
+    let new: NewExperiment = serde_json::from_value(json!({
+        "name": "elsewhere", "seed": 1,
+        "hyperparameters": [{"name": "x", "type": "uniform", "min": 0, "max": 1}],
+        "tune_config": {"mode": "min", "metric": "loss", "num_samples": 2, "max_concurrent_trials": 1},
+    }))
+    .unwrap();
+    let task = engine
+        .create_experiment(workspace, new.clone())
+        .await
+        .unwrap();
+    assert_eq!(task.status, TaskState::InProgress);
+    let taken = engine.create_experiment(workspace, new).await.unwrap_err();
+    assert!(
+        taken.to_string().contains("the name `elsewhere` is in use"),
+        "{taken}"
+    );
+
+    let first = engine
+        .ask(workspace, &task.id)
+        .await
+        .unwrap()
+        .trial
+        .unwrap();
+    assert_eq!(engine.ask(workspace, &task.id).await.unwrap().trial, None);
+    let report = TrialReported {
+        trial: first.number,
+        attempt: first.attempt,
+        iteration: 1,
+        metrics: lab::object(json!({"loss": 0.5})),
+        checkpoint: Some("anything".into()),
+        elapsed_ms: None,
+    };
+    for _ in 0..2 {
+        let decision = engine
+            .tell_report(workspace, &task.id, report.clone())
+            .await;
+        assert_eq!(decision.unwrap(), Continue);
+    }
+    let stale = TrialReported {
+        attempt: 7,
+        ..report
+    };
+    let stale = engine
+        .tell_report(workspace, &task.id, stale)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        stale.to_string(),
+        "attempt 7 of trial 0 is not the current one, which is 1"
+    );
+    let told = |state: &str, loss: f64, trial| ToldTrial {
+        trial,
+        attempt: 1,
+        state: state.to_owned(),
+        metrics: Some(lab::object(json!({"loss": loss}))),
+        reason: None,
+    };
+    for _ in 0..2 {
+        engine
+            .tell_end(workspace, &task.id, told("completed", 0.25, 0))
+            .await
+            .unwrap();
+    }
+    let wrong = engine
+        .tell_end(workspace, &task.id, told("done", 0.0, 0))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        wrong.to_string(),
+        "state must be completed, failed or stopped, but it is `done`"
+    );
+    engine
+        .ask(workspace, &task.id)
+        .await
+        .unwrap()
+        .trial
+        .unwrap();
+    engine
+        .tell_end(workspace, &task.id, told("completed", 0.75, 1))
+        .await
+        .unwrap();
+    assert!(engine.ask(workspace, &task.id).await.unwrap().finished);
+    let ended = lab.task(&task).await;
+    assert_eq!(ended.status, TaskState::Completed);
+    assert_eq!(ended.result.unwrap()["best_trial"]["metrics"]["loss"], 0.25);
+}
+
+#[tokio::test]
+async fn a_search_elsewhere_ends_at_once_when_it_is_stopped() {
+    let lab = Lab::new().await;
+    let new: NewExperiment = serde_json::from_value(json!({
+        "name": "elsewhere",
+        "hyperparameters": [{"name": "x", "type": "uniform", "min": 0, "max": 1}],
+        "tune_config": {"mode": "min", "metric": "loss", "num_samples": -1},
+    }))
+    .unwrap();
+    let task = lab
+        .engine
+        .create_experiment(&lab.workspace, new)
+        .await
+        .unwrap();
+    lab.engine.ask(&lab.workspace, &task.id).await.unwrap();
+    let stopped = lab
+        .engine
+        .stop(&lab.workspace, &task.id, "enough".into())
+        .await;
+    assert_eq!(stopped.unwrap().status, TaskState::Stopped);
+    assert!(
+        lab.engine
+            .ask(&lab.workspace, &task.id)
+            .await
+            .unwrap()
+            .finished
+    );
 }

@@ -73,6 +73,11 @@ fn open(path: &Path) -> Result<Found, LoadError> {
 }
 
 impl Search {
+    /// Whether there is a plugin to try; whether it works is seen when it is opened.
+    pub fn finds_any(&self) -> bool {
+        !self.paths(&mut Vec::new()).is_empty()
+    }
+
     fn paths(&self, searched: &mut Vec<String>) -> Vec<PathBuf> {
         if let Some(plugin) = &self.plugin {
             return vec![plugin.clone()];

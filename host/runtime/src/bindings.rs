@@ -24,6 +24,7 @@ wasmtime::component::bindgen!({
         "trainshed:plugin/run.[method]run.report-single": async | trappable,
         "trainshed:plugin/run.[method]run.report-text": async | trappable,
         "trainshed:plugin/run.[method]run.set-progress": async | trappable,
+        "trainshed:plugin/run.[method]run.report": async | trappable,
         "trainshed:plugin/run.[method]run.set-checkpoint-output": async | trappable,
         "trainshed:plugin/dataset.[method]dataset.commit-version": async | trappable,
         "trainshed:plugin/reports.plot": async | trappable,

@@ -104,6 +104,15 @@ pub enum Refused {
     Failed(String),
 }
 
+/// What a trial is to do after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TrialVerdict {
+    /// Go on.
+    Continue,
+    /// Return soon. Whoever says so also asks the run to stop, so that it does.
+    Stop,
+}
+
 /// Where a run hands its results. Called from the run's own thread, one call at a time; a
 /// call that is still waiting when a limit ends the run is dropped.
 #[async_trait]
@@ -113,6 +122,17 @@ pub trait Services: Send + Sync {
     /// # Errors
     /// See [`Refused`]. A `Failed` report ends the run, because a report may not be lost.
     async fn report(&self, report: Report) -> Result<(), Refused>;
+
+    /// Takes in how a trial does, and says what it is to do. Waits for as long as the trial is
+    /// held back. `checkpoint` names a model that was reported before. Called for trials only.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn report_trial(
+        &self,
+        metrics: Map<String, Value>,
+        checkpoint: Option<String>,
+    ) -> Result<TrialVerdict, Refused>;
 
     /// Takes over the content of a file: model weights, an image, or a file of a data set
     /// version. Called before the report, or the commit, that names it. The file is not

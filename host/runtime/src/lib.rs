@@ -21,7 +21,9 @@ mod wasi;
 mod watch;
 
 pub use engine::{Runtime, RuntimeConfig, RuntimeError};
-pub use job::{CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services};
+pub use job::{
+    CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, TrialVerdict,
+};
 pub use load::{LoadError, Plugin};
 pub use trainshed_tensor::{Accelerator, Device};
 pub use watch::{StopHandle, StopSignal, stop_pair};

@@ -16,7 +16,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::imports::compute::LiveInstructions;
-use crate::job::{CommittedVersion, Job, Refused, Services};
+use crate::job::{CommittedVersion, Job, Refused, Services, TrialVerdict};
 use crate::limits::{Limiter, Quota};
 use crate::programs::Programs;
 use crate::wasi::{self, Console, Scratch};
@@ -236,6 +236,14 @@ struct NoTask;
 impl Services for NoTask {
     async fn report(&self, _report: Report) -> Result<(), Refused> {
         Ok(())
+    }
+
+    async fn report_trial(
+        &self,
+        _metrics: Map<String, Value>,
+        _checkpoint: Option<String>,
+    ) -> Result<TrialVerdict, Refused> {
+        Err(Refused::Stopped)
     }
 
     async fn upload(

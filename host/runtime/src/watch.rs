@@ -78,6 +78,26 @@ pub(crate) struct Watch {
     end: OnceLock<End>,
     interrupt: Arc<AtomicBool>,
     ended: Notify,
+    held: Mutex<Held>,
+}
+
+/// Time for which the host has held a run back, and since when it does.
+#[derive(Debug, Default)]
+struct Held {
+    total: Duration,
+    since: Option<Instant>,
+}
+
+/// A run is held back until this is dropped.
+pub(crate) struct HeldBack(Arc<Watch>);
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        let mut held = lock(&self.0.held);
+        if let Some(since) = held.since.take() {
+            held.total += since.elapsed();
+        }
+    }
 }
 
 impl Watch {
@@ -93,7 +113,22 @@ impl Watch {
             end: OnceLock::new(),
             interrupt: Arc::new(AtomicBool::new(false)),
             ended: Notify::new(),
+            held: Mutex::default(),
         })
+    }
+
+    /// Stops the clock of the wall time: what the run waits for is not its own doing.
+    pub(crate) fn hold_back(self: &Arc<Self>) -> HeldBack {
+        lock(&self.held).since.get_or_insert_with(Instant::now);
+        HeldBack(Arc::clone(self))
+    }
+
+    /// For how long the run has run.
+    fn ran(&self, now: Instant) -> Duration {
+        let held = lock(&self.held);
+        let holding = held.since.map(|since| now.saturating_duration_since(since));
+        now.saturating_duration_since(self.started)
+            .saturating_sub(held.total + holding.unwrap_or_default())
     }
 
     /// Says that the calling thread is the one whose CPU time counts.
@@ -109,7 +144,7 @@ impl Watch {
 
     /// The time until the run's limit is reached.
     pub(crate) fn left(&self) -> Duration {
-        self.wall.saturating_sub(self.started.elapsed())
+        self.wall.saturating_sub(self.ran(Instant::now()))
     }
 
     /// Ends the run unless it has ended before; the first reason stays.
@@ -150,7 +185,7 @@ impl Watch {
         let asked_at = self.stop.asked_at.get();
         if asked_at.is_some_and(|asked| now.duration_since(*asked) >= self.grace) {
             self.interrupt(End::GraceOver);
-        } else if now.duration_since(self.started) >= self.wall {
+        } else if self.ran(now) >= self.wall {
             self.interrupt(End::WallTime);
         } else if self.uses_too_much_cpu(now) {
             self.interrupt(End::CpuTime);

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use trainshed_core::report::Batch;
+use trainshed_core::report::{Batch, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
@@ -152,6 +152,35 @@ pub(crate) async fn finish(
     Ok(Json(
         engine.finish(&workspace, &task, fence, outcome).await?,
     ))
+}
+
+/// `POST /leases/{task}/{fence}/trial-report`: what a trial of a tune action reports of itself;
+/// answers what it is to do. Sending a report again is harmless. 425 while a model that it names
+/// as its checkpoint has not been reported.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/trial-report", tag = "agents", responses((status = 200, body = TrialAnswer)))]
+pub(crate) async fn report_trial(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    lease: Path<(String, i64)>,
+    Json(report): Json<TrialReport>,
+) -> Result<Json<TrialAnswer>, ApiError> {
+    let (task, fence) = held(lease)?;
+    let answer = engine.report_trial(&workspace, &task, fence, report);
+    Ok(Json(answer.await?))
+}
+
+/// `POST /leases/{task}/{fence}/trial-wait`: what a paused trial is to do; answers early when it
+/// may go on or is to stop.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/trial-wait", tag = "agents", responses((status = 200, body = TrialAnswer)))]
+pub(crate) async fn await_decision(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    lease: Path<(String, i64)>,
+    Json(wait): Json<Wait>,
+) -> Result<Json<TrialAnswer>, ApiError> {
+    let (task, fence) = held(lease)?;
+    let answer = engine.await_decision(&workspace, &task, fence, bounded(wait));
+    Ok(Json(answer.await?))
 }
 
 /// `GET /agents`: the agents of the last day, the last seen first.

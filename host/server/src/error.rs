@@ -9,10 +9,10 @@ use trainshed_core::error::with_causes;
 use trainshed_core::query::RequestError;
 use trainshed_core::task::TaskState;
 use trainshed_engine::{
-    AddressError, AppendError, ArtifactError, ChangeError, DatasetError, DraftError, EditError,
-    ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError, PutError,
-    QueryError, ReadingError, RegistryError, ReportError, ReportsError, StoreError, SubmitError,
-    TakeError, UploadError, VersionError,
+    AddressError, AppendError, ArtifactError, AskError, ChangeError, DatasetError, DraftError,
+    EditError, ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError,
+    PutError, QueryError, ReadingError, Refusal, RegistryError, ReportError, ReportsError,
+    StoreError, SubmitError, TakeError, TuneError, UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -165,6 +165,7 @@ impl From<SubmitError> for ApiError {
             SubmitError::UnknownPrevious(_) => (Status::UNPROCESSABLE_ENTITY, "unknown-task"),
             SubmitError::NotContinuable { .. } => (Status::BAD_REQUEST, "invalid-task-status"),
             SubmitError::Tune(source) => return source.into(),
+            SubmitError::NoResources { .. } => (Status::UNPROCESSABLE_ENTITY, "no-resources"),
             SubmitError::Deleted { .. } => (Status::NOT_FOUND, "unknown-task"),
         };
         Self::new(status, kind, error.to_string())
@@ -411,6 +412,45 @@ impl From<ProjectChangeError> for ApiError {
     }
 }
 
+impl From<AskError> for ApiError {
+    fn from(error: AskError) -> Self {
+        use StatusCode as Status;
+        let hint = error.hint();
+        let detail = error.to_string();
+        let refused = |status, kind| Self::new(status, kind, detail).hint(hint);
+        match error {
+            AskError::Store(source) => source.into(),
+            AskError::Field(error) => error.into(),
+            AskError::Tune(error) => error.into(),
+            AskError::Submit(error) => error.into(),
+            AskError::Unknown(_) => refused(Status::NOT_FOUND, "unknown-experiment"),
+            AskError::OfAgents(_) => refused(Status::CONFLICT, "trials-of-agents"),
+            AskError::Refused(Refusal::UnknownTrial { .. }) => {
+                refused(Status::NOT_FOUND, "unknown-trial")
+            }
+            AskError::Refused(Refusal::StaleAttempt { .. }) => {
+                refused(Status::CONFLICT, "stale-attempt")
+            }
+            AskError::Refused(Refusal::NoIteration { .. }) | AskError::Invalid(_) => {
+                refused(Status::UNPROCESSABLE_ENTITY, "invalid-report")
+            }
+            AskError::Busy => refused(Status::TOO_MANY_REQUESTS, "busy"),
+        }
+    }
+}
+
+impl From<TuneError> for ApiError {
+    fn from(error: TuneError) -> Self {
+        let (status, kind) = match error {
+            TuneError::Store(source) => return source.into(),
+            TuneError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
+            TuneError::NotTune(_) => (StatusCode::NOT_FOUND, "no-tune-action"),
+            TuneError::Definition(_) => (StatusCode::CONFLICT, "invalid-action"),
+        };
+        Self::new(status, kind, error.to_string())
+    }
+}
+
 impl From<LeaseError> for ApiError {
     fn from(error: LeaseError) -> Self {
         let hint = error.hint();
@@ -421,6 +461,7 @@ impl From<LeaseError> for ApiError {
             LeaseError::Stale { .. } => (StatusCode::CONFLICT, "stale-lease"),
             LeaseError::Invalid(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-report"),
             LeaseError::MissingFile { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
+            LeaseError::NotYet(_) => (StatusCode::TOO_EARLY, "model-not-reported"),
             LeaseError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
         Self::new(status, kind, error.to_string()).hint(hint)

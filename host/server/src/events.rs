@@ -8,6 +8,7 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::Stream;
 use tokio::sync::broadcast::error::RecvError;
+use trainshed_core::action::TUNE;
 use trainshed_engine::Engine;
 
 use crate::auth::Caller;
@@ -19,7 +20,9 @@ use crate::tasks::no_task;
 const COALESCE: Duration = Duration::from_millis(100);
 
 /// `GET /tasks/{id}/events`: an event `changed` at once and after every change, and `ended` once
-/// the task has ended, as server-sent events. Whoever hears one asks for the state.
+/// the task has ended, as server-sent events; of a tune action also `trials` when anything
+/// happened to its trials, with the number to ask for what changed after it next time. Whoever
+/// hears one asks for the state.
 #[utoipa::path(get, path = "/tasks/{id}/events", tag = "tasks", responses((status = 200, content_type = "text/event-stream", body = String)))]
 pub(crate) async fn follow(
     State(engine): State<Engine>,
@@ -34,12 +37,18 @@ pub(crate) async fn follow(
         .await?
         .ok_or_else(|| no_task(&id))?;
     let stream = async_stream::stream! {
+        let mut happened = 0;
         loop {
             // A store that fails here fails the caller's next request too, with a reason.
-            let ended = match engine.task(&workspace, &task).await {
-                Ok(Some(task)) => task.status.has_ended(),
-                Ok(None) | Err(_) => true,
-            };
+            let view = engine.task(&workspace, &task).await.ok().flatten();
+            if view.as_ref().is_some_and(|view| view.action == TUNE)
+                && let Ok(seq) = engine.trials_seq(&workspace, &task).await
+                && seq > happened
+            {
+                happened = seq;
+                yield Ok(Event::default().event("trials").data(seq.to_string()));
+            }
+            let ended = view.is_none_or(|view| view.status.has_ended());
             let name = if ended { "ended" } else { "changed" };
             yield Ok(Event::default().event(name).data(task.as_str()));
             if ended {

@@ -10,6 +10,7 @@ mod conditional;
 mod datasets;
 mod error;
 mod events;
+mod experiments;
 mod extract;
 mod files;
 mod health;
@@ -24,6 +25,7 @@ mod projects;
 mod queries;
 mod reports;
 mod tasks;
+mod tune;
 mod uploads;
 
 use std::future::Future;
@@ -131,6 +133,15 @@ fn api() -> (Router<Engine>, OpenApi) {
             artifacts::delete
         ))
         .routes(routes!(events::follow))
+        .routes(routes!(experiments::create))
+        .routes(routes!(experiments::ask))
+        .routes(routes!(experiments::report))
+        .routes(routes!(experiments::tell))
+        .routes(routes!(tune::show))
+        .routes(routes!(tune::trials))
+        .routes(routes!(tune::table))
+        .routes(routes!(tune::importance))
+        .routes(routes!(tune::parallel))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::show))
         .routes(routes!(plugins::set_source))
@@ -173,6 +184,8 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(agents::connect))
         .routes(routes!(agents::connect_text))
         .routes(routes!(agents::commit_version))
+        .routes(routes!(agents::report_trial))
+        .routes(routes!(agents::await_decision))
         .routes(routes!(agents::finish))
         .split_for_parts();
     openapi::complete(&mut document);

@@ -16,10 +16,10 @@ use trainshed_core::{AgentId, TaskId, Timestamp};
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
-use crate::lease::{LeaseError, finish_within, hold_lease};
+use crate::lease::{LeaseError, finish_within, hold_lease, record_run};
 use crate::lifecycle::active_namesake;
 use crate::points::TaskKey;
-use crate::task::{NewTask, insert_parts, link_checkpoint};
+use crate::task::{InsertTaskError, NewTask, insert_parts, link_checkpoint};
 use crate::workspace::Workspace;
 
 /// Where a task is in an experiment.
@@ -174,6 +174,49 @@ pub enum Waiting {
 const STEP: &str = "record a step of an experiment";
 
 impl Store {
+    /// Inserts the task of an experiment whose trials run elsewhere; it runs from now on.
+    ///
+    /// # Errors
+    /// When a waiting or running task has the same encoded name.
+    pub async fn insert_experiment(
+        &self,
+        workspace: &Workspace,
+        task: &NewTask,
+        params: &Map<String, Value>,
+        seed: u64,
+        now: Timestamp,
+    ) -> Result<(), InsertTaskError> {
+        let action = "record an experiment";
+        let failed = |error| InsertTaskError::Store(StoreError::database(action)(error));
+        let begun = self.begin(action).await;
+        let mut transaction = begun.map_err(InsertTaskError::Store)?;
+        let other = active_namesake(&mut transaction, workspace, &task.encoded_name);
+        if let Some((other, state)) = other.await.map_err(InsertTaskError::Store)? {
+            return Err(InsertTaskError::NameTaken {
+                name: task.name.clone(),
+                task: other,
+                state,
+            });
+        }
+        insert_parts(&mut transaction, workspace, task, now)
+            .await
+            .map_err(failed)?;
+        sqlx::query(
+            "update task
+                set action = 'tune', params = $1, seed = $2, state = 'in_progress', started = $3
+              where workspace = $4 and id = $5",
+        )
+        .bind(Value::Object(params.clone()).to_string())
+        .bind(seed.to_string())
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.id.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        transaction.commit().await.map_err(failed)
+    }
+
     /// The end of the log of an experiment; the place before it when there is no log.
     ///
     /// # Errors
@@ -615,6 +658,7 @@ impl StepWriter<'_> {
         .fetch_one(&mut **self.transaction)
         .await
         .map_err(failed)?;
+        record_run(self.transaction, self.workspace, id.as_str()).await?;
         // The experiment itself runs from its first trial on.
         sqlx::query(
             "update task

@@ -18,6 +18,7 @@ use crate::dataset::{
     stage_version,
 };
 use crate::error::StoreError;
+use crate::file::unsigned;
 use crate::model::show_models;
 use crate::points::TaskKey;
 use crate::workspace::Workspace;
@@ -52,6 +53,9 @@ pub enum LeaseError {
         /// Of what it is the content.
         role: String,
     },
+    /// A model that a report names has not been reported yet.
+    #[error("the model `{0}` has not been reported yet")]
+    NotYet(String),
     /// More comes in than can be written.
     #[error("more is reported than can be written at the moment")]
     Busy,
@@ -67,6 +71,7 @@ impl LeaseError {
             Self::UnknownAgent(_) => Some("Register the agent again.".into()),
             Self::Stale { .. } => Some("Stop the run: its task was ended or handed on.".into()),
             Self::MissingFile { .. } => Some("Upload the file first, then report it.".into()),
+            Self::NotYet(_) => Some("Report the model, then send it again.".into()),
             Self::Busy => Some("Send it again after a second.".into()),
             Self::UnknownTask(_) | Self::Invalid(_) => None,
             Self::Store(error) => error.hint(),
@@ -128,8 +133,9 @@ impl Store {
         let id = AgentId::from_u128(fresh_id());
         let mut transaction = self.begin(action).await?;
         sqlx::query(
-            "insert into agent (workspace, id, name, is_local, last_seen, home, machine)
-             values ($1, $2, $3, $4, $5, $6, $7)",
+            "insert into agent (workspace, id, name, is_local, last_seen, home, machine, cpus,
+                                gpus)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(workspace.as_str())
         .bind(id.as_str())
@@ -142,12 +148,35 @@ impl Store {
                 .as_ref()
                 .map(|machine| json!(machine).to_string()),
         )
+        .bind(i64::from(info.cpus))
+        .bind(i64::from(info.gpus))
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
         Ok(id)
+    }
+
+    /// The most processors and the most GPUs that an agent seen since `since` has; `None` when
+    /// none was seen.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn greatest_agent(
+        &self,
+        workspace: &Workspace,
+        since: Timestamp,
+    ) -> Result<Option<(u64, u64)>, StoreError> {
+        let (cpus, gpus): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "select max(cpus), max(gpus) from agent where workspace = $1 and last_seen >= $2",
+        )
+        .bind(workspace.as_str())
+        .bind(since.as_millis())
+        .fetch_one(&self.reader)
+        .await
+        .map_err(StoreError::database("look for agents"))?;
+        Ok(cpus.map(unsigned).zip(gpus.map(unsigned)))
     }
 
     /// Whether `agent` is registered; notes that it was seen.

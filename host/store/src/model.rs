@@ -113,6 +113,52 @@ impl Store {
         row.view(metadata).map(Some)
     }
 
+    /// A model, also of a task that has not ended.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn any_model(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<Option<ModelView>, StoreError> {
+        let row: Option<ModelRow> = sqlx::query_as(select_models!(
+            "model.design",
+            "where model.workspace = $1 and model.id = $2"
+        ))
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database("read a model"))?;
+        let Some(row) = row else { return Ok(None) };
+        let mut metadata = self.metadata(workspace, None, Some(row.id)).await?;
+        let metadata = metadata.remove(&row.id).unwrap_or_default();
+        row.view(metadata).map(Some)
+    }
+
+    /// The model that a task has saved under a name of its own, and the digest of its file.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn saved_model(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        name: &str,
+    ) -> Result<Option<(u64, String)>, StoreError> {
+        let row: Option<(i64, String)> = sqlx::query_as(
+            "select id, sha256 from model where workspace = $1 and task = $2 and slot = $3",
+        )
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(name)
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database("look a model up"))?;
+        Ok(row.map(|(id, sha256)| (unsigned(id), sha256)))
+    }
+
     /// What is kept with each model: of one task, of one model, or of all.
     async fn metadata(
         &self,

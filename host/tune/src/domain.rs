@@ -108,7 +108,7 @@ impl Domain {
     /// The value below which the share `u` of the prior lies, for `u` in `0..1`.
     pub fn quantile(&self, u: f64) -> Value {
         let between = |low: f64, high: f64, log: bool| {
-            if log {
+            if log && u > 0.0 {
                 exp(ln(low) + u * (ln(high) - ln(low))).clamp(low, high)
             } else {
                 low + u * (high - low)
@@ -188,7 +188,7 @@ impl Domain {
         match self {
             Self::Real { low, high, log } => {
                 let t = t.clamp(0.0, 1.0);
-                let x = if *log {
+                let x = if *log && t > 0.0 {
                     exp(ln(*low) + t * (ln(*high) - ln(*low)))
                 } else {
                     low + t * (high - low)

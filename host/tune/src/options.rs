@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use trainshed_core::action::ActionError;
 use trainshed_core::name::nearest;
 
-use crate::math::{LARGEST_INDEX, index};
+use crate::math::index;
 
 /// The options of one searcher or scheduler while they are read.
 pub(crate) struct Options<'a> {
@@ -60,16 +60,18 @@ impl<'a> Options<'a> {
         key: &'static str,
         default: usize,
         low: usize,
+        high: usize,
     ) -> Result<usize, ActionError> {
         let Some(value) = self.value(key) else {
             return Ok(default);
         };
         let number = value.as_f64().filter(|number| {
-            number.fract() == 0.0 && *number >= low as f64 && *number <= LARGEST_INDEX
+            number.fract() == 0.0 && *number >= low as f64 && *number <= high as f64
         });
-        number
-            .map(index)
-            .ok_or_else(|| self.wrong(key, &format!("a whole number, {low} or more"), value))
+        number.map(index).ok_or_else(|| {
+            let range = format!("a whole number from {low} to {high}");
+            self.wrong(key, &range, value)
+        })
     }
 
     /// True or false.

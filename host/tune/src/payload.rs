@@ -1,6 +1,6 @@
 //! What users see of an experiment: the trial table, and the result.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
@@ -128,6 +128,11 @@ impl TrialTable {
     /// The payload of `log_trials`.
     pub fn payload(&self) -> Value {
         self.payload_of(self.rows.iter())
+    }
+
+    /// The payload with only the rows of these trials.
+    pub fn payload_of_trials(&self, ids: &BTreeSet<String>) -> Value {
+        self.payload_of(self.rows.iter().filter(|(id, _)| ids.contains(*id)))
     }
 
     /// The payload with only the rows that are not the same in `before`; all of them when the

@@ -35,6 +35,8 @@ pub struct Parameter {
     pub name: String,
     /// Its type as submitted, e.g. `loguniform`.
     pub kind: String,
+    /// The base of a logarithmic type, as submitted; it changes nothing.
+    pub base: Option<f64>,
     /// Its values.
     pub domain: Domain,
     /// It is there only where all of these hold; always, if there are none.
@@ -86,6 +88,10 @@ impl Space {
             parameters.push(Parameter {
                 name: entry.name.to_owned(),
                 kind: entry.kind.to_owned(),
+                base: match entry.is_log() {
+                    true => Some(entry.number("base")?),
+                    false => None,
+                },
                 domain: entry.domain()?,
                 when: Vec::new(),
             });
@@ -317,6 +323,9 @@ impl Parameter {
         let mut put = |key: &str, value: Value| {
             json.insert(key.to_owned(), value);
         };
+        if let Some(base) = self.base {
+            put("base", base.into());
+        }
         match &self.domain {
             Domain::Real { low, high, .. } => {
                 put("min", (*low).into());
@@ -473,7 +482,10 @@ impl<'a> Entry<'a> {
         }
         Err(self.error(
             "base",
-            format!("`base` must be more than 0 and not 1, but it is {base}"),
+            format!(
+                "`base` must be more than 0 and not 1, but it is {base}",
+                base = Shown(base)
+            ),
         ))
     }
 
@@ -482,7 +494,11 @@ impl<'a> Entry<'a> {
         if low >= high {
             return Err(self.error(
                 "max",
-                format!("`min` must be less than `max`, but {low} is not less than {high}"),
+                format!(
+                    "`min` must be less than `max`, but {low} is not less than {high}",
+                    low = Shown(low),
+                    high = Shown(high)
+                ),
             ));
         }
         Ok(Domain::Real {
@@ -497,7 +513,11 @@ impl<'a> Entry<'a> {
         if low > high {
             return Err(self.error(
                 "max",
-                format!("`min` must not be more than `max`, but {low} is more than {high}"),
+                format!(
+                    "`min` must not be more than `max`, but {low} is more than {high}",
+                    low = Shown(low),
+                    high = Shown(high)
+                ),
             ));
         }
         let given = self.step()?;
@@ -509,7 +529,12 @@ impl<'a> Entry<'a> {
         if q <= 0.0 || (low / q).abs().max((high / q).abs()) > LARGEST_WHOLE {
             return Err(self.error(
                 "q",
-                format!("`q` is too small for the range from {low} to {high}: it is {q}"),
+                format!(
+                    "`q` is too small for the range from {low} to {high}: it is {q}",
+                    low = Shown(low),
+                    high = Shown(high),
+                    q = Shown(q)
+                ),
             ));
         }
         if given.is_some() {
@@ -518,9 +543,7 @@ impl<'a> Entry<'a> {
                 if (steps - round_half_even(steps)).abs() > 1e-9 * steps.abs().max(1.0) {
                     return Err(self.error(
                         key,
-                        format!(
-                            "Your {side} variable bound {bound} is not divisible by quantization factor {q}."
-                        ),
+                        format!("Your {side} variable bound {bound} is not divisible by quantization factor {q}.", q = Shown(q), bound = Shown(bound)),
                     ));
                 }
             }
@@ -547,7 +570,10 @@ impl<'a> Entry<'a> {
             if bound.fract() != 0.0 || bound.abs() > LARGEST_WHOLE {
                 return Err(self.error(
                     key,
-                    format!("`{key}` must be a whole number of at most 2^53, but it is {bound}"),
+                    format!(
+                        "`{key}` must be a whole number of at most 2^53, but it is {bound}",
+                        bound = Shown(bound)
+                    ),
                 ));
             }
         }
@@ -556,13 +582,20 @@ impl<'a> Entry<'a> {
         if q.fract() != 0.0 || q > LARGEST_WHOLE {
             return Err(self.error(
                 "q",
-                format!("`q` must be a whole number, 1 or more, but it is {q}"),
+                format!(
+                    "`q` must be a whole number, 1 or more, but it is {q}",
+                    q = Shown(q)
+                ),
             ));
         }
         if low > high || (q == 1.0 && low == high) {
             return Err(self.error(
                 "max",
-                format!("`min` must be less than `max`, but {low} is not less than {high}"),
+                format!(
+                    "`min` must be less than `max`, but {low} is not less than {high}",
+                    low = Shown(low),
+                    high = Shown(high)
+                ),
             ));
         }
         let first = whole((low / q).ceil());
@@ -591,7 +624,10 @@ impl<'a> Entry<'a> {
         if sd <= 0.0 {
             return Err(self.error(
                 "sd",
-                format!("SD has to be strictly greater than 0, but it is {sd}"),
+                format!(
+                    "SD has to be strictly greater than 0, but it is {sd}",
+                    sd = Shown(sd)
+                ),
             ));
         }
         let q = match self.kind {
@@ -603,7 +639,12 @@ impl<'a> Entry<'a> {
         {
             return Err(self.error(
                 "q",
-                format!("`q` is too small for a mean of {mean} and an sd of {sd}: it is {q}"),
+                format!(
+                    "`q` is too small for a mean of {mean} and an sd of {sd}: it is {q}",
+                    q = Shown(q),
+                    mean = Shown(mean),
+                    sd = Shown(sd)
+                ),
             ));
         }
         Ok(Domain::Normal { mean, sd, q })
@@ -631,13 +672,20 @@ impl<'a> Entry<'a> {
         if self.is_log() && low <= 0.0 {
             return Err(self.error(
                 "min",
-                format!("LogUniform requires a lower bound greater than 0, but it is {low}"),
+                format!(
+                    "LogUniform requires a lower bound greater than 0, but it is {low}",
+                    low = Shown(low)
+                ),
             ));
         }
         if !(high - low).is_finite() {
             return Err(self.error(
                 "max",
-                format!("the range from {low} to {high} is too wide for a number"),
+                format!(
+                    "the range from {low} to {high} is too wide for a number",
+                    low = Shown(low),
+                    high = Shown(high)
+                ),
             ));
         }
         Ok((low, high))
@@ -651,7 +699,10 @@ impl<'a> Entry<'a> {
         if q > 0.0 {
             return Ok(Some(q));
         }
-        Err(self.error("q", format!("`q` must be more than 0, but it is {q}")))
+        Err(self.error(
+            "q",
+            format!("`q` must be more than 0, but it is {q}", q = Shown(q)),
+        ))
     }
 
     fn number(&self, key: &str) -> Result<f64, ActionError> {
@@ -670,7 +721,12 @@ impl<'a> Entry<'a> {
     fn no_value(&self, key: &str, q: f64, low: f64, high: f64) -> ActionError {
         self.error(
             key,
-            format!("there is no value: no multiple of {q} lies in the range from {low} to {high}"),
+            format!(
+                "there is no value: no multiple of {q} lies in the range from {low} to {high}",
+                low = Shown(low),
+                high = Shown(high),
+                q = Shown(q)
+            ),
         )
     }
 
@@ -736,6 +792,19 @@ impl<'a> Entry<'a> {
             .into_iter()
             .map(|(parent, options)| Condition { parent, options })
             .collect())
+    }
+}
+
+/// A number in a message: very large and very small ones with an exponent.
+struct Shown(f64);
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(x) = self;
+        match x.abs() {
+            size if size > 0.0 && !(1e-5..1e17).contains(&size) => write!(formatter, "{x:e}"),
+            _ => write!(formatter, "{x}"),
+        }
     }
 }
 

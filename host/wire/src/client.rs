@@ -15,7 +15,7 @@ use trainshed_core::dataset::Difference;
 use trainshed_core::draft::{CloneRequest, NewDraft, Script, TaskEdit};
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::parameter::Parameter;
-use trainshed_core::report::{Batch, NewReports};
+use trainshed_core::report::{Batch, NewReports, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::{Outcome, Verb};
 use trainshed_core::view::{
@@ -23,6 +23,7 @@ use trainshed_core::view::{
     ConsolePage, DatasetEdit, DatasetView, GarbageView, ImportedFile, LeaseState, LeaseView,
     LineageView, ListedObject, MetadataItem, ModelUses, ModelView, NewDataset, NewProject, Page,
     PlotView, PluginView, ProjectEdit, ProjectQuery, ProjectView, Results, TaskQuery, TaskView,
+    TrialView, TuneView,
 };
 use trainshed_core::{AgentId, Digest, TaskId};
 
@@ -565,6 +566,17 @@ impl Client {
         Ok(pieces.map(|_| ()))
     }
 
+    /// How a tune action stands.
+    pub async fn tuning(&self, id: &str) -> Result<TuneView> {
+        self.get(&format!("/tasks/{}/tune", part(id))).await
+    }
+
+    /// A page of the trials of a tune action, by number, from number `from` on.
+    pub async fn trials(&self, id: &str, from: u64) -> Result<Page<TrialView>> {
+        let path = format!("/tasks/{}/trials?limit=1000&after={from}", part(id));
+        self.get(&path).await
+    }
+
     /// All plugins.
     pub async fn plugins(&self) -> Result<Vec<PluginView>> {
         self.get("/plugins").await
@@ -954,6 +966,37 @@ impl Client {
     ) -> Result<ConnectedText> {
         let path = format!("/leases/{task}/{fence}/configuration");
         self.send(Method::POST, &path, text).await
+    }
+
+    /// Reports how a trial does; answers what it is to do. Status 425 says that the model which
+    /// the report names has to be reported first.
+    pub async fn report_trial(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        report: &TrialReport,
+    ) -> Result<TrialAnswer> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/trial-report"),
+            report,
+        )
+        .await
+    }
+
+    /// What a paused trial is to do; waits a while until it may go on or is to stop.
+    pub async fn await_decision(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        wait: Duration,
+    ) -> Result<TrialAnswer> {
+        self.send(
+            Method::POST,
+            &format!("/leases/{task}/{fence}/trial-wait"),
+            &waiting(wait),
+        )
+        .await
     }
 
     /// Makes the data set version of a preprocess task.

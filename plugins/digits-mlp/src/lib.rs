@@ -9,7 +9,7 @@ mod settings;
 use serde_json::{Value, json};
 use trainshed_sdk::nn::{Mlp, classification};
 use trainshed_sdk::rng::Rng;
-use trainshed_sdk::run::Metric;
+use trainshed_sdk::run::{Decision, Metric};
 use trainshed_sdk::trainer::{Column, Start, Summary, Trainer};
 use trainshed_sdk::{
     About, Category, Checkpoint, Dataset, Failure, ModelDetails, Run, Train, image,
@@ -60,6 +60,9 @@ impl Train for DigitsMlp {
             &start,
         )?;
         let first = checkpoint.map_or(0, Checkpoint::iteration);
+        // A trial that goes on from its own checkpoint has done a part of its epochs.
+        let kept = |key| checkpoint.and_then(|checkpoint| checkpoint.metadata(key)?.parse().ok());
+        let begun: u64 = run.trial_id().and_then(|_| kept(BEGUN)).unwrap_or(first);
         let (rows, numbers) = (digits.rows, trainer.parameter_count());
         println!("{rows} digits, {numbers} parameters, after epoch {first}");
 
@@ -67,13 +70,20 @@ impl Train for DigitsMlp {
             let mut details = details(&digits, &settings, epoch, judged);
             let seed = (SPLIT_SEED.to_owned(), split_seed.to_string());
             details.metadata.push(seed);
+            if run.trial_id().is_some() {
+                details.metadata.push((BEGUN.to_owned(), begun.to_string()));
+            }
             trainer.save(run, name, &details)
         };
         let mut best = Best {
             epoch: first,
             judged: trainer.evaluate(&columns, &split.validation)?,
         };
-        let epochs = u64::from(settings.epochs);
+        let epochs = (begun + u64::from(settings.epochs)).saturating_sub(first);
+        if epochs == 0 {
+            // It was cut off after its last epoch; the model has to be this run's.
+            save(&trainer, "best", first, Some(&best.judged))?;
+        }
         for done in 1..=epochs {
             let epoch = first.saturating_add(done);
             let mut order = split.train.clone();
@@ -89,12 +99,21 @@ impl Train for DigitsMlp {
             log_epoch(run, epoch, &trained, &judged)?;
             run.set_progress("train", done, epochs)?;
 
+            let measured = measured(&judged);
             if done == 1 || judged.is_better_than(&best.judged) {
                 best = Best { epoch, judged };
                 save(&trainer, "best", epoch, Some(&judged))?;
             }
-            if settings.saves_after(done) {
+            // A trial that is paused, or copied, goes on from here.
+            let saved = settings.saves_after(done) || run.trial_id().is_some();
+            if saved {
                 save(&trainer, "last", epoch, Some(&judged))?;
+            }
+            if run.report(&measured, saved.then_some("last"))? == Decision::Stop {
+                if run.stopping() {
+                    return Err(Failure::Stopped);
+                }
+                break;
             }
         }
         run.set_checkpoint_output("best")?;
@@ -112,12 +131,25 @@ impl Train for DigitsMlp {
     }
 }
 
+/// What a trial reports after an epoch.
+fn measured(judged: &Summary) -> Value {
+    let accuracy = judged.accuracy.unwrap_or(f64::NAN);
+    json!({
+        "accuracy": accuracy,
+        "validation_accuracy": accuracy,
+        "loss": judged.loss,
+        "validation_loss": judged.loss,
+    })
+}
+
 /// The model that did best on the held-back rows; it is the task's result.
 struct Best {
     epoch: u64,
     judged: Summary,
 }
 
+/// The key under which the model of a trial keeps the epoch behind which the trial began.
+const BEGUN: &str = "trial begun";
 /// The key under which a model keeps the seed of the split that it was trained with.
 const SPLIT_SEED: &str = "split seed";
 

@@ -61,6 +61,15 @@ pub enum Level {
     Error,
 }
 
+/// What a trial is to do after a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Go on.
+    Continue,
+    /// Return soon.
+    Stop,
+}
+
 impl<'a> Run<'a> {
     pub(crate) fn new(raw: &'a raw::run::Run) -> Self {
         Self { raw }
@@ -305,6 +314,28 @@ impl<'a> Run<'a> {
     /// As [`Run::log_metric`].
     pub fn set_progress(&self, phase: &str, current: u64, total: u64) -> Result<(), ReportError> {
         Ok(self.raw.set_progress(phase, current, total)?)
+    }
+
+    /// Says how a trial of a tuning experiment does, e.g. after every epoch, and hears what
+    /// it is to do; waits while the scheduler holds the trial back. `metrics` is an object
+    /// with the objective in it. `checkpoint` names a saved model from which the trial, or
+    /// one that copies it, may go on later.
+    ///
+    /// Harmless in a task that is no trial: nothing is recorded, and the answer is
+    /// [`Decision::Stop`] once the task is asked to stop. After it, save what is to be kept
+    /// and return, or return [`crate::Failure::Stopped`].
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`], and when `metrics` is no object, or no model has that name.
+    pub fn report(
+        &self,
+        metrics: &Value,
+        checkpoint: Option<&str>,
+    ) -> Result<Decision, ReportError> {
+        Ok(match self.raw.report(&metrics.to_string(), checkpoint)? {
+            raw::run::Decision::Continue => Decision::Continue,
+            raw::run::Decision::Stop => Decision::Stop,
+        })
     }
 
     /// Names the saved model that is the result of this task. Without it, the model

@@ -87,13 +87,8 @@ pub(crate) struct Server {
 
 impl Server {
     /// Ends it as a power failure does: without a word.
-    pub(crate) fn kill(mut self) {
-        self.process
-            .kill()
-            .expect("a process of ours can be killed");
-        self.process
-            .wait()
-            .expect("a process of ours can be waited for");
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     /// Memory that it has, in bytes.
@@ -103,5 +98,14 @@ impl Server {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kibibytes.unwrap_or(0) << 10
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Also when a check has failed: a server must not outlive its harness. One that is gone
+        // already cannot be killed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }

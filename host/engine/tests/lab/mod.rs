@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use expect_test::Expect;
 use futures::stream;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 use trainshed_core::action::Action;
 use trainshed_core::dataset::FileEntry;
@@ -365,10 +365,15 @@ pub(crate) fn model(name: &str, iteration: u64, sha256: Digest, size_bytes: u64)
 }
 
 pub(crate) fn completed(result: Value) -> Outcome {
-    let Value::Object(result) = result else {
-        panic!("a result is an object");
-    };
+    let result = object(result);
     Outcome::Completed { result }
+}
+
+pub(crate) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        other => panic!("{other} is no object"),
+    }
 }
 
 pub(crate) fn failed(reason: &str) -> Outcome {

@@ -6,8 +6,10 @@ use trainshed_core::name::is_series_name;
 use trainshed_core::report::{LineSource, Point, Purpose, Real, Report, Sample};
 use wasmtime::component::Resource;
 
-use crate::bindings::trainshed::plugin::run::{Host, HostRun, Level, Metric, ReportError};
-use crate::job::Refused;
+use crate::bindings::trainshed::plugin::run::{
+    Decision, Host, HostRun, Level, Metric, ReportError,
+};
+use crate::job::{Refused, TrialVerdict};
 use crate::limits::bytes_for_people;
 use crate::state::{TaskState, now};
 use crate::wasi::{MAX_LINE_BYTES, not_stored};
@@ -20,6 +22,8 @@ pub struct Run;
 const MAX_METRICS: usize = 10_000;
 /// Longest JSON beside a measurement or an image.
 const MAX_EXTRA_BYTES: usize = 4 << 10;
+/// Longest JSON of the metrics that a trial reports.
+const MAX_TRIAL_METRICS_BYTES: usize = 16 << 10;
 /// Largest image.
 const MAX_IMAGE_BYTES: usize = 4 << 20;
 /// Most curves of one run: each costs memory here and a place in every list of curves.
@@ -230,6 +234,52 @@ impl HostRun for TaskState {
             total,
         })
         .await
+    }
+
+    async fn report(
+        &mut self,
+        _run: Resource<Run>,
+        metrics: String,
+        checkpoint: Option<String>,
+    ) -> wasmtime::Result<Result<Decision, ReportError>> {
+        if metrics.len() > MAX_TRIAL_METRICS_BYTES {
+            let length = metrics.len();
+            let message =
+                format!("must have at most {MAX_TRIAL_METRICS_BYTES} bytes, but it has {length}");
+            return Ok(Err(invalid("metrics", message)));
+        }
+        let metrics: Map<String, Value> = match serde_json::from_str(&metrics) {
+            Ok(metrics) => metrics,
+            Err(error) => {
+                let message = format!("must be a JSON object, but it is not: {error}");
+                return Ok(Err(invalid("metrics", message)));
+            }
+        };
+        if let Some(name) = &checkpoint
+            && !self.saved_models.contains(name)
+        {
+            let message = "must be the name of a model that the task has saved".to_owned();
+            return Ok(Err(invalid("checkpoint", message)));
+        }
+        if let Err(error) = self.take_points(1) {
+            return Ok(Err(error));
+        }
+        if self.facts.trial.is_none() {
+            return Ok(Ok(match self.watch.is_stopping() {
+                true => Decision::Stop,
+                false => Decision::Continue,
+            }));
+        }
+        // While the trial is held back, its time does not run.
+        let held_back = self.watch.hold_back();
+        let verdict = self.services.report_trial(metrics, checkpoint).await;
+        drop(held_back);
+        match verdict {
+            Ok(TrialVerdict::Continue) => Ok(Ok(Decision::Continue)),
+            Ok(TrialVerdict::Stop) => Ok(Ok(Decision::Stop)),
+            Err(Refused::Stopped) => Ok(Err(ReportError::Stopped)),
+            Err(Refused::Failed(reason)) => Err(wasmtime::Error::new(not_stored(&reason))),
+        }
     }
 
     async fn set_checkpoint_output(&mut self, _run: Resource<Run>, name: String) -> Reported {

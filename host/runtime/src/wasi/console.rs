@@ -269,6 +269,14 @@ mod tests {
             Ok(())
         }
 
+        async fn report_trial(
+            &self,
+            _: serde_json::Map<String, serde_json::Value>,
+            _: Option<String>,
+        ) -> Result<crate::TrialVerdict, Refused> {
+            Err(Refused::Stopped)
+        }
+
         async fn upload(
             &self,
             _: &std::path::Path,

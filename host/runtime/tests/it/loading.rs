@@ -126,7 +126,8 @@ fn a_plugin_describes_itself() {
               "schema": {}
             }
           ],
-          "environment": []
+          "environment": [],
+          "contract": "trainshed:plugin@0.1.0"
         }"#]]
     .assert_eq(&serde_json::to_string_pretty(&manifest).unwrap());
 }

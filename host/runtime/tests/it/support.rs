@@ -13,7 +13,7 @@ use trainshed_core::task::Outcome;
 use trainshed_core::{Digest, TaskId};
 use trainshed_runtime::{
     CommittedVersion, DatasetFiles, Device, Job, JobWork, Plugin, Refused, Runtime, RuntimeConfig,
-    Services, StopSignal, stop_pair,
+    Services, StopSignal, TrialVerdict, stop_pair,
 };
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -299,6 +299,17 @@ impl Services for Recorder {
         };
         self.lines.lock().unwrap().push(line);
         Ok(())
+    }
+
+    async fn report_trial(
+        &self,
+        metrics: Map<String, Value>,
+        checkpoint: Option<String>,
+    ) -> Result<TrialVerdict, Refused> {
+        let metrics = Value::Object(metrics);
+        let line = format!("trial {metrics} {}", checkpoint.unwrap_or_default());
+        self.lines.lock().unwrap().push(line);
+        Ok(TrialVerdict::Continue)
     }
 
     async fn upload(&self, file: &Path, digest: Digest, size_bytes: u64) -> Result<(), Refused> {

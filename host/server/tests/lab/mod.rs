@@ -56,6 +56,8 @@ impl Lab {
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async { drop(stopped.await) };
         tokio::spawn(trainshed_server::serve(listener, engine.clone(), shutdown));
+        // It chooses the cryptography, without which no client can be made.
+        drop(trainshed_wire::Client::new(&url, &key));
         let lab = Self {
             engine,
             workspace,

@@ -40,3 +40,7 @@ create table trial (
     foreign key (workspace, experiment) references experiment (workspace, task) on delete cascade
 );
 create index trial_state on trial (state);
+
+-- What an agent can give to the trials that it runs at a time: processors and GPUs.
+alter table agent add column cpus bigint not null default 0;
+alter table agent add column gpus bigint not null default 0;

@@ -2,13 +2,16 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use trainshed_tune::Config;
 use trainshed_tune::Decision;
 use trainshed_tune::experiment::event::Ending;
 use trainshed_tune::experiment::{Experiment, Next, Report};
+use trainshed_tune::history::History;
+use trainshed_tune::search::Request;
+
+use crate::problems::Problem;
 
 /// The table: correct validation samples by configuration and epoch.
 pub(crate) struct Table {
@@ -24,6 +27,26 @@ struct Axis {
     values: Vec<Value>,
 }
 
+/// The accuracies of a configuration after each epoch.
+type Curve = Box<dyn Fn(&Config) -> Vec<f64>>;
+
+/// What is trained: a space, and how the accuracy of a configuration grows.
+struct World {
+    params: Vec<Value>,
+    /// The best accuracy there is.
+    top: f64,
+    curve: Curve,
+}
+
+/// What is simulated. Without a searcher the configurations are the recorded ones.
+struct Case {
+    name: &'static str,
+    scheduler: Value,
+    search: Option<&'static str>,
+    trials: usize,
+    workers: usize,
+}
+
 /// What one simulated experiment cost and found.
 struct Outcome {
     epochs: f64,
@@ -34,32 +57,32 @@ struct Outcome {
 }
 
 impl Table {
-    /// Reads `tabular_digits_mlp.json`.
-    pub(crate) fn read(path: &Path) -> Option<Self> {
-        let file: Value = serde_json::from_str(&std::fs::read_to_string(path).ok()?).ok()?;
-        let axes = file["axes"].as_array()?.iter().map(|axis| {
-            Some(Axis {
-                name: axis["name"].as_str()?.to_owned(),
-                kind: axis["kind"].as_str()?.to_owned(),
-                values: axis["values"].as_array()?.clone(),
-            })
+    /// The recorded table: digits with noise, 600 rows to learn from and 719 to judge by.
+    pub(crate) fn new() -> Self {
+        let file: Value = serde_json::from_str(include_str!("digits_mlp.json")).unwrap();
+        let axes = file["axes"].as_array().unwrap().iter().map(|axis| Axis {
+            name: axis["name"].as_str().unwrap().to_owned(),
+            kind: axis["kind"].as_str().unwrap().to_owned(),
+            values: axis["values"].as_array().unwrap().clone(),
         });
-        let row = |row: &Value| {
-            row.as_array()?
-                .iter()
-                .map(Value::as_f64)
-                .collect::<Option<Vec<f64>>>()
-        };
-        Some(Self {
-            axes: axes.collect::<Option<Vec<Axis>>>()?,
-            params: file["params"].as_array()?.clone(),
-            correct: file["correct"]
-                .as_array()?
-                .iter()
-                .map(row)
-                .collect::<Option<Vec<_>>>()?,
-            samples: file["n_val"].as_f64()?,
-        })
+        Self {
+            axes: axes.collect(),
+            params: file["params"].as_array().unwrap().clone(),
+            correct: serde_json::from_value(file["correct"].clone()).unwrap(),
+            samples: file["n_val"].as_f64().unwrap(),
+        }
+    }
+
+    /// The configuration of a row.
+    fn config(&self, row: usize) -> Config {
+        let mut left = row;
+        let mut config = Config::new();
+        for axis in self.axes.iter().rev() {
+            let value = &axis.values[left % axis.values.len()];
+            config.insert(axis.name.clone(), value.clone());
+            left /= axis.values.len();
+        }
+        config
     }
 
     /// The space, as a list of hyperparameters.
@@ -94,112 +117,61 @@ impl Table {
 }
 
 /// Prints what each scheduler computes and finds.
-pub(crate) fn table(table: &Table, configurations: &[Value], samples: usize, seeds: u64) {
-    let rf3 = json!({"max_t": 27, "grace_period": 1, "reduction_factor": 3});
-    let cases: Vec<(&str, Value, Value, usize)> = vec![
-        ("fifo", json!("fifo"), Value::Null, 4),
-        (
-            "asha rf 3",
-            json!({"name": "asha", "options": rf3}),
-            Value::Null,
+pub(crate) fn table(seeds: u64) {
+    let table = Table::new();
+    let rows: Vec<Vec<usize>> = serde_json::from_str(include_str!("configurations.json")).unwrap();
+    let configurations: Vec<Vec<Config>> = rows
+        .iter()
+        .map(|rows| rows.iter().map(|row| table.config(*row)).collect())
+        .collect();
+    let world = World {
+        params: table.params().to_vec(),
+        top: table.best(),
+        curve: Box::new(move |config| table.curve(config)),
+    };
+    let halving = json!({"name": "hyperband", "options": {"max_t": 27}});
+    let bohb = json!({"name": "bohb", "options": {"max_t": 27}});
+    let asha = json!({"name": "asha", "options": {"max_t": 27, "reduction_factor": 3}});
+    let rf4 = json!({"name": "asha", "options": {"max_t": 27}});
+    let brackets = json!({"max_t": 27, "reduction_factor": 3, "brackets": 3});
+    let iterations = json!({"time_attr": "training_iteration", "grace_period": 3});
+    let median = json!({"name": "median", "options": iterations});
+    let cases = [
+        case("fifo", &json!("fifo"), None, 49, 4),
+        case("asha, rf 3", &asha, None, 49, 4),
+        case("asha, rf 4", &rf4, None, 49, 4),
+        case(
+            "asha, rf 3, 3 brackets",
+            &json!({"name": "asha", "options": brackets}),
+            None,
+            49,
             4,
         ),
-        (
-            "asha rf 3, tpe",
-            json!({"name": "asha", "options": rf3}),
-            json!("tpe"),
-            4,
-        ),
-        (
-            "asha default",
-            json!({"name": "asha", "options": {"max_t": 27}}),
-            Value::Null,
-            4,
-        ),
-        (
-            "asha rf 3, 3 brackets",
-            json!({"name": "asha", "options": {"max_t": 27, "reduction_factor": 3, "brackets": 3}}),
-            Value::Null,
-            4,
-        ),
-        (
-            "hyperband, 4 at once",
-            json!({"name": "hyperband", "options": {"max_t": 27}}),
-            Value::Null,
-            4,
-        ),
-        (
-            "hyperband, 8 at once",
-            json!({"name": "hyperband", "options": {"max_t": 27}}),
-            Value::Null,
-            8,
-        ),
-        (
-            "bohb, 4 at once",
-            json!({"name": "bohb", "options": {"max_t": 27}}),
-            json!("bohb"),
-            4,
-        ),
-        (
-            "bohb, 1 at once",
-            json!({"name": "bohb", "options": {"max_t": 27}}),
-            json!("bohb"),
-            1,
-        ),
-        (
-            "hyperband and gp, 4",
-            json!({"name": "hyperband", "options": {"max_t": 27}}),
-            json!("gp"),
-            4,
-        ),
-        (
-            "hyperband and tpe, 1",
-            json!({"name": "hyperband", "options": {"max_t": 27}}),
-            json!("tpe"),
-            1,
-        ),
-        (
-            "median, grace 3",
-            json!({"name": "median", "options": {"time_attr": "training_iteration", "grace_period": 3}}),
-            Value::Null,
-            4,
-        ),
-        (
-            "median, tpe",
-            json!({"name": "median", "options": {"time_attr": "training_iteration", "grace_period": 3}}),
-            json!("tpe"),
-            1,
-        ),
-        (
-            "patience 4",
-            json!({"name": "patience", "options": {"patience": 4}}),
-            Value::Null,
-            4,
-        ),
+        case("asha, rf 3, tpe", &asha, Some("tpe"), 49, 4),
+        case("hyperband, 4 at once", &halving, None, 49, 4),
+        case("hyperband, 8 at once", &halving, None, 49, 8),
+        case("hyperband, tpe, 1 at once", &halving, Some("tpe"), 49, 1),
+        case("hyperband, auto, 4 at once", &halving, Some("auto"), 49, 4),
+        case("bohb, 1 at once", &bohb, Some("bohb"), 49, 1),
+        case("bohb, 4 at once", &bohb, Some("bohb"), 49, 4),
+        case("bohb, 88 trials, 4 at once", &bohb, Some("bohb"), 88, 4),
+        case("median, grace 3", &median, None, 49, 4),
+        case("median, grace 3, tpe", &median, Some("tpe"), 49, 1),
     ];
     println!(
-        "{:24} {:>7} {:>8}   regret at 100/200/400/800 epochs   {:>8} {:>5}",
+        "{:27} {:>7} {:>8}   regret at 100/200/400/800 epochs   {:>8} {:>5}",
         "scheduler", "epochs", "regret", "makespan", "full"
     );
-    for (name, scheduler, search, workers) in cases {
+    for case in &cases {
         let outcomes: Vec<Outcome> = (0..seeds)
-            .map(|seed| {
-                simulate(
-                    table,
-                    &scheduler,
-                    &search,
-                    configurations,
-                    samples,
-                    workers,
-                    seed,
-                )
-            })
+            .map(|seed| simulate(&world, &configurations, case, seed))
             .collect();
         let median = |of: &dyn Fn(&Outcome) -> f64| {
             super::median(&outcomes.iter().map(of).collect::<Vec<f64>>())
         };
         println!(
-            "{name:24} {:7.0} {:8.4}   {:.4} {:.4} {:.4} {:.4}           {:8.0} {:5.0}",
+            "{:27} {:7.0} {:8.4}   {:.4} {:.4} {:.4} {:.4}           {:8.0} {:5.0}",
+            case.name,
             median(&|o| o.epochs),
             median(&|o| o.regret),
             median(&|o| o.at[0]),
@@ -212,31 +184,132 @@ pub(crate) fn table(table: &Table, configurations: &[Value], samples: usize, see
     }
 }
 
-/// Runs an experiment on a clock that ticks in epochs.
-fn simulate(
-    table: &Table,
+fn case(
+    name: &'static str,
     scheduler: &Value,
-    search: &Value,
-    configurations: &[Value],
-    samples: usize,
+    search: Option<&'static str>,
+    trials: usize,
     workers: usize,
-    seed: u64,
-) -> Outcome {
+) -> Case {
+    Case {
+        name,
+        scheduler: scheduler.clone(),
+        search,
+        trials,
+        workers,
+    }
+}
+
+/// Prints the regrets of halving schedulers on made-up curves over the practice problems: they
+/// approach a value that is 1 at the optimum and 0 at the median configuration, each with its
+/// own speed, and with noise. For development.
+pub(crate) fn practice(seeds: u64) {
+    let halving = json!({"name": "hyperband", "options": {"max_t": 27}});
+    let bohb = json!({"name": "bohb", "options": {"max_t": 27}});
+    let asha = json!({"name": "asha", "options": {"max_t": 27, "reduction_factor": 3}});
+    let cases = [
+        case("hyperband", &halving, None, 49, 4),
+        case("hyperband, tpe", &halving, Some("tpe"), 49, 4),
+        case("bohb", &bohb, Some("bohb"), 49, 4),
+        case("bohb, 1 at once", &bohb, Some("bohb"), 49, 1),
+        case("bohb, tpe", &bohb, Some("tpe"), 49, 4),
+        case("bohb, 98 trials", &bohb, Some("bohb"), 98, 4),
+        case("hyperband, tpe, 98 trials", &halving, Some("tpe"), 98, 4),
+        case("asha, tpe", &asha, Some("tpe"), 49, 4),
+    ];
+    let worlds: Vec<World> = crate::problems::practice()
+        .into_iter()
+        .map(World::over)
+        .collect();
+    for case in &cases {
+        let regrets = worlds.iter().map(|world| {
+            let found = (0..seeds).map(|seed| simulate(world, &[], case, seed).regret);
+            super::median(&found.collect::<Vec<f64>>())
+        });
+        let regrets: Vec<f64> = regrets.collect();
+        let texts: Vec<String> = regrets
+            .iter()
+            .map(|regret| format!("{regret:.3}"))
+            .collect();
+        let mean = regrets.iter().sum::<f64>() / regrets.len() as f64;
+        println!("{:26} {mean:.4}  {}", case.name, texts.join(" "));
+    }
+}
+
+impl World {
+    /// Curves over a problem; all chance comes from the configuration.
+    fn over(problem: Problem) -> Self {
+        let mut random = super::searcher("random");
+        let (history, fixed) = (History::new(), Config::new());
+        let values = (0..501).map(|trial| {
+            let request = Request {
+                seed: 5,
+                trial,
+                fixed: &fixed,
+            };
+            (problem.value)(&random.suggest(&problem.space, &history, &request))
+        });
+        let middle = super::median(&values.collect::<Vec<f64>>());
+        let optimum = problem.optimum;
+        let params = problem.space.to_json();
+        let curve = move |config: &Config| {
+            let reached = 1.0 - ((problem.value)(config) - optimum) / (middle - optimum);
+            let mut chance = Chance::of(config);
+            let (behind, speed) = (0.2 + chance.draw(), 0.3 + 0.9 * chance.draw());
+            (1..=27)
+                .map(|epoch| {
+                    let epoch = f64::from(epoch);
+                    let noise = 0.06 * (chance.draw() - 0.5) / epoch.sqrt();
+                    reached.max(-1.0) - behind * (epoch.powf(-speed) - 27f64.powf(-speed)) + noise
+                })
+                .collect()
+        };
+        Self {
+            params,
+            top: 1.0,
+            curve: Box::new(curve),
+        }
+    }
+}
+
+/// Numbers from 0 to 1 that depend on a configuration.
+struct Chance(u64);
+
+impl Chance {
+    fn of(config: &Config) -> Self {
+        let text = Value::Object(config.clone()).to_string();
+        let fold =
+            |state: u64, byte: u8| (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        Self(text.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+    }
+
+    fn draw(&mut self) -> f64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 40) as f64 / 16_777_216.0
+    }
+}
+
+/// Runs an experiment on a clock that ticks in epochs.
+fn simulate(world: &World, configurations: &[Vec<Config>], case: &Case, seed: u64) -> Outcome {
     let settings = json!({
-        "mode": "max", "metric": "acc", "num_samples": samples,
-        "max_concurrent_trials": workers, "scheduler": scheduler, "search_alg": search,
+        "mode": "max", "metric": "acc", "num_samples": case.trials,
+        "max_concurrent_trials": case.workers, "scheduler": case.scheduler,
+        "search_alg": case.search,
     });
     let Value::Object(mut settings) = settings else {
         unreachable!()
     };
-    if search.is_null()
+    if case.search.is_none()
         && let Some(points) = usize::try_from(seed)
             .ok()
             .and_then(|seed| configurations.get(seed))
     {
-        settings.insert("points_to_evaluate".into(), points.clone());
+        settings.insert("points_to_evaluate".into(), json!(points));
     }
-    let (mut experiment, _) = Experiment::create("table", seed, table.params(), &settings).unwrap();
+    let (mut experiment, _) = Experiment::create("table", seed, &world.params, &settings).unwrap();
     let mut clock = 0u64;
     let mut heap: BinaryHeap<Reverse<(u64, u64, u64)>> = BinaryHeap::new();
     let mut sequence = 0;
@@ -261,7 +334,7 @@ fn simulate(
         last = now;
         let state = experiment.trial(trial).unwrap();
         let (attempt, iteration) = (state.attempt, state.iteration + 1);
-        let accuracy = table.curve(&state.config)[usize::try_from(iteration).unwrap() - 1];
+        let accuracy = (world.curve)(&state.config)[usize::try_from(iteration).unwrap() - 1];
         best = best.max(accuracy);
         best_seen.push(best);
         let metrics = Map::from_iter([("acc".to_owned(), accuracy.into())]);
@@ -302,7 +375,7 @@ fn simulate(
         }
     }
     assert!(experiment.is_finished(), "an experiment came to a halt");
-    let top = table.best();
+    let top = world.top;
     let at = |epochs: usize| top - best_seen[epochs.min(best_seen.len()) - 1];
     Outcome {
         epochs: best_seen.len() as f64,
@@ -344,9 +417,18 @@ fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
         "mode": "max", "metric": "q", "num_samples": size,
         "scheduler": {"name": scheduler, "options": options},
     });
-    let Value::Object(settings) = settings else {
+    let Value::Object(mut settings) = settings else {
         unreachable!()
     };
+    // The populations are those that Ray's rules were measured with.
+    let populations: Vec<Vec<[f64; 2]>> =
+        serde_json::from_str(include_str!("populations.json")).unwrap();
+    let population = &populations[usize::try_from(seed).unwrap()];
+    let points: Vec<Value> = population[..size]
+        .iter()
+        .map(|[h0, h1]| json!({"h0": h0, "h1": h1}))
+        .collect();
+    settings.insert("points_to_evaluate".into(), points.into());
     let (mut experiment, _) = Experiment::create("toy", seed, &space, &settings).unwrap();
     // Checkpoints are the two numbers as text.
     let mut at: Vec<Option<(u64, [f64; 2])>> = vec![None; size];

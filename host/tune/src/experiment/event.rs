@@ -161,6 +161,40 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The trial that it is about.
+    pub fn trial(&self) -> Option<u64> {
+        match self {
+            Self::Created { .. } | Self::StopRequested { .. } | Self::Stopped { .. } => None,
+            Self::TrialCreated { trial, .. }
+            | Self::Started { trial, .. }
+            | Self::Resumed { trial, .. }
+            | Self::Reported { trial, .. }
+            | Self::Decided { trial, .. }
+            | Self::Paused { trial }
+            | Self::Unpaused { trial }
+            | Self::Checkpointed { trial, .. }
+            | Self::Ended { trial, .. }
+            | Self::Retried { trial, .. }
+            | Self::Exploited { trial, .. }
+            | Self::Closed { trial, .. } => Some(*trial),
+        }
+    }
+
+    /// When it happened, where it tells.
+    pub(crate) fn at_ms(&self) -> Option<u64> {
+        match self {
+            Self::Started { at_ms, .. }
+            | Self::Resumed { at_ms, .. }
+            | Self::Reported { at_ms, .. }
+            | Self::Ended { at_ms, .. }
+            | Self::Closed { at_ms, .. }
+            | Self::StopRequested { at_ms, .. } => Some(*at_ms),
+            _ => None,
+        }
+    }
+}
+
 /// How a configuration was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,12 +11,14 @@
 //!
 //! Asking and telling from outside is the same: `next`, then `report` and `end`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Map, Value};
 use trainshed_core::action::ActionError;
 
 pub mod event;
+#[cfg(test)]
+mod exploration;
 mod trial;
 
 use event::{Definition, Ending, Event, Origin, Status, VERSION};
@@ -41,9 +43,13 @@ pub struct Experiment {
     trials: Vec<Trial>,
     /// Trials that wait for a slot, in the order they are served.
     queue: VecDeque<u64>,
+    /// Trials that are paused, so that not all have to be looked at.
+    paused: BTreeSet<u64>,
     running: usize,
     closed: u64,
     begun_ms: Option<u64>,
+    /// The time of the last event that has one.
+    now_ms: u64,
     stopped: Option<String>,
     /// Closed trials since the best one became better, for `patience_trials`.
     since_best: u64,
@@ -53,6 +59,9 @@ pub struct Experiment {
     /// Events that followed from the last one and have not been seen in the log yet.
     unrecorded: VecDeque<Event>,
 }
+
+/// Why a trial ended that the scheduler did not want any more.
+const BY_SCHEDULER: &str = "stopped by the scheduler";
 
 /// What to run now.
 #[derive(Debug, Clone, PartialEq)]
@@ -201,9 +210,11 @@ impl Experiment {
             history: History::new(),
             trials: Vec::new(),
             queue: VecDeque::new(),
+            paused: BTreeSet::new(),
             running: 0,
             closed: 0,
             begun_ms: None,
+            now_ms: 0,
             stopped: None,
             since_best: 0,
             best_score: f64::INFINITY,
@@ -413,22 +424,22 @@ impl Experiment {
             return picked;
         }
         // Whatever the scheduler waits for cannot come any more: no trial is left waiting for ever.
-        let paused = |trial: &&Trial| trial.status == Status::Paused;
-        self.trials
-            .iter()
-            .find(paused)
-            .map(|trial| Pick::Ready(trial.number))
+        self.paused.first().copied().map(Pick::Ready)
     }
 
     /// Trials that could have a slot now.
     fn ready(&self) -> Vec<u64> {
-        let unpaused = |trial: &&Trial| trial.status == Status::Paused && trial.unpaused;
-        let paused = self
-            .trials
-            .iter()
-            .filter(unpaused)
-            .map(|trial| trial.number);
+        let unpaused = |trial: &u64| self.trial(*trial).is_some_and(|trial| trial.unpaused);
+        let paused = self.paused.iter().copied().filter(unpaused);
         self.queue.iter().copied().chain(paused).collect()
+    }
+
+    /// Keeps the set of paused trials in step with a trial's status.
+    fn mark_paused(&mut self, trial: u64) {
+        match self.trial(trial).map(|trial| trial.status) {
+            Some(Status::Paused) => self.paused.insert(trial),
+            _ => self.paused.remove(&trial),
+        };
     }
 
     fn with_surroundings<T>(
@@ -520,11 +531,8 @@ impl Experiment {
                 trial: report.trial,
             });
         }
-        if trial.status.is_final() {
-            return Ok((Decision::Stop, Vec::new()));
-        }
         if trial.status != Status::Running || report.iteration <= trial.iteration {
-            return Ok((trial.decision, Vec::new()));
+            return Ok((self.standing(trial), Vec::new()));
         }
         let number = report.trial;
         let mut log = self.missing();
@@ -555,13 +563,18 @@ impl Experiment {
     /// # Errors
     /// The trial does not exist, or another attempt at it has begun: the caller should end.
     pub fn decision(&self, trial: u64, attempt: u64) -> Result<Decision, Refusal> {
-        let state = self.checked(trial, attempt)?;
-        Ok(match state.status {
+        Ok(self.standing(self.checked(trial, attempt)?))
+    }
+
+    fn standing(&self, trial: &Trial) -> Decision {
+        match trial.status {
             Status::Terminated | Status::Error => Decision::Stop,
             Status::Paused => Decision::Pause,
+            // The attempt is over: it failed, was lost, or gives way to another configuration.
+            Status::Pending => Decision::Restart,
             Status::Running if self.stopped.is_some() => Decision::Stop,
-            Status::Running | Status::Pending => state.decision,
-        })
+            Status::Running => trial.decision,
+        }
     }
 
     /// Notes a checkpoint of a trial.
@@ -580,7 +593,9 @@ impl Experiment {
             .checkpoint
             .as_ref()
             .is_some_and(|(known, _)| known == checkpoint);
-        if same {
+        // What an attempt saves while it gives way must not replace what the next goes on from.
+        let gives_way = state.status == Status::Pending && state.decision == Decision::Restart;
+        if same || gives_way {
             return Ok(Vec::new());
         }
         let mut log = self.missing();
@@ -655,6 +670,9 @@ impl Experiment {
     /// have changed the state already.
     fn fold(&mut self, event: &Event) -> Vec<Event> {
         let mut followed = Vec::new();
+        if let Some(at_ms) = event.at_ms() {
+            self.now_ms = at_ms;
+        }
         match event {
             Event::TrialCreated { trial, config, .. } => {
                 self.on_created(*trial, config, &mut followed);
@@ -692,6 +710,7 @@ impl Experiment {
                         Status::Running
                     };
                 }
+                self.mark_paused(*trial);
                 match evicted {
                     true => self.queue.push_front(*trial),
                     false => self.running += 1,
@@ -745,7 +764,7 @@ impl Experiment {
         self.queue.push_back(trial);
         self.history.begin(trial, self.space.encode(config));
         self.settings.scheduler.add(trial, self.definition.seed);
-        self.close_plan(0, followed);
+        self.close_plan(self.now_ms, followed);
     }
 
     /// Tells the scheduler, once, that no trial will be added.
@@ -781,9 +800,10 @@ impl Experiment {
             state.curve.push((iteration, value));
         }
         let is_new = iteration > state.heard;
+        let told_to_stop = state.decision == Decision::Stop;
         let mut decision = Decision::Continue;
         let mut commands = Vec::new();
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || told_to_stop {
             decision = Decision::Stop;
         } else if is_new && let Some(value) = value {
             let seen = self.seen(trial, value);
@@ -821,6 +841,7 @@ impl Experiment {
                 state.status = Status::Paused;
                 state.unpaused = false;
             }
+            self.mark_paused(trial);
             followed.push(Event::Paused { trial });
         }
         self.obey(&commands, at_ms, followed);
@@ -922,8 +943,13 @@ impl Experiment {
                 Command::Stop(trial) => {
                     let status = self.trial(trial).map(|trial| trial.status);
                     if matches!(status, Some(Status::Paused | Status::Pending)) {
-                        let reason = Some("stopped by the scheduler".to_owned());
+                        let reason = Some(BY_SCHEDULER.to_owned());
                         self.close(trial, Status::Terminated, reason, at_ms, followed);
+                    } else if let Some(state) = self.trial(trial)
+                        && state.status == Status::Running
+                    {
+                        // It does again what was lost; it hears at its next report.
+                        self.decide(trial, state.iteration, Decision::Stop, followed);
                     }
                 }
             }
@@ -935,7 +961,8 @@ impl Experiment {
             return;
         };
         let was_paused = state.status == Status::Paused;
-        let (failures, told_to_stop) = (state.failures, state.decision == Decision::Stop);
+        let (failures, complete) = (state.failures, state.complete);
+        let told_to_stop = state.decision == Decision::Stop;
         if !was_paused {
             self.running = self.running.saturating_sub(1);
         }
@@ -951,10 +978,18 @@ impl Experiment {
                 }
                 self.queue.push_back(trial);
             }
+            // What was told to stop may well fail on the way.
+            Ending::Failed { .. } if self.stopped.is_some() || told_to_stop => {
+                let reason = self.stopped.clone();
+                let reason = reason.or_else(|| Some(BY_SCHEDULER.to_owned()));
+                self.close(trial, Status::Terminated, reason, at_ms, followed);
+            }
             Ending::Interrupted | Ending::Stopped => {
                 let reason = match &self.stopped {
                     Some(reason) => Some(reason.clone()),
-                    None if told_to_stop => Some("stopped by the scheduler".to_owned()),
+                    // It had all that the scheduler or a stop rule gives.
+                    None if complete => None,
+                    None if told_to_stop => Some(BY_SCHEDULER.to_owned()),
                     None => Some("stopped".to_owned()),
                 };
                 self.close(trial, Status::Terminated, reason, at_ms, followed);
@@ -969,10 +1004,11 @@ impl Experiment {
                     .settings
                     .max_failures
                     .is_none_or(|most| failures <= most);
-                if forgiven && self.stopped.is_none() && !told_to_stop {
+                if forgiven {
                     if let Some(state) = self.trial_mut(trial) {
                         state.status = Status::Pending;
                     }
+                    self.mark_paused(trial);
                     self.queue.push_back(trial);
                     followed.push(Event::Retried { trial, failures });
                     return;
@@ -985,7 +1021,8 @@ impl Experiment {
     /// A trial ran through: what it returned is its last word.
     fn on_return(&mut self, trial: u64, returned: &Value, at_ms: u64, followed: &mut Vec<Event>) {
         let metric = self.settings.metric.clone();
-        let mut reason = None;
+        let mut reason = self.stopped.clone();
+        let mut never_reported = false;
         if let Some(state) = self.trial_mut(trial) {
             let told = crate::payload::normalised(returned, &metric, &state.metrics);
             if let Some(value) = told
@@ -998,16 +1035,22 @@ impl Experiment {
                 state.curve.push((iteration, value));
             }
             state.metrics = told;
-            state.complete = true;
-            if state.curve.is_empty() {
+            // A trial that returns because it was told to stop did not run to its end.
+            let told_to_stop = state.decision == Decision::Stop;
+            state.complete |= !told_to_stop;
+            if told_to_stop && !state.complete && reason.is_none() {
+                reason = Some(BY_SCHEDULER.to_owned());
+            }
+            never_reported = state.curve.is_empty();
+            if never_reported {
                 reason = Some(format!(
                     "never reported `{metric}`: call report with it, or return it"
                 ));
             }
         }
-        let status = match reason {
-            Some(_) => Status::Error,
-            None => Status::Terminated,
+        let status = match never_reported {
+            true => Status::Error,
+            false => Status::Terminated,
         };
         self.close(trial, status, reason, at_ms, followed);
     }
@@ -1024,7 +1067,14 @@ impl Experiment {
         let Some(state) = self.trial_mut(trial) else {
             return;
         };
+        if state.status.is_final() {
+            return;
+        }
         state.status = status;
+        self.paused.remove(&trial);
+        let Some(state) = self.trial_mut(trial) else {
+            return;
+        };
         state.ended_ms = Some(at_ms);
         state.reason.clone_from(&reason);
         let (last, iteration, complete) = (state.last(), state.iteration, state.complete);
@@ -1118,6 +1168,16 @@ impl Experiment {
     /// What the experiment was created from.
     pub fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    /// The method by which configurations are chosen.
+    pub fn searcher(&self) -> &'static str {
+        self.settings.searcher.name
+    }
+
+    /// The method by which trials are held back or ended early.
+    pub fn scheduler(&self) -> &'static str {
+        self.settings.scheduler.name
     }
 
     /// The objective's name.

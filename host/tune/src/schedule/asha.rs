@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use trainshed_core::action::ActionError;
 
 use super::{Decision, Seen, Verdict};
-use crate::math::{exp, index, ln};
+use crate::math::{exp, index};
 use crate::options::Options;
 use crate::stream::{Purpose, Stream};
 
@@ -38,17 +38,20 @@ impl Asha {
         let max_t = options.number("max_t", epochs.unwrap_or(100.0), 1.0, f64::MAX)?;
         let grace_period = options.number("grace_period", 1.0, 1e-9, max_t)?;
         let reduction_factor = options.number("reduction_factor", 4.0, 1.001, 1e6)?;
-        let brackets = options.whole("brackets", 1, 1)?.min(64);
+        let brackets = options.whole("brackets", 1, 1, 64)?;
         let stop_last_trials = options.flag("stop_last_trials", true)?;
         let bracket = |shift: usize| {
-            let rungs = ln(max_t / grace_period) / ln(reduction_factor) - shift as f64 + 1.0;
-            (0..index(rungs.max(0.0)).min(1000))
-                .rev()
-                .map(|level| Rung {
-                    milestone: grace_period * libm::pow(reduction_factor, (level + shift) as f64),
+            let milestone = |level| grace_period * libm::pow(reduction_factor, level as f64);
+            let mut rungs: Vec<Rung> = (shift..1000)
+                .map(milestone)
+                .take_while(|milestone| *milestone <= max_t * (1.0 + 1e-12))
+                .map(|milestone| Rung {
+                    milestone,
                     recorded: BTreeMap::new(),
                 })
-                .collect()
+                .collect();
+            rungs.reverse();
+            rungs
         };
         Ok(Self {
             max_t,
@@ -139,4 +142,35 @@ fn cutoff<'a>(values: impl Iterator<Item = &'a f64>, reduction_factor: f64) -> O
     } else {
         sorted[below] + distance * share
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn brackets_have_the_milestones_of_rays_class() {
+        let file = include_str!("../../tests/golden/ray.json");
+        let file: Value = serde_json::from_str(file).unwrap();
+        for case in file["rungs"].as_array().unwrap() {
+            let given = case["options"].as_object().unwrap();
+            let mut options = Options::new(given, "scheduler asha", String::new());
+            let asha = Asha::parse(&mut options, None).unwrap();
+            // At `max_t` every trial stops, so a milestone there decides nothing; whether Ray has
+            // one depends on how the logarithm is rounded.
+            let below = |milestones: Vec<f64>| -> Vec<f64> {
+                let is_below = |milestone: &f64| *milestone < asha.max_t;
+                milestones.into_iter().filter(is_below).collect()
+            };
+            let milestones = |bracket: &Vec<Rung>| -> Vec<f64> {
+                below(bracket.iter().map(|rung| rung.milestone).collect())
+            };
+            let ours: Vec<Vec<f64>> = asha.brackets.iter().map(milestones).collect();
+            let theirs: Vec<Vec<f64>> = serde_json::from_value(case["milestones"].clone()).unwrap();
+            let theirs: Vec<Vec<f64>> = theirs.into_iter().map(below).collect();
+            assert_eq!(ours, theirs, "{given:?}");
+        }
+    }
 }

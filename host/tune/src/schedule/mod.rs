@@ -31,7 +31,7 @@ pub enum Decision {
     Pause,
     /// End now.
     Stop,
-    /// End this attempt; another begins from another trial's checkpoint.
+    /// End this attempt, which is over: another begins, perhaps from another trial's checkpoint.
     Restart,
 }
 

@@ -174,21 +174,25 @@ impl Pbt {
         }
     }
 
-    /// New members first, then those that have trained least.
+    /// New members first, then those that have trained least; of equals the one that had fewer
+    /// turns, so that a member that is sent back time and again does not keep the others waiting.
     pub(super) fn pick(&self, around: &Surroundings<'_>) -> Option<Pick> {
         if around.more {
             return Some(Pick::New);
         }
         let trained = |trial: &u64| {
-            self.members
-                .get(trial)
-                .map_or(0.0, |member| member.trained_until)
+            self.members.get(trial).map_or((0.0, 0), |member| {
+                (member.trained_until, member.perturbations)
+            })
         };
         around
             .ready
             .iter()
             .copied()
-            .min_by(|left, right| trained(left).total_cmp(&trained(right)))
+            .min_by(|left, right| {
+                let (left, right) = (trained(left), trained(right));
+                left.0.total_cmp(&right.0).then(left.1.cmp(&right.1))
+            })
             .map(Pick::Ready)
     }
 

@@ -24,7 +24,7 @@ impl Median {
     pub(super) fn parse(options: &mut Options<'_>) -> Result<Self, ActionError> {
         Ok(Self {
             grace_period: options.number("grace_period", 60.0, 0.0, f64::MAX)?,
-            min_samples_required: options.whole("min_samples_required", 3, 1)?,
+            min_samples_required: options.whole("min_samples_required", 3, 1, 1_000_000)?,
             curves: BTreeMap::new(),
         })
     }
@@ -72,7 +72,7 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn parse(options: &mut Options<'_>) -> Result<Self, ActionError> {
         Ok(Self {
-            patience: options.whole("patience", 5, 1)?,
+            patience: options.whole("patience", 5, 1, 1_000_000)?,
             min_delta: options.number("min_delta", 0.0, 0.0, f64::MAX)?,
             grace_period: options.number("grace_period", 1.0, 0.0, f64::MAX)?,
             best: BTreeMap::new(),
@@ -109,8 +109,8 @@ impl Plateau {
     pub(super) fn parse(options: &mut Options<'_>) -> Result<Self, ActionError> {
         Ok(Self {
             std: options.number("std", 0.01, 0.0, f64::MAX)?,
-            num_results: options.whole("num_results", 4, 1)?,
-            grace_period: options.whole("grace_period", 4, 0)?,
+            num_results: options.whole("num_results", 4, 1, 1_000_000)?,
+            grace_period: options.whole("grace_period", 4, 0, 1_000_000)?,
             curves: BTreeMap::new(),
         })
     }

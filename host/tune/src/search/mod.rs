@@ -111,7 +111,12 @@ impl Searcher {
             "bohb" => Method::Bohb(Tpe::new(multivariate(&mut options)?)),
             "gp" => Method::Gp(Gp::new(GpOptions {
                 startup: startup(&mut options, GpOptions::default().startup)?,
-                candidates: options.whole("n_candidates", GpOptions::default().candidates, 1)?,
+                candidates: options.whole(
+                    "n_candidates",
+                    GpOptions::default().candidates,
+                    1,
+                    100_000,
+                )?,
             })),
             "cmaes" => Method::Cmaes(Cmaes::new()),
             "auto" => Method::Auto(Box::default()),
@@ -151,9 +156,9 @@ impl Searcher {
 
 fn startup(options: &mut Options<'_>, default: usize) -> Result<usize, ActionError> {
     // HyperOpt, Optuna and BayesOpt each have a name for it.
-    let default = options.whole("random_search_steps", default, 1)?;
-    let default = options.whole("n_startup_trials", default, 1)?;
-    options.whole("n_initial_points", default, 1)
+    let default = options.whole("random_search_steps", default, 1, 1_000_000)?;
+    let default = options.whole("n_startup_trials", default, 1, 1_000_000)?;
+    options.whole("n_initial_points", default, 1, 1_000_000)
 }
 
 fn univariate(options: &mut Options<'_>) -> Result<TpeOptions, ActionError> {
@@ -167,9 +172,7 @@ fn univariate(options: &mut Options<'_>) -> Result<TpeOptions, ActionError> {
     };
     Ok(TpeOptions {
         startup: startup(options, preset.startup)?,
-        candidates: options
-            .whole("n_ei_candidates", preset.candidates, 1)?
-            .min(10_000),
+        candidates: options.whole("n_ei_candidates", preset.candidates, 1, 10_000)?,
         good,
         ..preset
     })
@@ -180,9 +183,7 @@ fn multivariate(options: &mut Options<'_>) -> Result<TpeOptions, ActionError> {
     Ok(TpeOptions {
         joint: options.flag("multivariate", preset.joint)?,
         startup: startup(options, preset.startup)?,
-        candidates: options
-            .whole("n_ei_candidates", preset.candidates, 1)?
-            .min(10_000),
+        candidates: options.whole("n_ei_candidates", preset.candidates, 1, 10_000)?,
         prior_weight: options.number("prior_weight", preset.prior_weight, 1e-6, 1e6)?,
         constant_liar: options.flag("constant_liar", preset.constant_liar)?,
         good: preset.good,

@@ -134,6 +134,43 @@ pub mod trainshed {
                     }
                 }
             }
+            /// What a trial is to do after a report.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Decision {
+                /// Go on.
+                Continue,
+                /// Return soon: what it would find out is not worth its time. It may return
+                /// a result or `failure.stopped`; both are fine. Past its grace time it is
+                /// interrupted.
+                Stop,
+            }
+            impl ::core::fmt::Debug for Decision {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Decision::Continue => {
+                            f.debug_tuple("Decision::Continue").finish()
+                        }
+                        Decision::Stop => f.debug_tuple("Decision::Stop").finish(),
+                    }
+                }
+            }
+            impl Decision {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Decision {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Decision::Continue,
+                        1 => Decision::Stop,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
             /// Why a report was not taken. Nothing of the call was recorded.
             #[derive(Clone)]
             pub enum ReportError {
@@ -1435,6 +1472,164 @@ pub mod trainshed {
                             _ => _rt::invalid_enum_discriminant(),
                         };
                         result15
+                    }
+                }
+            }
+            impl Run {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Says how a trial of a tuning experiment does, e.g. after every epoch, and
+                /// hears what it is to do. `metrics` is a JSON object of at most 16 KiB with
+                /// the objective in it; numbers that JSON does not have are the texts `NaN`,
+                /// `Infinity` and `-Infinity`. `checkpoint` names a model saved with
+                /// `models.save`, from which the trial, or another one that copies it, may go
+                /// on later.
+                ///
+                /// Returns once the report is durable. Waits while the scheduler holds the
+                /// trial back, which may be for long. In a task that is no trial nothing is
+                /// recorded; the answer is `stop` when `stopping` is true, else `continue`.
+                #[allow(async_fn_in_trait)]
+                pub fn report(
+                    &self,
+                    metrics: &str,
+                    checkpoint: Option<&str>,
+                ) -> Result<Decision, ReportError> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 6 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 6
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = metrics;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let (result2_0, result2_1, result2_2) = match checkpoint {
+                            Some(e) => {
+                                let vec1 = e;
+                                let ptr1 = vec1.as_ptr().cast::<u8>();
+                                let len1 = vec1.len();
+                                (1i32, ptr1.cast_mut(), len1)
+                            }
+                            None => (0i32, ::core::ptr::null_mut(), 0usize),
+                        };
+                        let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/run@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]run.report"]
+                            fn wit_import4(
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: i32,
+                                _: *mut u8,
+                                _: usize,
+                                _: *mut u8,
+                            );
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import4(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import4(
+                            (self).handle() as i32,
+                            ptr0.cast_mut(),
+                            len0,
+                            result2_0,
+                            result2_1,
+                            result2_2,
+                            ptr3,
+                        );
+                        let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                        let result18 = match l5 {
+                            0 => {
+                                let e = {
+                                    let l6 = i32::from(
+                                        *ptr3.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                    );
+                                    Decision::_lift(l6 as u8)
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l7 = i32::from(
+                                        *ptr3.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                    );
+                                    let v17 = match l7 {
+                                        0 => {
+                                            let e17 = {
+                                                let l8 = *ptr3
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l9 = *ptr3
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                let l11 = *ptr3
+                                                    .add(4 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l12 = *ptr3
+                                                    .add(5 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len13 = l12;
+                                                let bytes13 = _rt::Vec::from_raw_parts(
+                                                    l11.cast(),
+                                                    len13,
+                                                    len13,
+                                                );
+                                                (_rt::string_lift(bytes10), _rt::string_lift(bytes13))
+                                            };
+                                            ReportError::InvalidArgument(e17)
+                                        }
+                                        1 => {
+                                            let e17 = {
+                                                let l14 = *ptr3
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l15 = *ptr3
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                _rt::string_lift(bytes16)
+                                            };
+                                            ReportError::QuotaExceeded(e17)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                            ReportError::Stopped
+                                        }
+                                    };
+                                    v17
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result18
                     }
                 }
             }
@@ -11165,49 +11360,51 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5202] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb4'\x01A\x02\x01A\x16\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5294] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x90(\x01A\x02\x01A\x16\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
-B*\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01k\x01\x01r\x04\x08categorys\x03k\
+B/\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x01k\x01\x01r\x04\x08categorys\x03k\
 eys\x05valueu\x05extra\x02\x04\0\x06metric\x03\0\x03\x01m\x04\x05debug\x04info\x07\
-warning\x05error\x04\0\x05level\x03\0\x05\x01o\x02ss\x01q\x03\x10invalid-argumen\
-t\x01\x07\0\x0equota-exceeded\x01s\0\x07stopped\0\0\x04\0\x0creport-error\x03\0\x08\
-\x04\0\x03run\x03\x01\x01h\x0a\x01@\x01\x04self\x0b\0s\x04\0\x13[method]run.task\
--id\x01\x0c\x01ks\x01@\x01\x04self\x0b\0\x0d\x04\0\x14[method]run.trial-id\x01\x0e\
-\x01@\x01\x04self\x0b\0w\x04\0\x10[method]run.seed\x01\x0f\x01@\x01\x04self\x0b\0\
-\x01\x04\0\x12[method]run.params\x01\x10\x01@\x01\x04self\x0b\0\x7f\x04\0\x14[me\
-thod]run.stopping\x01\x11\x01j\0\x01\x09\x01@\x05\x04self\x0b\x08categorys\x03ke\
-ys\x05valueu\x05extra\x02\0\x12\x04\0\x16[method]run.log-metric\x01\x13\x01p\x04\
-\x01@\x02\x04self\x0b\x07metrics\x14\0\x12\x04\0\x17[method]run.log-metrics\x01\x15\
-\x01p}\x01@\x06\x04self\x0b\x08categorys\x05groups\x05indexw\x05image\x16\x05ext\
-ra\x02\0\x12\x04\0\x1d[method]run.log-visualization\x01\x17\x01@\x05\x04self\x0b\
-\x05titles\x06seriess\x05valueu\x09iterationw\0\x12\x04\0\x19[method]run.report-\
-scalar\x01\x18\x01@\x03\x04self\x0b\x04names\x05valueu\0\x12\x04\0\x19[method]ru\
-n.report-single\x01\x19\x01@\x03\x04self\x0b\x05level\x06\x07messages\0\x12\x04\0\
-\x17[method]run.report-text\x01\x1a\x01@\x04\x04self\x0b\x08categorys\x07current\
-w\x05totalw\0\x12\x04\0\x18[method]run.set-progress\x01\x1b\x01@\x02\x04self\x0b\
-\x04names\0\x12\x04\0![method]run.set-checkpoint-output\x01\x1c\x03\0\x1atrainsh\
-ed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BY\x02\x03\x02\x01\x03\x04\0\
-\x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05value\x03\0\x02\x01\
-px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06number\x01u\0\x04te\
-xt\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribute\x03\0\x06\x01p\
-\x03\x01o\x02s\x07\x01p\x09\x01ks\x01r\x04\x02ops\x08operands\x08\x0aattributes\x0a\
-\x05label\x0b\x04\0\x0binstruction\x03\0\x0c\x01r\x02\x05statey\x05value\x03\x04\
-\0\x06update\x03\0\x0e\x01p\x0d\x01r\x02\x0cinstructions\x10\x07outputs\x08\x04\0\
-\x04body\x03\0\x11\x01p\x12\x01p\x0f\x01r\x04\x06bodies\x13\x0cinstructions\x10\x07\
-outputs\x08\x07updates\x14\x04\0\x07program\x03\0\x15\x01ky\x01r\x04\x04body\x17\
-\x0binstruction\x17\x05label\x0b\x07messages\x04\0\x07problem\x03\0\x18\x01o\x02\
-ww\x01q\x04\x07invalid\x01\x19\0\x10invalid-argument\x01s\0\x0dout-of-memory\x01\
-\x1a\0\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x1b\x04\0\x06tensor\x03\x01\x01\
-r\x04\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05flopsw\x04\0\x04pl\
-an\x03\0\x1e\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\x04\0\x07sessi\
-on\x03\x01\x01pw\x01i\x1d\x01j\x01$\x01\x1c\x01@\x03\x05dtype\x01\x05shape#\x04d\
-ata\x05\0%\x04\0\x15[static]tensor.create\x01&\x01h\x1d\x01@\x01\x04self'\0\x01\x04\
-\0\x14[method]tensor.dtype\x01(\x01@\x01\x04self'\0#\x04\0\x14[method]tensor.sha\
-pe\x01)\x01@\x01\x04self'\0\x05\x04\0\x13[method]tensor.read\x01*\x01@\x01\x04se\
-lf'\0u\x04\0\x13[method]tensor.item\x01+\x01i\x20\x01j\x01,\x01\x1c\x01@\x01\x02\
+warning\x05error\x04\0\x05level\x03\0\x05\x01m\x02\x08continue\x04stop\x04\0\x08\
+decision\x03\0\x07\x01o\x02ss\x01q\x03\x10invalid-argument\x01\x09\0\x0equota-ex\
+ceeded\x01s\0\x07stopped\0\0\x04\0\x0creport-error\x03\0\x0a\x04\0\x03run\x03\x01\
+\x01h\x0c\x01@\x01\x04self\x0d\0s\x04\0\x13[method]run.task-id\x01\x0e\x01ks\x01\
+@\x01\x04self\x0d\0\x0f\x04\0\x14[method]run.trial-id\x01\x10\x01@\x01\x04self\x0d\
+\0w\x04\0\x10[method]run.seed\x01\x11\x01@\x01\x04self\x0d\0\x01\x04\0\x12[metho\
+d]run.params\x01\x12\x01@\x01\x04self\x0d\0\x7f\x04\0\x14[method]run.stopping\x01\
+\x13\x01j\0\x01\x0b\x01@\x05\x04self\x0d\x08categorys\x03keys\x05valueu\x05extra\
+\x02\0\x14\x04\0\x16[method]run.log-metric\x01\x15\x01p\x04\x01@\x02\x04self\x0d\
+\x07metrics\x16\0\x14\x04\0\x17[method]run.log-metrics\x01\x17\x01p}\x01@\x06\x04\
+self\x0d\x08categorys\x05groups\x05indexw\x05image\x18\x05extra\x02\0\x14\x04\0\x1d\
+[method]run.log-visualization\x01\x19\x01@\x05\x04self\x0d\x05titles\x06seriess\x05\
+valueu\x09iterationw\0\x14\x04\0\x19[method]run.report-scalar\x01\x1a\x01@\x03\x04\
+self\x0d\x04names\x05valueu\0\x14\x04\0\x19[method]run.report-single\x01\x1b\x01\
+@\x03\x04self\x0d\x05level\x06\x07messages\0\x14\x04\0\x17[method]run.report-tex\
+t\x01\x1c\x01@\x04\x04self\x0d\x08categorys\x07currentw\x05totalw\0\x14\x04\0\x18\
+[method]run.set-progress\x01\x1d\x01j\x01\x08\x01\x0b\x01@\x03\x04self\x0d\x07me\
+trics\x01\x0acheckpoint\x0f\0\x1e\x04\0\x12[method]run.report\x01\x1f\x01@\x02\x04\
+self\x0d\x04names\0\x14\x04\0![method]run.set-checkpoint-output\x01\x20\x03\0\x1a\
+trainshed:plugin/run@0.1.0\x05\x02\x02\x03\0\0\x05dtype\x01BY\x02\x03\x02\x01\x03\
+\x04\0\x05dtype\x03\0\0\x01r\x02\x0binstructiony\x06outputy\x04\0\x05value\x03\0\
+\x02\x01px\x01p}\x01q\x06\x07integer\x01x\0\x08integers\x01\x04\0\x06number\x01u\
+\0\x04text\x01s\0\x04flag\x01\x7f\0\x05bytes\x01\x05\0\x04\0\x09attribute\x03\0\x06\
+\x01p\x03\x01o\x02s\x07\x01p\x09\x01ks\x01r\x04\x02ops\x08operands\x08\x0aattrib\
+utes\x0a\x05label\x0b\x04\0\x0binstruction\x03\0\x0c\x01r\x02\x05statey\x05value\
+\x03\x04\0\x06update\x03\0\x0e\x01p\x0d\x01r\x02\x0cinstructions\x10\x07outputs\x08\
+\x04\0\x04body\x03\0\x11\x01p\x12\x01p\x0f\x01r\x04\x06bodies\x13\x0cinstruction\
+s\x10\x07outputs\x08\x07updates\x14\x04\0\x07program\x03\0\x15\x01ky\x01r\x04\x04\
+body\x17\x0binstruction\x17\x05label\x0b\x07messages\x04\0\x07problem\x03\0\x18\x01\
+o\x02ww\x01q\x04\x07invalid\x01\x19\0\x10invalid-argument\x01s\0\x0dout-of-memor\
+y\x01\x1a\0\x07stopped\0\0\x04\0\x0dprogram-error\x03\0\x1b\x04\0\x06tensor\x03\x01\
+\x01r\x04\x0fworkspace-bytesw\x0bstate-bytesw\x0coutput-bytesw\x05flopsw\x04\0\x04\
+plan\x03\0\x1e\x04\0\x0aexecutable\x03\x01\x04\0\x07batches\x03\x01\x04\0\x07ses\
+sion\x03\x01\x01pw\x01i\x1d\x01j\x01$\x01\x1c\x01@\x03\x05dtype\x01\x05shape#\x04\
+data\x05\0%\x04\0\x15[static]tensor.create\x01&\x01h\x1d\x01@\x01\x04self'\0\x01\
+\x04\0\x14[method]tensor.dtype\x01(\x01@\x01\x04self'\0#\x04\0\x14[method]tensor\
+.shape\x01)\x01@\x01\x04self'\0\x05\x04\0\x13[method]tensor.read\x01*\x01@\x01\x04\
+self'\0u\x04\0\x13[method]tensor.item\x01+\x01i\x20\x01j\x01,\x01\x1c\x01@\x01\x02\
 of\x16\0-\x04\0\x1a[static]executable.compile\x01.\x01h\x20\x01@\x01\x04self/\0\x1f\
 \x04\0\x17[method]executable.plan\x010\x01p'\x01i\"\x01j\x012\x01\x1c\x01@\x02\x04\
 self/\x05state1\03\x04\0\x17[method]executable.bind\x014\x01py\x01i!\x01j\x016\x01\
