@@ -100,6 +100,24 @@ async fn a_server_that_was_killed_starts_again_with_everything_that_was_reported
 }
 
 #[tokio::test]
+async fn a_server_that_is_asked_to_end_hears_from_its_agent_how_the_tasks_ended() {
+    let shed = Shed::start().await;
+    let misbehave = shed.push("misbehave").await;
+    let dataset = shed.import("digits", &digits());
+    let polite = json!({"hyperparameter": {"do": "obey-stop"}});
+    let running = shed.train("running", &misbehave, dataset, polite).await;
+    shed.has_begun(&running).await;
+
+    let shed = Shed::start_in(shed.stop(), &["--slots", "1"]).await;
+
+    let running = shed.client.task(running.id.as_str()).await.unwrap();
+    assert_eq!(
+        (running.status, running.status_reason.as_str()),
+        (TaskState::Stopped, "the agent was stopped")
+    );
+}
+
+#[tokio::test]
 async fn a_killed_agent_costs_its_tasks_and_not_the_server() {
     let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--slots", "1"]).await;
     let (mlp, misbehave) = (shed.push("digits-mlp").await, shed.push("misbehave").await);

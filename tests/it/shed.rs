@@ -105,6 +105,18 @@ impl Shed {
     /// Kills the server as a power cut would, and gives the data folder back.
     pub(crate) fn kill(mut self) -> TempDir {
         self.server.kill().unwrap();
+        self.gone()
+    }
+
+    /// Asks the server to end, waits until it has, and gives the data folder back.
+    pub(crate) fn stop(self) -> TempDir {
+        let mut ask = Command::new("kill");
+        let asked = ask.arg(self.server.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.gone()
+    }
+
+    fn gone(mut self) -> TempDir {
         self.server.wait().unwrap();
         let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
         drop(self);

@@ -169,6 +169,7 @@ async fn supervised(
         }),
         place: place.clone(),
         stop: stop.handle.clone(),
+        stopping: signal.clone(),
         reports,
         network: Handle::current(),
     });
@@ -328,6 +329,7 @@ struct LeaseServices {
     trial: Option<TrialClock>,
     place: Arc<Place>,
     stop: StopHandle,
+    stopping: StopSignal,
     /// Points that were taken over and go to the spool together.
     points: Mutex<Vec<Report>>,
     reports: mpsc::Sender<Vec<Report>>,
@@ -456,24 +458,34 @@ impl LeaseServices {
         }
     }
 
-    /// Waits, without a slot, until the scheduler lets the trial go on or stops it.
+    /// Waits, without a slot, until the scheduler lets the trial go on or somebody stops it. A
+    /// run that is to stop does not wait for a slot: it only ends.
     async fn pause(&self, clock: &TrialClock) -> Result<TrialDecision, Refused> {
         let Some(left) = self.place.leave() else {
             self.place.evicted.store(true, Ordering::Relaxed);
             return Ok(TrialDecision::Stop);
         };
         let began = Instant::now();
-        let decision = loop {
-            let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
-            let answer = self.call(async move {
-                until_answered(|| client.await_decision(&task, fence, RENEW_WAIT)).await
-            });
-            match answer.await?.decision {
-                TrialDecision::Pause => {}
-                decision => break decision,
+        let decided = async {
+            let decision = loop {
+                let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+                let answer = self.call(async move {
+                    until_answered(|| client.await_decision(&task, fence, RENEW_WAIT)).await
+                });
+                match answer.await?.decision {
+                    TrialDecision::Pause => {}
+                    decision => break decision,
+                }
+            };
+            if decision != TrialDecision::Stop {
+                self.place.enter().await;
             }
+            Ok(decision)
         };
-        self.place.enter().await;
+        let decision = tokio::select! {
+            decision = decided => decision?,
+            () = self.stopping.stopped() => TrialDecision::Stop,
+        };
         drop(left);
         let paused = milliseconds(began.elapsed());
         clock.paused_ms.fetch_add(paused, Ordering::Relaxed);

@@ -40,7 +40,9 @@ pub(crate) struct LocalData<'a> {
 pub(crate) struct LocalServer {
     client: Client,
     data_dir: PathBuf,
-    stop: watch::Sender<bool>,
+    /// Tells the agent to stop; the server goes on, for what the agent still has to report.
+    stop_agent: watch::Sender<bool>,
+    stop_server: watch::Sender<bool>,
     server: JoinHandle<io::Result<()>>,
     agent: Option<JoinHandle<()>>,
 }
@@ -86,9 +88,9 @@ impl LocalServer {
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let url = format!("http://{}", listener.local_addr().map_err(listening)?);
         let serves = capacity.is_some();
-        let (stop, stopping) = watch::channel(false);
+        let (stop_agent, agent_stopping) = watch::channel(false);
+        let (stop_server, mut server_stopping) = watch::channel(false);
         let sweeper = engine.spawn_sweeper();
-        let mut server_stopping = stopping.clone();
         let served = engine.clone();
         let server = tokio::spawn(async move {
             let done = trainshed_server::serve(listener, served, async move {
@@ -112,12 +114,13 @@ impl LocalServer {
                 key: key.clone(),
                 capacity,
             };
-            tokio::spawn(child.keep_running(engine, stopping))
+            tokio::spawn(child.keep_running(engine, agent_stopping))
         });
         Ok(Self {
             client: Client::new(&url, &key),
             data_dir: data_dir.to_owned(),
-            stop,
+            stop_agent,
+            stop_server,
             server,
             agent,
         })
@@ -129,12 +132,13 @@ impl LocalServer {
 
     /// Stops the agent, which stops its tasks, and then the server.
     pub(crate) async fn stop(self) {
-        self.stop.send_replace(true);
+        self.stop_agent.send_replace(true);
         if let Some(agent) = self.agent {
             // The agent's own end was logged where it was seen.
             let _ = agent.await;
             let _ = fs::remove_file(self.data_dir.join("server.json"));
         }
+        self.stop_server.send_replace(true);
         // Streams that clients hold open must not hold the process.
         let _ = tokio::time::timeout(Duration::from_secs(2), self.server).await;
     }

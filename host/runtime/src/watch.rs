@@ -17,38 +17,47 @@ use wasmtime::Engine;
 /// How often runs are looked at, and how long a guest runs between two epoch checks.
 const TICK: Duration = Duration::from_millis(10);
 
+/// A request to stop one run, which is made once or never.
+#[derive(Debug, Default)]
+struct Request {
+    asked_at: OnceLock<Instant>,
+    asked: Notify,
+}
+
 /// Asks one run to stop.
 #[derive(Debug, Clone)]
-pub struct StopHandle {
-    asked_at: Arc<OnceLock<Instant>>,
-}
+pub struct StopHandle(Arc<Request>);
 
 /// Tells one run that it was asked to stop.
 #[derive(Debug, Clone)]
-pub struct StopSignal {
-    asked_at: Arc<OnceLock<Instant>>,
-}
+pub struct StopSignal(Arc<Request>);
 
 /// Makes the two ends of a request to stop.
 pub fn stop_pair() -> (StopHandle, StopSignal) {
-    let asked_at = Arc::new(OnceLock::new());
-    let signal = StopSignal {
-        asked_at: Arc::clone(&asked_at),
-    };
-    (StopHandle { asked_at }, signal)
+    let request = Arc::<Request>::default();
+    (StopHandle(Arc::clone(&request)), StopSignal(request))
 }
 
 impl StopHandle {
     /// Asks the run to stop. It goes on for at most its grace time from the first call.
     pub fn stop(&self) {
-        self.asked_at.get_or_init(Instant::now);
+        self.0.asked_at.get_or_init(Instant::now);
+        self.0.asked.notify_waiters();
     }
 }
 
 impl StopSignal {
     /// Whether the run was asked to stop.
     pub fn is_stopped(&self) -> bool {
-        self.asked_at.get().is_some()
+        self.0.asked_at.get().is_some()
+    }
+
+    /// Returns when the run is asked to stop.
+    pub async fn stopped(&self) {
+        let asked = self.0.asked.notified();
+        if !self.is_stopped() {
+            asked.await;
+        }
     }
 }
 
@@ -182,7 +191,7 @@ impl Watch {
         if self.end.get().is_some() {
             return;
         }
-        let asked_at = self.stop.asked_at.get();
+        let asked_at = self.stop.0.asked_at.get();
         if asked_at.is_some_and(|asked| now.duration_since(*asked) >= self.grace) {
             self.interrupt(End::GraceOver);
         } else if self.ran(now) >= self.wall {

@@ -110,10 +110,7 @@ impl Train for DigitsMlp {
                 save(&trainer, "last", epoch, Some(&judged))?;
             }
             if run.report(&measured, saved.then_some("last"))? == Decision::Stop {
-                if run.stopping() {
-                    return Err(Failure::Stopped);
-                }
-                break;
+                return Err(Failure::Stopped);
             }
         }
         run.set_checkpoint_output("best")?;
