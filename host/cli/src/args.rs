@@ -680,6 +680,23 @@ pub(crate) enum TuneCommand {
     Best {
         /// Id of the task
         id: String,
+        /// Say that this trial is the best one, whatever the metric says
+        #[arg(long, value_name = "TRIAL")]
+        choose: Option<String>,
+        /// Leave it to the metric again which trial is the best one
+        #[arg(long, conflicts_with = "choose")]
+        by_metric: bool,
+    },
+    /// Let a search that was stopped, or has failed, go on
+    ///
+    /// Trials that were stopped go on from their checkpoints; the others are those that there
+    /// would have been without the stop.
+    Resume {
+        /// Id of the task
+        id: String,
+        /// Also try trials again that failed
+        #[arg(long)]
+        failed: bool,
     },
     /// Print every trial as one JSON object a line
     Export {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::{Map, Value};
-use trainshed_core::view::{TrialView, TuneView};
+use trainshed_core::view::{BestTrial, ResumeTune, TrialView, TuneView};
 use trainshed_wire::{Client, ClientError};
 
 use crate::args::{Global, TuneCommand};
@@ -47,13 +47,33 @@ async fn execute(
             let header: Vec<&str> = header.iter().map(String::as_str).collect();
             output.list(&trials, &header, rows);
         }
-        TuneCommand::Best { id } => {
-            let tuning = client.tuning(&id).await?;
+        TuneCommand::Best {
+            id,
+            choose,
+            by_metric,
+        } => {
+            let tuning = if choose.is_some() || by_metric {
+                let choice = BestTrial {
+                    trial_id: choose,
+                    ..BestTrial::default()
+                };
+                client.choose_best(&id, &choice).await?
+            } else {
+                client.tuning(&id).await?
+            };
             let Some(best) = tuning.best else {
                 output.say(&format!("no trial has a value of {} yet", tuning.metric));
                 return Ok(ExitCode::FAILURE);
             };
             output.document(&best);
+        }
+        TuneCommand::Resume { id, failed } => {
+            let task = client.resume_tune(&id, &ResumeTune { failed }).await?;
+            if output.is_json() {
+                output.document(&task);
+            } else {
+                output.line(task.id.as_str());
+            }
         }
         TuneCommand::Export { id } => {
             for trial in all_trials(client, &id, 0).await? {

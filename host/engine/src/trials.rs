@@ -1,22 +1,23 @@
-//! What can be read of a tune action: how it stands, its trials, their table and charts.
+//! What can be read of a tune action, and what can be said of one that has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use trainshed_core::action::TUNE;
-use trainshed_core::view::{Page, TrialView, TuneView};
+use trainshed_core::task::TaskState;
+use trainshed_core::view::{BestTrial, Page, TaskView, TrialView, TuneView};
 use trainshed_core::{TaskId, Timestamp};
-use trainshed_store::{LeaseError, StoreError, Workspace};
+use trainshed_store::{Cause, LeaseError, StoreError, Workspace};
 use trainshed_tune::Experiment;
 use trainshed_tune::experiment::Trial;
-use trainshed_tune::experiment::event::Event;
+use trainshed_tune::experiment::event::{Event, Status};
 use trainshed_tune::importance::{Importance, importances, parallel_coordinates};
 use trainshed_tune::payload::TrialTable;
 
 use crate::engine::Engine;
-use crate::tune::ReadError;
+use crate::tune::{Deed, ReadError};
 
-/// Why a tune action could not be read.
+/// Why a tune action could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TuneError {
     /// There is no such task.
@@ -28,9 +29,47 @@ pub enum TuneError {
     /// It was edited and makes no sense any more.
     #[error("the task cannot be run as it is: {0}")]
     Definition(String),
+    /// It has no such trial.
+    #[error("the task has no trial `{0}`")]
+    UnknownTrial(String),
+    /// The trial has another configuration than the caller says.
+    #[error("the trial `{trial}` has {}, not {wanted}", .found.as_ref().map_or_else(|| format!("no `{name}`"), |found| format!("`{name}` {found}")))]
+    OtherConfig {
+        /// The trial's id.
+        trial: String,
+        /// Of a hyperparameter.
+        name: String,
+        /// As submitted.
+        wanted: Value,
+        /// As the trial has it.
+        found: Option<Value>,
+    },
+    /// It is published, and so read-only.
+    #[error("the task {0} is published: nothing of it is changed any more")]
+    Published(TaskId),
+    /// It does not go on.
+    #[error("{0}")]
+    NotResumable(String),
+    /// Others come first all the time.
+    #[error("more is told than can be written at the moment")]
+    Busy,
     /// The store failed.
     #[error("the trials could not be read")]
     Store(#[source] StoreError),
+}
+
+impl TuneError {
+    /// What the user can do about it, in one sentence.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownTrial(_) => {
+                Some("`trainshed tune show` lists the trials with their ids.".into())
+            }
+            Self::Busy => Some("Send it again after a second.".into()),
+            Self::Store(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// The task and the model of each trial, by number.
@@ -183,19 +222,105 @@ impl Engine {
         self.seen(workspace, task, chart).await
     }
 
+    /// Says which trial of a tune action is the best, whatever the metric says; with no
+    /// trial, the metric says it again. The result of one that has ended names it from then
+    /// on. What `choice` has of the configuration has to be the trial's.
+    ///
+    /// # Errors
+    /// When the task or the trial is not there, or the task is published.
+    pub async fn choose_best(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        choice: &BestTrial,
+    ) -> Result<TuneView, TuneError> {
+        let view = self.tuned(workspace, task).await?;
+        if view.status == TaskState::Published {
+            return Err(TuneError::Published(task.clone()));
+        }
+        let mut refusal = None;
+        let chosen = self.drive(workspace, task, |known| {
+            let number = match chosen_trial(&known.experiment, choice) {
+                Ok(number) => number,
+                Err(error) => {
+                    refusal = Some(error);
+                    return Ok(Deed::of((), Vec::new()));
+                }
+            };
+            let events = known.experiment.choose_best(number).unwrap_or_default();
+            Ok(Deed::because(Cause::Choice, (), events))
+        });
+        chosen.await.map_err(|error| driven(error, task))?;
+        match refusal {
+            Some(error) => Err(error),
+            None => self.tuning(workspace, task).await,
+        }
+    }
+
+    /// Lets a tune action that was stopped, or has failed, go on where it ended: trials that
+    /// were stopped go on from their checkpoints, and those that were never begun are. With
+    /// `failed`, trials that failed are tried again.
+    ///
+    /// # Errors
+    /// When the task is not there, has not ended, or has nothing left to do.
+    pub async fn resume_experiment(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        failed: bool,
+    ) -> Result<TaskView, TuneError> {
+        let view = self.tuned(workspace, task).await?;
+        match view.status {
+            TaskState::Stopped | TaskState::Failed | TaskState::Completed => {}
+            TaskState::Published => return Err(TuneError::Published(task.clone())),
+            state @ (TaskState::Created | TaskState::Queued | TaskState::InProgress) => {
+                let why = format!("the task is {state}: only a search that has ended goes on");
+                return Err(TuneError::NotResumable(why));
+            }
+        }
+        let resumed = self.drive(workspace, task, |known| {
+            let experiment = &mut known.experiment;
+            let is_over = experiment.is_finished();
+            if experiment.running() > 0 {
+                let why = "trials of it still run: wait until they have stopped".to_owned();
+                return Err(LeaseError::Invalid(why));
+            }
+            let events = experiment.go_on(failed, self.now_ms());
+            if is_over && events.is_empty() {
+                let has_failed = |trial: &Trial| trial.status == Status::Error;
+                let advice = match experiment.trials().iter().any(has_failed) {
+                    true => "; `failed` tries those again that failed",
+                    false => "",
+                };
+                let why = format!("nothing is left of it: every trial has ended{advice}");
+                return Err(LeaseError::Invalid(why));
+            }
+            Ok(Deed::because(Cause::GoOn, (), events))
+        });
+        resumed.await.map_err(|error| driven(error, task))?;
+        let view = self.changed(workspace, task).await;
+        view.map_err(|_| TuneError::UnknownTask(task.clone()))
+    }
+
     async fn tasks_of_trials(
         &self,
         workspace: &Workspace,
         task: &TaskId,
     ) -> Result<Tasks, TuneError> {
+        self.tuned(workspace, task).await?;
+        let tasks = self.store.trial_tasks(workspace, task).await;
+        tasks.map_err(TuneError::Store)
+    }
+
+    /// The task, which is a tune action.
+    async fn tuned(&self, workspace: &Workspace, task: &TaskId) -> Result<TaskView, TuneError> {
         let view = self.store.task(workspace, task).await;
         let view = view.map_err(TuneError::Store)?;
         let view = view.ok_or_else(|| TuneError::UnknownTask(task.clone()))?;
         if view.action != TUNE {
             return Err(TuneError::NotTune(task.clone()));
         }
-        let tasks = self.store.trial_tasks(workspace, task).await;
-        tasks.map_err(TuneError::Store)
+        Ok(view)
     }
 
     async fn seen<T>(
@@ -211,6 +336,38 @@ impl Engine {
                 ReadError::Lease(LeaseError::Store(error)) => TuneError::Store(error),
                 ReadError::Lease(_) => TuneError::UnknownTask(task.clone()),
             })
+    }
+}
+
+/// The number of the trial that is chosen, unless what is said of it is wrong.
+fn chosen_trial(experiment: &Experiment, choice: &BestTrial) -> Result<Option<u64>, TuneError> {
+    let Some(id) = &choice.trial_id else {
+        return Ok(None);
+    };
+    let mut trials = experiment.trials().iter();
+    let trial = trials
+        .find(|trial| trial.id == *id)
+        .ok_or_else(|| TuneError::UnknownTrial(id.chars().take(80).collect()))?;
+    for (name, wanted) in &choice.config {
+        let found = trial.config.get(name);
+        if found != Some(wanted) {
+            return Err(TuneError::OtherConfig {
+                trial: id.clone(),
+                name: name.clone(),
+                wanted: wanted.clone(),
+                found: found.cloned(),
+            });
+        }
+    }
+    Ok(Some(trial.number))
+}
+
+fn driven(error: LeaseError, task: &TaskId) -> TuneError {
+    match error {
+        LeaseError::Store(error) => TuneError::Store(error),
+        LeaseError::Busy => TuneError::Busy,
+        LeaseError::UnknownTask(_) => TuneError::UnknownTask(task.clone()),
+        other => TuneError::NotResumable(other.to_string()),
     }
 }
 

@@ -90,6 +90,13 @@ impl<T> Deed<T> {
             start: None,
         }
     }
+
+    pub(crate) fn because(cause: Cause, answer: T, events: Vec<Event>) -> Self {
+        Self {
+            cause,
+            ..Self::of(answer, events)
+        }
+    }
 }
 
 /// Why an experiment could not be read.
@@ -483,7 +490,11 @@ impl Engine {
                     started: None,
                 });
             }
-            let effects = effects(&events, &known.experiment, deed.start);
+            let effects = match deed.cause {
+                // What came since the stop is told once more, and has had its effects.
+                Cause::GoOn => Vec::new(),
+                _ => effects(&events, &known.experiment, deed.start),
+            };
             let step = Step {
                 experiment: task,
                 after: &known.place,
@@ -891,7 +902,9 @@ fn effects(
             | Event::Unpaused { .. }
             | Event::Checkpointed { .. }
             | Event::Retried { .. }
-            | Event::StopRequested { .. } => {}
+            | Event::StopRequested { .. }
+            | Event::Continued { .. }
+            | Event::BestChosen { .. } => {}
         }
     }
     changes

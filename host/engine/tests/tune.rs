@@ -967,3 +967,331 @@ async fn a_search_elsewhere_ends_at_once_when_it_is_stopped() {
             .finished
     );
 }
+
+/// The reason of a task that ended, or what a call was refused with.
+fn said<T>(answer: Result<T, trainshed_engine::TuneError>) -> String {
+    answer.map_or_else(|error| error.to_string(), |_| "done".to_owned())
+}
+
+#[tokio::test]
+async fn a_stopped_search_goes_on_with_what_it_would_have_run() {
+    let straight = Lab::ready().await;
+    let four = json!({"num_samples": 4, "max_concurrent_trials": 2});
+    straight.submit(tune("whole", four.clone())).await;
+    let expected = straight.run_all(|rate| rate).await;
+
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("whole", four)).await;
+    let resume = async |lab: &Lab, failed| {
+        let resumed = lab
+            .engine
+            .resume_experiment(&lab.workspace, &task.id, failed);
+        said(resumed.await)
+    };
+    assert_eq!(
+        resume(&lab, false).await,
+        "the task is queued: only a search that has ended goes on"
+    );
+    let first = lab.lease().await.unwrap();
+    lab.end(&first, first.settings["lr"].as_f64().unwrap())
+        .await;
+    let second = lab.lease().await.unwrap();
+    let weights = lab.put(b"weights").await;
+    let reports = vec![model("last", 3, weights, 7)];
+    lab.report(&second, batch(0, reports)).await.unwrap();
+    lab.tell_saved(&second, 3, "last").await.unwrap();
+    lab.engine
+        .stop(&lab.workspace, &task.id, "for the night".into())
+        .await
+        .unwrap();
+    let stopped = Outcome::Stopped {
+        reason: String::new(),
+    };
+    lab.finish(&second, stopped).await.unwrap();
+    assert_eq!(lab.task(&task).await.status, TaskState::Stopped);
+
+    let (lab, _) = lab.reopen(1).await;
+    assert_eq!(resume(&lab, false).await, "done");
+    let running = lab.task(&task).await;
+    assert_eq!(
+        (
+            running.status,
+            running.status_reason.as_str(),
+            running.stopping
+        ),
+        (TaskState::InProgress, "", false)
+    );
+    assert_eq!(running.result, None);
+    let again = lab.lease().await.unwrap();
+    assert_eq!(
+        (&again.task, &again.settings),
+        (&second.task, &second.settings)
+    );
+    assert_eq!(
+        again.trial.as_ref().unwrap().iteration,
+        3,
+        "from its checkpoint"
+    );
+    let state = lab.report(&again, batch(0, Vec::new())).await.unwrap();
+    assert_eq!(state.stop, None, "who stopped it then does not stop it now");
+    lab.end(&again, 0.5).await;
+    let mut rates = vec![first.settings["lr"].as_f64().unwrap()];
+    rates.push(second.settings["lr"].as_f64().unwrap());
+    rates.extend(lab.run_all(|rate| rate).await);
+    assert_eq!(rates, expected);
+    assert_eq!(lab.task(&task).await.status, TaskState::Completed);
+    assert_eq!(
+        resume(&lab, true).await,
+        "nothing is left of it: every trial has ended"
+    );
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_when_that_is_asked_for() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("again", json!({"num_samples": 1}))).await;
+    let first = lab.lease().await.unwrap();
+    lab.finish(&first, failed("no luck")).await.unwrap();
+    assert_eq!(lab.task(&task).await.status, TaskState::Failed);
+    let resume = async |failed| {
+        let resumed = lab
+            .engine
+            .resume_experiment(&lab.workspace, &task.id, failed);
+        said(resumed.await)
+    };
+    assert_eq!(
+        resume(false).await,
+        "nothing is left of it: every trial has ended; `failed` tries those again that failed"
+    );
+    assert_eq!(resume(true).await, "done");
+    let second = lab.lease().await.unwrap();
+    assert_eq!((&second.task, second.fence), (&first.task, first.fence + 1));
+    lab.end(&second, 0.5).await;
+    assert_eq!(lab.task(&task).await.status, TaskState::Completed);
+}
+
+#[tokio::test]
+async fn a_search_elsewhere_goes_on_too() {
+    let lab = Lab::ready().await;
+    let new = json!({
+        "name": "elsewhere",
+        "hyperparameters": [{"name": "x", "type": "uniform", "min": 0, "max": 1}],
+        "tune_config": {"mode": "min", "metric": "loss", "num_samples": 2},
+    });
+    let new: NewExperiment = serde_json::from_value(new).unwrap();
+    let task = lab
+        .engine
+        .create_experiment(&lab.workspace, new)
+        .await
+        .unwrap();
+    let ask = async || lab.engine.ask(&lab.workspace, &task.id).await.unwrap();
+    let first = ask().await.trial.unwrap();
+    let stop = lab.engine.stop(&lab.workspace, &task.id, "enough".into());
+    assert_eq!(stop.await.unwrap().status, TaskState::Stopped);
+    assert!(ask().await.finished);
+    let resumed = lab
+        .engine
+        .resume_experiment(&lab.workspace, &task.id, false);
+    assert_eq!(resumed.await.unwrap().status, TaskState::InProgress);
+    let again = ask().await.trial.unwrap();
+    assert_eq!((again.number, again.attempt), (0, 2));
+    assert_eq!(again.config, first.config);
+}
+
+#[tokio::test]
+async fn somebody_says_which_trial_is_the_best() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("chosen", json!({"num_samples": 2}))).await;
+    let mut ids = Vec::new();
+    for accuracy in [0.9, 0.5] {
+        let lease = lab.lease().await.unwrap();
+        let weights = lab.put(b"weights").await;
+        let reports = vec![model("best", 1, weights, 7)];
+        lab.report(&lease, batch(0, reports)).await.unwrap();
+        lab.end(&lease, accuracy).await;
+        ids.push((lease.trial.unwrap().id, lease.settings));
+    }
+    let table = async || {
+        let table = lab.engine.trial_table(&lab.workspace, &task.id, None);
+        table.await.unwrap().0
+    };
+    let before = (lab.task(&task).await, table().await);
+    assert_eq!(before.1["best_trial"], ids[0].0);
+
+    let choose = async |choice: Value| {
+        let choice = serde_json::from_value(choice).unwrap();
+        let chosen = lab.engine.choose_best(&lab.workspace, &task.id, &choice);
+        said(chosen.await)
+    };
+    let mut whole = ids[1].1.clone();
+    whole.insert("trial_id".to_owned(), json!(ids[1].0));
+    assert_eq!(choose(json!(whole)).await, "done");
+    let after = (lab.task(&task).await, table().await);
+    let mut expected = before.1.clone();
+    expected["best_trial"] = json!(ids[1].0);
+    assert_eq!(after.1, expected, "the last table differs in nothing else");
+    let result = after.0.result.unwrap();
+    assert_eq!(result["best_trial"]["trial_id"], ids[1].0);
+    assert_eq!(result["model_id"], result["trial_models"][1]["model_id"]);
+    assert_eq!(after.0.status, TaskState::Completed);
+
+    assert_eq!(
+        choose(json!({"trial_id": "none_00007"})).await,
+        "the task has no trial `none_00007`"
+    );
+    let rate = &ids[0].1["lr"];
+    assert_eq!(
+        choose(json!({"trial_id": ids[0].0, "lr": 7})).await,
+        format!("the trial `{}` has `lr` {rate}, not 7", ids[0].0)
+    );
+    assert_eq!(
+        choose(json!({"trial_id": ids[0].0, "rate": 7})).await,
+        format!("the trial `{}` has no `rate`, not 7", ids[0].0)
+    );
+    assert_eq!(choose(json!({"trial_id": null})).await, "done");
+    assert_eq!(lab.task(&task).await.result, before.0.result);
+}
+
+/// What happens to a search, by chance: which deed, of which trial, with which value.
+fn history(seed: u64, length: usize) -> Vec<[u64; 3]> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut draw = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state >> 16
+    };
+    (0..length)
+        .map(|_| [draw() % 100, draw(), draw()])
+        .collect()
+}
+
+/// Does what the history says; before each deed, the engine is opened anew where `broken_off`
+/// says so. All answers, and the log but for the id of its task.
+async fn lived(
+    config: &Value,
+    history: &[[u64; 3]],
+    broken_off: impl Fn(usize) -> bool,
+) -> Vec<String> {
+    let mut lab = Lab::ready().await;
+    let task = lab.submit(tune("lived", config.clone())).await;
+    let weights = lab.put(b"weights").await;
+    let mut running: Vec<(LeaseView, u64)> = Vec::new();
+    let mut answers = Vec::new();
+    for (place, &[kind, pick, value]) in history.iter().enumerate() {
+        lab.pass_ms(10);
+        if broken_off(place) {
+            (lab, _) = lab.reopen(0).await;
+        }
+        let picked = usize::try_from(pick).unwrap() % running.len().max(1);
+        match kind {
+            0..30 => {
+                let lease = lab.lease().await;
+                answers.push(format!("{:?}", lease.as_ref().map(|lease| &lease.settings)));
+                running.extend(lease.map(|lease| {
+                    let iteration = lease.trial.as_ref().unwrap().iteration;
+                    (lease, iteration)
+                }));
+            }
+            30..75 => {
+                let Some((lease, iteration)) = running.get_mut(picked) else {
+                    continue;
+                };
+                let metric = json!({"accuracy": u32::try_from(value % 97).unwrap()});
+                let told = lab.tell(lease, *iteration + 1, metric).await;
+                answers.push(
+                    told.as_ref()
+                        .map_or_else(|_| "refused".into(), |it| format!("{it:?}")),
+                );
+                *iteration += u64::from(told == Ok(Continue));
+            }
+            75..85 => {
+                let Some((lease, iteration)) = running.get(picked) else {
+                    continue;
+                };
+                let saved = vec![model("last", *iteration, weights, 7)];
+                let kept = lab.report(lease, batch(value, saved)).await.is_ok();
+                let told = lab.tell_saved(lease, *iteration, "last").await;
+                answers.push(format!("{kept} {}", told.is_ok()));
+            }
+            85..97 => {
+                if running.is_empty() {
+                    continue;
+                }
+                let (lease, _) = running.swap_remove(picked);
+                let outcome = match value % 4 {
+                    0 => failed("no luck"),
+                    1 => Outcome::Stopped {
+                        reason: "interrupted: the agent was stopped".into(),
+                    },
+                    _ => completed(json!({"accuracy": u32::try_from(value % 89).unwrap()})),
+                };
+                answers.push(format!("{}", lab.finish(&lease, outcome).await.is_ok()));
+            }
+            97 => {
+                lab.pass_ms(60_001);
+                lab.engine.sweep().await.unwrap();
+                running.clear();
+            }
+            _ => {
+                let stop = lab.engine.stop(&lab.workspace, &task.id, "a pause".into());
+                let stopped = stop.await.is_ok();
+                for (lease, _) in running.drain(..) {
+                    let _ = lab.finish(&lease, failed("on the way out")).await;
+                }
+                let resumed =
+                    lab.engine
+                        .resume_experiment(&lab.workspace, &task.id, value % 2 == 0);
+                answers.push(format!("{stopped} {}", resumed.await.is_ok()));
+            }
+        }
+    }
+    answers.extend(lab.trials(&task).await);
+    answers.push(json!(lab.task(&task).await.status).to_string());
+    answers
+}
+
+#[tokio::test]
+async fn a_search_that_is_broken_off_anywhere_goes_on_as_if_it_had_not_been() {
+    let bands = json!({"name": "hyperband", "options": {"max_t": 9}});
+    let members = json!({"name": "pbt", "options": {
+        "time_attr": "training_iteration", "perturbation_interval": 2}});
+    for (number, (searcher, scheduler)) in [
+        ("tpe", json!("fifo")),
+        (
+            "gp",
+            json!({"name": "asha", "options": {"max_t": 9, "reduction_factor": 2}}),
+        ),
+        ("random", bands.clone()),
+        ("hyperoptsearch", bands),
+        ("sobol", members),
+        (
+            "random",
+            json!({"name": "median", "options": {
+            "time_attr": "training_iteration", "grace_period": 1}}),
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let config = json!({
+            "num_samples": 8, "max_concurrent_trials": 3, "max_failures": 1,
+            "search_alg": searcher, "scheduler": scheduler,
+        });
+        let seed = 1 + u64::try_from(number).unwrap();
+        let history = history(seed, 60);
+        let straight = lived(&config, &history, |_| false).await;
+        let everywhere = lived(&config, &history, |_| true).await;
+        assert_eq!(
+            everywhere, straight,
+            "{searcher} with {scheduler}, broken off everywhere"
+        );
+        for prefix in (3..history.len()).step_by(19) {
+            let once = lived(&config, &history, |place| place == prefix).await;
+            assert_eq!(
+                once, straight,
+                "{searcher} with {scheduler}, broken off at {prefix}"
+            );
+        }
+    }
+}

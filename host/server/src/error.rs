@@ -441,13 +441,19 @@ impl From<AskError> for ApiError {
 
 impl From<TuneError> for ApiError {
     fn from(error: TuneError) -> Self {
+        let hint = error.hint();
         let (status, kind) = match error {
             TuneError::Store(source) => return source.into(),
             TuneError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
             TuneError::NotTune(_) => (StatusCode::NOT_FOUND, "no-tune-action"),
             TuneError::Definition(_) => (StatusCode::CONFLICT, "invalid-action"),
+            TuneError::UnknownTrial(_) => (StatusCode::UNPROCESSABLE_ENTITY, "unknown-trial"),
+            TuneError::OtherConfig { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "other-config"),
+            TuneError::Published(_) => (StatusCode::CONFLICT, "published"),
+            TuneError::NotResumable(_) => (StatusCode::CONFLICT, "not-resumable"),
+            TuneError::Busy => (StatusCode::TOO_MANY_REQUESTS, "busy"),
         };
-        Self::new(status, kind, error.to_string())
+        Self::new(status, kind, error.to_string()).hint(hint)
     }
 }
 

@@ -142,6 +142,8 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(tune::table))
         .routes(routes!(tune::importance))
         .routes(routes!(tune::parallel))
+        .routes(routes!(tune::choose_best))
+        .routes(routes!(tune::resume))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::show))
         .routes(routes!(plugins::set_source))

@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trainshed_core::view::{Page, TrialView, TuneView};
+use trainshed_core::view::{BestTrial, Page, ResumeTune, TaskView, TrialView, TuneView};
 use trainshed_engine::Engine;
 use utoipa::IntoParams;
 
@@ -91,4 +91,32 @@ pub(crate) async fn parallel(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     Ok(Json(engine.parallel(&workspace, &task_id(&id)?).await?))
+}
+
+/// `PUT /tasks/{id}/best-trial`: says which trial of a tune action is the best, whatever the
+/// metric says; with `null`, the metric says it again. The result of one that has ended names it
+/// from then on.
+#[utoipa::path(put, path = "/tasks/{id}/best-trial", tag = "tuning", responses((status = 200, body = TuneView)))]
+pub(crate) async fn choose_best(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+    Json(choice): Json<BestTrial>,
+) -> Result<Json<TuneView>, ApiError> {
+    let task = task_id(&id)?;
+    Ok(Json(engine.choose_best(&workspace, &task, &choice).await?))
+}
+
+/// `POST /tasks/{id}/tune/resume`: a tune action that was stopped, or has failed, goes on where it
+/// ended.
+#[utoipa::path(post, path = "/tasks/{id}/tune/resume", tag = "tuning", responses((status = 200, body = TaskView)))]
+pub(crate) async fn resume(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    Path(id): Path<String>,
+    Json(how): Json<ResumeTune>,
+) -> Result<Json<TaskView>, ApiError> {
+    let task = task_id(&id)?;
+    let resumed = engine.resume_experiment(&workspace, &task, how.failed);
+    Ok(Json(resumed.await?))
 }

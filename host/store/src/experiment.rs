@@ -146,6 +146,11 @@ pub enum Cause {
         /// Why.
         reason: String,
     },
+    /// The experiment, which has ended, goes on.
+    GoOn,
+    /// Somebody says which trial is the best; the result of an experiment that has ended is
+    /// written anew.
+    Choice,
 }
 
 /// Why a step was not written.
@@ -414,6 +419,7 @@ impl Store {
         };
         let place = writer.append(step.after, &step.events, step.ready).await?;
         let mut settled = None;
+        let mut is_choice = false;
         match cause {
             Cause::Alone => {}
             Cause::Report {
@@ -436,6 +442,8 @@ impl Store {
                 settled = Some(TaskKey::new(workspace, &task));
             }
             Cause::Stop { reason } => writer.note_stop(&reason).await?,
+            Cause::GoOn => writer.reopen().await?,
+            Cause::Choice => is_choice = true,
         }
         let mut started = None;
         for change in step.trials {
@@ -445,7 +453,11 @@ impl Store {
         }
         writer.show_progress(step.progress).await?;
         if let Some(end) = step.end {
-            writer.end(end).await?;
+            if is_choice {
+                writer.rewrite_result(end).await?;
+            } else {
+                writer.end(end).await?;
+            }
         }
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(STEP))?;
@@ -756,8 +768,78 @@ impl StepWriter<'_> {
         Ok(())
     }
 
-    /// Ends the experiment's task, unless somebody has done so before.
-    async fn end(&mut self, end: EndOfExperiment<'_>) -> Result<(), StepError> {
+    /// Makes the task of an experiment that has ended run again.
+    async fn reopen(&mut self) -> Result<(), StepError> {
+        let named: Option<(String, String)> =
+            sqlx::query_as("select name, encoded_name from task where workspace = $1 and id = $2")
+                .bind(self.workspace.as_str())
+                .bind(self.experiment.as_str())
+                .fetch_optional(&mut **self.transaction)
+                .await
+                .map_err(failed)?;
+        let (name, encoded_name) = named
+            .ok_or_else(|| StepError::Lease(LeaseError::UnknownTask(self.experiment.clone())))?;
+        let other = active_namesake(self.transaction, self.workspace, &encoded_name);
+        if let Some((other, state)) = other.await? {
+            let why =
+                format!("the name `{name}` is in use: the task {other} has it and is {state}");
+            return Err(StepError::Lease(LeaseError::Invalid(why)));
+        }
+        let moved = sqlx::query(
+            "update task
+                set state = 'in_progress', state_reason = '', state_message = '', result = null,
+                    ended = null, stop_requested = null, stop_reason = null, queued = $1,
+                    started = coalesce(started, $1), state_changed = $1, last_update = $1
+              where workspace = $2 and id = $3 and state in ('stopped', 'failed', 'completed')",
+        )
+        .bind(self.now.as_millis())
+        .bind(self.workspace.as_str())
+        .bind(self.experiment.as_str())
+        .execute(&mut **self.transaction)
+        .await
+        .map_err(failed)?;
+        if moved.rows_affected() == 0 {
+            let why = "only a search that has ended, and is not published, goes on".to_owned();
+            return Err(StepError::Lease(LeaseError::Invalid(why)));
+        }
+        // Who asked its trials to stop does not ask their next attempts.
+        sqlx::query(
+            "update task set stop_requested = null, stop_reason = null
+              where workspace = $1 and stop_requested is not null
+                and id in (select task from trial where workspace = $1 and experiment = $2)",
+        )
+        .bind(self.workspace.as_str())
+        .bind(self.experiment.as_str())
+        .execute(&mut **self.transaction)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    /// Gives the task of an experiment that has ended another result.
+    async fn rewrite_result(&mut self, end: EndOfExperiment<'_>) -> Result<(), StepError> {
+        let models = self.models().await?;
+        let end = end(&models, None);
+        let result = match end.outcome {
+            Outcome::Completed { result } => Some(result),
+            Outcome::Failed { .. } | Outcome::Stopped { .. } => end.result,
+        };
+        sqlx::query(
+            "update task set result = $1, last_update = $2
+              where workspace = $3 and id = $4 and state in ('stopped', 'failed', 'completed')",
+        )
+        .bind(result.map(|result| Value::Object(result).to_string()))
+        .bind(self.now.as_millis())
+        .bind(self.workspace.as_str())
+        .bind(self.experiment.as_str())
+        .execute(&mut **self.transaction)
+        .await
+        .map_err(failed)?;
+        Ok(())
+    }
+
+    /// The models of the trials, by number.
+    async fn models(&mut self) -> Result<BTreeMap<u64, u64>, StepError> {
         let models: Vec<(i64, i64)> = sqlx::query_as(
             "select number, model from trial
               where workspace = $1 and experiment = $2 and model is not null",
@@ -767,10 +849,15 @@ impl StepWriter<'_> {
         .fetch_all(&mut **self.transaction)
         .await
         .map_err(failed)?;
-        let models: BTreeMap<u64, u64> = models
+        Ok(models
             .into_iter()
             .map(|(number, model)| (unsigned(number), unsigned(model)))
-            .collect();
+            .collect())
+    }
+
+    /// Ends the experiment's task, unless somebody has done so before.
+    async fn end(&mut self, end: EndOfExperiment<'_>) -> Result<(), StepError> {
+        let models = self.models().await?;
         let asked: Option<(Option<i64>, Option<String>)> = sqlx::query_as(
             "select stop_requested, stop_reason from task where workspace = $1 and id = $2",
         )

@@ -44,7 +44,8 @@ pub struct TrialTable {
     pub metrics: Vec<String>,
     /// For each trial id: status, values of the hyperparameters, values of the metrics.
     pub rows: BTreeMap<String, Row>,
-    /// The id of the best trial; empty until the experiment is finished.
+    /// The id of the best trial; empty until the experiment is finished, or somebody has said
+    /// which it is.
     pub best_trial: String,
 }
 
@@ -114,7 +115,7 @@ impl TrialTable {
             .collect();
         let best_trial = experiment
             .best()
-            .filter(|_| experiment.is_finished())
+            .filter(|_| experiment.is_finished() || experiment.is_best_chosen())
             .map(|trial| trial.id.clone())
             .unwrap_or_default();
         Self {

@@ -29,7 +29,10 @@ pub use model::{LineageStep, LineageView, MetadataItem, ModelUse, ModelUses, Mod
 pub use project::{NewProject, ProjectEdit, ProjectQuery, ProjectView, Retention};
 pub use report::{ConsoleLine, ConsolePage, PlotView, SeriesSummary, SingleValue};
 pub use task::{ConfigurationView, ModelLink, RunRecord, TaskModels, TaskQuery, TaskView};
-pub use tune::{Asked, AskedTrial, NewExperiment, ToldTrial, TrialReported, TrialView, TuneView};
+pub use tune::{
+    Asked, AskedTrial, BestTrial, NewExperiment, ResumeTune, ToldTrial, TrialReported, TrialView,
+    TuneView,
+};
 
 /// The tag by which a client knows whether a document has changed: of the bytes of `body`.
 pub fn entity_tag(body: &[u8]) -> String {

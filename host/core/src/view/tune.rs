@@ -72,6 +72,26 @@ pub struct TuneView {
     pub seq: u64,
 }
 
+/// Which trial of a tune action is the best.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BestTrial {
+    /// The id of the trial; null where the metric is to say it again.
+    pub trial_id: Option<String>,
+    /// Values of the trial's configuration: they have to be what it has.
+    #[serde(flatten)]
+    #[schema(additional_properties)]
+    pub config: Map<String, Value>,
+}
+
+/// How a tune action that has ended goes on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeTune {
+    /// Whether trials that failed are tried again.
+    #[serde(default)]
+    pub failed: bool,
+}
+
 /// An experiment to be made whose trials run elsewhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

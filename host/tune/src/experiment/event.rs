@@ -27,7 +27,7 @@ pub struct Definition {
 /// One entry of an experiment's log. Times are milliseconds on the caller's clock.
 ///
 /// Some come from outside: `Created`, `TrialCreated`, `Started`, `Resumed`, `Reported`,
-/// `Checkpointed`, `Ended`, `StopRequested`. The others follow from those before them; they are
+/// `Checkpointed`, `Ended`, `StopRequested`, `Continued`, `BestChosen`. The others follow from those before them; they are
 /// written all the same, so that the log tells what was decided without the code that decided.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -159,13 +159,30 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// An experiment that had come to its end goes on: what its stop ended is as if it had been
+    /// interrupted instead.
+    Continued {
+        /// Whether trials that failed are tried again.
+        failed: bool,
+        /// When.
+        at_ms: u64,
+    },
+    /// Somebody says which trial is the best.
+    BestChosen {
+        /// The trial; with none, the values of the metric say it again.
+        trial: Option<u64>,
+    },
 }
 
 impl Event {
     /// The trial that it is about.
     pub fn trial(&self) -> Option<u64> {
         match self {
-            Self::Created { .. } | Self::StopRequested { .. } | Self::Stopped { .. } => None,
+            Self::Created { .. }
+            | Self::StopRequested { .. }
+            | Self::Stopped { .. }
+            | Self::Continued { .. } => None,
+            Self::BestChosen { trial } => *trial,
             Self::TrialCreated { trial, .. }
             | Self::Started { trial, .. }
             | Self::Resumed { trial, .. }
@@ -189,7 +206,8 @@ impl Event {
             | Self::Reported { at_ms, .. }
             | Self::Ended { at_ms, .. }
             | Self::Closed { at_ms, .. }
-            | Self::StopRequested { at_ms, .. } => Some(*at_ms),
+            | Self::StopRequested { at_ms, .. }
+            | Self::Continued { at_ms, .. } => Some(*at_ms),
             _ => None,
         }
     }

@@ -15,6 +15,13 @@ impl Experiment {
         if let Some(at_ms) = event.at_ms() {
             self.now_ms = at_ms;
         }
+        let of_a_run = matches!(
+            event,
+            Event::Reported { .. } | Event::Checkpointed { .. } | Event::Ended { .. }
+        );
+        if of_a_run && self.before_stop.is_some() {
+            self.since_stop.push(event.clone());
+        }
         match event {
             Event::TrialCreated { trial, config, .. } => {
                 self.on_created(*trial, config, &mut followed);
@@ -87,6 +94,10 @@ impl Experiment {
                 trial, how, at_ms, ..
             } => self.on_end(*trial, how, *at_ms, &mut followed),
             Event::StopRequested { reason, at_ms } => self.on_stop(reason, *at_ms, &mut followed),
+            Event::Continued { failed, at_ms } => {
+                self.on_continued(*failed, *at_ms, &mut followed);
+            }
+            Event::BestChosen { trial } => self.chosen = *trial,
             // These follow from others and never come by themselves.
             Event::Created { .. }
             | Event::Decided { .. }
@@ -481,6 +492,7 @@ impl Experiment {
         if self.stopped.is_some() {
             return;
         }
+        self.before_stop = Some(Box::new(self.clone()));
         self.stopped = Some(reason.to_owned());
         self.complete = true;
         followed.push(Event::Stopped {
@@ -500,6 +512,59 @@ impl Experiment {
                 at_ms,
                 followed,
             );
+        }
+    }
+
+    /// Goes back to before the stop, and takes in what came since as if there had been none.
+    fn on_continued(&mut self, failed: bool, at_ms: u64, followed: &mut Vec<Event>) {
+        if let Some(before) = self.before_stop.take() {
+            let since = std::mem::take(&mut self.since_stop);
+            let chosen = self.chosen;
+            *self = *before;
+            self.chosen = chosen;
+            self.now_ms = at_ms;
+            for mut event in since {
+                if let Event::Ended { how, .. } = &mut event
+                    && !matches!(how, Ending::Completed { .. })
+                {
+                    // What ended because it was stopped was interrupted.
+                    *how = Ending::Interrupted;
+                }
+                if self.is_possible(&event) {
+                    followed.extend(self.fold(&event));
+                }
+            }
+            // Nobody holds the sandboxes of paused trials any more.
+            for trial in self.paused.clone() {
+                if let Some(state) = self.trial_mut(trial) {
+                    state.evicted = true;
+                }
+            }
+        }
+        self.begun_ms = None;
+        self.since_best = 0;
+        if failed {
+            self.try_failed_again();
+        }
+    }
+
+    /// Trials that failed wait again, as if they had been created now.
+    fn try_failed_again(&mut self) {
+        let seed = self.definition.seed;
+        for position in 0..self.trials.len() {
+            let state = &mut self.trials[position];
+            if state.status != Status::Error {
+                continue;
+            }
+            state.status = Status::Pending;
+            state.failures = 0;
+            state.ended_ms = None;
+            state.reason = None;
+            let (number, point) = (state.number, self.space.encode(&state.config));
+            self.closed -= 1;
+            self.queue.push_back(number);
+            self.history.begin(number, point);
+            self.settings.scheduler.add(number, seed);
         }
     }
 

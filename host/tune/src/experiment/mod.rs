@@ -7,7 +7,8 @@
 //!
 //! - [`Experiment::next`]: what to run now, when there is a place for one more trial.
 //! - [`Experiment::report`]: a trial reported; the answer is what it does next.
-//! - [`Experiment::checkpoint`], [`Experiment::end`], [`Experiment::stop`].
+//! - [`Experiment::checkpoint`], [`Experiment::end`], [`Experiment::stop`],
+//!   [`Experiment::go_on`], [`Experiment::choose_best`].
 //!
 //! Asking and telling from outside is the same: `next`, then `report` and `end`.
 
@@ -53,6 +54,12 @@ pub struct Experiment {
     /// The time of the last event that has one.
     now_ms: u64,
     stopped: Option<String>,
+    /// What it was before it was stopped.
+    before_stop: Option<Box<Self>>,
+    /// What came from outside since it was stopped, reports and ends of trials.
+    since_stop: Vec<Event>,
+    /// The trial that somebody says is the best.
+    chosen: Option<u64>,
     /// Closed trials since the best one became better, for `patience_trials`.
     since_best: u64,
     best_score: f64,
@@ -218,6 +225,9 @@ impl Experiment {
             begun_ms: None,
             now_ms: 0,
             stopped: None,
+            before_stop: None,
+            since_stop: Vec::new(),
+            chosen: None,
             since_best: 0,
             best_score: f64::INFINITY,
             complete: false,
@@ -306,6 +316,8 @@ impl Experiment {
                     && matches!(status(trial), Some(Status::Running | Status::Paused))
             }
             Event::StopRequested { .. } => true,
+            Event::Continued { failed, .. } => self.can_go_on(*failed),
+            Event::BestChosen { trial } => trial.is_none_or(|trial| self.trial(trial).is_some()),
             Event::Created { .. }
             | Event::Decided { .. }
             | Event::Paused { .. }
@@ -654,6 +666,40 @@ impl Experiment {
             self.record(Event::StopRequested { reason, at_ms }, &mut log);
         }
         log
+    }
+
+    /// Lets an experiment that has come to its end go on, if anything is left of it: what its
+    /// stop ended goes on from its checkpoint, as after an interruption, and trials that were
+    /// never created are. With `failed`, trials that failed are tried again. Time budget and
+    /// patience begin anew. Records nothing when nothing is left.
+    pub fn go_on(&mut self, failed: bool, at_ms: u64) -> Vec<Event> {
+        let mut log = self.missing();
+        if self.can_go_on(failed) {
+            self.record(Event::Continued { failed, at_ms }, &mut log);
+        }
+        log
+    }
+
+    /// Says which trial is the best, whatever the metric says; with none, the metric says it
+    /// again.
+    ///
+    /// # Errors
+    /// There is no such trial.
+    pub fn choose_best(&mut self, trial: Option<u64>) -> Result<Vec<Event>, Refusal> {
+        if let Some(trial) = trial.filter(|trial| self.trial(*trial).is_none()) {
+            return Err(Refusal::UnknownTrial { trial });
+        }
+        let mut log = self.missing();
+        if self.chosen != trial {
+            self.record(Event::BestChosen { trial }, &mut log);
+        }
+        Ok(log)
+    }
+
+    fn can_go_on(&self, failed: bool) -> bool {
+        let has_failed = |trial: &Trial| trial.status == Status::Error;
+        let tried_again = failed && self.trials.iter().any(has_failed);
+        self.is_finished() && (self.before_stop.is_some() || tried_again)
     }
 
     fn checked(&self, trial: u64, attempt: u64) -> Result<&Trial, Refusal> {

@@ -117,8 +117,12 @@ impl Experiment {
 
     /// The best trial so far: the one with the best last value (or best value, by `scope`).
     ///
-    /// Values that are not finite are never best; of equals the first trial is.
+    /// Values that are not finite are never best; of equals the first trial is. A trial that
+    /// was chosen by [`Self::choose_best`] is, whatever its value.
     pub fn best(&self) -> Option<&Trial> {
+        if let Some(chosen) = self.chosen {
+            return self.trial(chosen);
+        }
         let mut best: Option<(f64, &Trial)> = None;
         for trial in &self.trials {
             let value = match self.settings.scope {
@@ -142,6 +146,11 @@ impl Experiment {
             }
         }
         best.map(|(_, trial)| trial)
+    }
+
+    /// Whether somebody said which trial is the best.
+    pub fn is_best_chosen(&self) -> bool {
+        self.chosen.is_some()
     }
 
     /// How many trials there are of each status.

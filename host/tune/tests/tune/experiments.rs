@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use trainshed_tune::experiment::event::{Ending, Event, Status};
 use trainshed_tune::experiment::{Next, Refusal, Report};
+use trainshed_tune::payload::TrialTable;
 use trainshed_tune::{Decision, Experiment};
 
 use crate::{completed, end, experiment, failed, report, run_all, started, x};
@@ -466,4 +467,101 @@ fn ids_are_those_of_the_experiment_and_stay_the_same() {
     assert_eq!(first[..6], second[..6]);
     assert!(first.ends_with("_00000") && second.ends_with("_00001"));
     assert_eq!(first.len(), 11);
+}
+
+#[test]
+fn a_stopped_experiment_goes_on_as_if_it_had_been_interrupted() {
+    let settings = json!({"num_samples": 5, "max_concurrent_trials": 2, "search_alg": "tpe"});
+    let never_stopped = run_all(&mut experiment(x(), settings.clone()), |_| 0.5);
+
+    let mut experiment = experiment(x(), settings);
+    started(&mut experiment);
+    report(&mut experiment, 0, 1, "loss", 0.5);
+    end(&mut experiment, 0, completed());
+    started(&mut experiment);
+    started(&mut experiment);
+    experiment.checkpoint(1, 1, 3, "1@3").unwrap();
+    assert_eq!(
+        experiment.go_on(false, 5),
+        vec![],
+        "it has not been stopped"
+    );
+    experiment.stop("enough", 6);
+    assert_eq!(experiment.go_on(false, 7), vec![], "its trials still run");
+    end(&mut experiment, 1, Ending::Stopped);
+    end(&mut experiment, 2, failed());
+    assert!(experiment.is_finished());
+
+    let log = experiment.go_on(false, 8);
+    assert!(matches!(
+        log[..],
+        [Event::Continued {
+            failed: false,
+            at_ms: 8
+        }]
+    ));
+    assert_eq!(experiment.stopped(), None);
+    let again = started(&mut experiment);
+    assert_eq!(
+        (again.trial, again.attempt, again.checkpoint),
+        (1, 2, Some(("1@3".to_owned(), 3)))
+    );
+    assert_eq!(
+        experiment.trial(2).unwrap().failures,
+        0,
+        "it was told to stop"
+    );
+    report(&mut experiment, 1, 4, "loss", 0.5);
+    end(&mut experiment, 1, completed());
+    run_all(&mut experiment, |_| 0.5);
+    let configs: Vec<_> = experiment
+        .trials()
+        .iter()
+        .map(|trial| trial.config.clone())
+        .collect();
+    assert_eq!(configs, never_stopped);
+}
+
+#[test]
+fn an_experiment_that_is_over_goes_on_only_with_what_failed() {
+    let mut experiment = experiment(x(), json!({"num_samples": 2}));
+    started(&mut experiment);
+    started(&mut experiment);
+    end(&mut experiment, 0, failed());
+    report(&mut experiment, 1, 1, "loss", 0.5);
+    end(&mut experiment, 1, completed());
+    assert_eq!(experiment.go_on(false, 5), vec![]);
+    assert_eq!(experiment.go_on(true, 5).len(), 1);
+    assert_eq!(started(&mut experiment).attempt, 2);
+    report(&mut experiment, 0, 1, "loss", 0.25);
+    end(&mut experiment, 0, completed());
+    assert_eq!(experiment.next(0).0, Next::Finished);
+    assert_eq!(experiment.best().unwrap().number, 0);
+    assert_eq!(experiment.go_on(true, 5), vec![]);
+}
+
+#[test]
+fn the_best_trial_is_whichever_somebody_says() {
+    let mut experiment = experiment(x(), json!({"num_samples": 2}));
+    run_all(&mut experiment, |config| config["x"].as_f64().unwrap());
+    let best = experiment.best().unwrap().number;
+    let before = TrialTable::of(&experiment);
+    assert_eq!(experiment.choose_best(Some(1 - best)).unwrap().len(), 1);
+    assert_eq!(experiment.choose_best(Some(1 - best)).unwrap(), vec![]);
+    let other = experiment.trial(1 - best).unwrap().id.clone();
+    let expected = TrialTable {
+        best_trial: other,
+        ..before.clone()
+    };
+    assert_eq!(
+        TrialTable::of(&experiment),
+        expected,
+        "nothing else differs"
+    );
+    assert_eq!(
+        experiment.choose_best(Some(2)),
+        Err(Refusal::UnknownTrial { trial: 2 })
+    );
+    experiment.choose_best(None).unwrap();
+    assert_eq!(TrialTable::of(&experiment), before);
 }

@@ -19,7 +19,10 @@ enum Deed {
     Checkpoint(u8),
     End { pick: u8, how: u8 },
     Stale(u8),
+    Choose(u8),
     Stop,
+    StopAndGoOn,
+    GoOn,
 }
 
 fn deeds() -> impl Strategy<Value = Vec<Deed>> {
@@ -28,8 +31,11 @@ fn deeds() -> impl Strategy<Value = Vec<Deed>> {
         30..70 => Deed::Report { pick, value },
         70..74 => Deed::Again(pick),
         74..82 => Deed::Checkpoint(pick),
-        82..97 => Deed::End { pick, how: value },
-        97..99 => Deed::Stale(pick),
+        82..95 => Deed::End { pick, how: value },
+        95 => Deed::Stale(pick),
+        96 => Deed::Choose(pick),
+        97 => Deed::StopAndGoOn,
+        98 => Deed::GoOn,
         _ => Deed::Stop,
     });
     prop::collection::vec(one, 1..120)
@@ -56,6 +62,31 @@ fn perform(experiment: &mut Experiment, deed: &Deed, now: u64) -> Vec<Event> {
     let result = match *deed {
         Deed::Next => return experiment.next(now).1,
         Deed::Stop => return experiment.stop("enough", now),
+        Deed::GoOn => return experiment.go_on(true, now),
+        Deed::StopAndGoOn => {
+            let mut log = experiment.stop("for a while", now);
+            while let Some((trial, attempt, iteration)) = picked(experiment, 0, &LIVE) {
+                let report = Report {
+                    trial,
+                    attempt,
+                    iteration: iteration + 1,
+                    metrics: Map::from_iter([("loss".to_owned(), json!(0.5))]),
+                    elapsed_ms: iteration * 1000,
+                };
+                log.extend(experiment.report(report, now).unwrap().1);
+                log.extend(
+                    experiment
+                        .end(trial, attempt, Ending::Stopped, now)
+                        .unwrap(),
+                );
+            }
+            log.extend(experiment.go_on(false, now));
+            return log;
+        }
+        Deed::Choose(pick) => {
+            let trial = picked(experiment, pick, &[Status::Terminated]).map(|trial| trial.0);
+            return experiment.choose_best(trial).unwrap();
+        }
         Deed::Report { pick, value: given } => {
             let Some((trial, attempt, iteration)) = picked(experiment, pick, &[Status::Running])
             else {

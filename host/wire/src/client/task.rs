@@ -6,7 +6,9 @@ use reqwest::{Method, header};
 use serde_json::Value;
 use trainshed_core::draft::{CloneRequest, NewDraft, TaskEdit};
 use trainshed_core::task::Verb;
-use trainshed_core::view::{Page, Results, TaskQuery, TaskView, TrialView, TuneView};
+use trainshed_core::view::{
+    BestTrial, Page, Results, ResumeTune, TaskQuery, TaskView, TrialView, TuneView,
+};
 
 use super::{Client, ClientError, Result, part};
 use crate::{Alive, ManyTasks, MoveRequest, MoveTo, MovedMany, NewProgress, Submitted};
@@ -165,5 +167,17 @@ impl Client {
     pub async fn trials(&self, id: &str, from: u64) -> Result<Page<TrialView>> {
         let path = format!("/tasks/{}/trials?limit=1000&after={from}", part(id));
         self.get(&path).await
+    }
+
+    /// Says which trial of a tune action is the best.
+    pub async fn choose_best(&self, id: &str, choice: &BestTrial) -> Result<TuneView> {
+        let path = format!("/tasks/{}/best-trial", part(id));
+        self.send(Method::PUT, &path, choice).await
+    }
+
+    /// Lets a tune action that has ended go on.
+    pub async fn resume_tune(&self, id: &str, how: &ResumeTune) -> Result<TaskView> {
+        let path = format!("/tasks/{}/tune/resume", part(id));
+        self.send(Method::POST, &path, how).await
     }
 }
