@@ -325,9 +325,9 @@ async fn arguments_and_programs_that_break_rules_are_errors() {
           "negative epoch": "taken",
           "no tensors": "taken",
           "one name twice": "`tensors` must have one tensor named `x`",
+          "output without a name": "`name` must have 1 to 100 bytes of A-Z, a-z, 0-9, `.`, `_` and `-`",
           "total of zero": "`total` must be at least 1",
-          "unknown phase": "taken",
-          "unsaved output": "`name` must be the name of a model that the task has saved"
+          "unknown phase": "taken"
         }"#]].assert_eq(&format!("{arguments:#}"));
     let programs = ground
         .answers(json!({"do": "malformed-programs"}), json!({}))

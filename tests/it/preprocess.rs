@@ -46,3 +46,26 @@ async fn a_standardised_version_is_made_and_trained_on() {
         .find(|curve| curve.title == "validation" && curve.series == "accuracy");
     assert!(accuracy.unwrap().last.0 >= 0.95);
 }
+
+#[tokio::test]
+async fn one_plugin_may_have_both_actions() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("conformance").await;
+    let dataset = shed.import("digits", &digits());
+    let manifest = shed.client.plugin(&plugin).await.unwrap().manifest;
+    let actions: Vec<&str> = manifest.actions.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(actions, ["train", "preprocess"]);
+
+    let action = json!({
+        "action": "preprocess", "plugin": plugin,
+        "params": {"name": "a text", "dataset": dataset, "parameters": {"text": "made here"}},
+    });
+    let task = shed.client.submit(&action).await.unwrap().task;
+    let task = shed.ended(&task).await;
+    assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
+    assert_eq!(task.result.unwrap()["number"], 2);
+    let settings = json!({"hyperparameter": {"train": 1}});
+    let task = shed.train("a model", &plugin, dataset, settings).await;
+    let task = shed.ended(&task).await;
+    assert_eq!(task.status, TaskState::Completed, "{}", task.status_reason);
+}

@@ -19,8 +19,13 @@ pub const FOLDER: &str = "sdk-guest/rust/src/bindings";
 /// The world of everything a plugin may import.
 const IMPORTS: &str = "imports";
 
-/// The worlds a plugin can be built for.
-const EXPORTING_WORLDS: [&str; 2] = ["train-plugin", "preprocess-plugin"];
+/// The worlds a plugin can be built for; a `part` goes together with another one.
+const EXPORTING_WORLDS: [&str; 4] = [
+    "train-plugin",
+    "preprocess-plugin",
+    "tune-part",
+    "preprocess-part",
+];
 
 /// Why the bindings could not be generated or do not match.
 #[derive(Debug, thiserror::Error)]
@@ -165,13 +170,16 @@ mod tests {
                  interface preprocess {{ preprocess: func(); }}
                  world imports {{ import run; }}
                  world train-plugin {{ include imports; export train; }}
-                 world preprocess-plugin {{ include imports; export preprocess; }}"
+                 world preprocess-plugin {{ include imports; export preprocess; }}
+                 interface tune {{ tune: func(); }}
+                 world tune-part {{ include imports; export tune; }}
+                 world preprocess-part {{ include imports; export preprocess; }}"
             );
             files::write(&root.join("wit/world.wit"), world.as_bytes()).unwrap();
         };
 
         contract("task-id");
-        assert_eq!(write(root).unwrap().len(), 3);
+        assert_eq!(write(root).unwrap().len(), 5);
         check(root).unwrap();
 
         contract("trial-id");

@@ -11,6 +11,7 @@ wasmtime::component::bindgen!({
             include trainshed:plugin/imports@0.1.0;
             export trainshed:plugin/manifest@0.1.0;
             export trainshed:plugin/train@0.1.0;
+            export trainshed:plugin/tune@0.1.0;
             export trainshed:plugin/preprocess@0.1.0;
         }
     ",

@@ -42,7 +42,7 @@ pub struct Job {
 /// Which export is called, with what.
 #[derive(Debug, Clone)]
 pub enum JobWork {
-    /// `train`.
+    /// `train`; of a trial `tune`, where the plugin exports it.
     Train {
         /// Given to the plugin unchanged.
         hyperparameter: Map<String, Value>,

@@ -8,7 +8,7 @@ use trainshed_core::manifest::{ActionSpec, Category, InvalidManifest, Manifest};
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use crate::bindings::exports::trainshed::plugin::{manifest, preprocess, train};
+use crate::bindings::exports::trainshed::plugin::{manifest, preprocess, train, tune};
 use crate::outcome;
 use crate::state::TaskState;
 use crate::task;
@@ -73,6 +73,7 @@ struct Parts {
     instance: InstancePre<TaskState>,
     manifest: manifest::GuestIndices,
     train: Option<train::GuestIndices>,
+    tune: Option<tune::GuestIndices>,
     preprocess: Option<preprocess::GuestIndices>,
 }
 
@@ -110,6 +111,10 @@ impl Plugin {
         self.parts.train.as_ref()
     }
 
+    pub(crate) fn tune(&self) -> Option<&tune::GuestIndices> {
+        self.parts.tune.as_ref()
+    }
+
     pub(crate) fn preprocess(&self) -> Option<&preprocess::GuestIndices> {
         self.parts.preprocess.as_ref()
     }
@@ -141,6 +146,7 @@ pub(crate) fn check(
         .map_err(|error| LoadError::Import(import_and_reason(&error)))?;
     let manifest = manifest::GuestIndices::new(&instance).map_err(|_| LoadError::NoManifest)?;
     let train = train::GuestIndices::new(&instance).ok();
+    let tune = tune::GuestIndices::new(&instance).ok();
     let preprocess = preprocess::GuestIndices::new(&instance).ok();
     if train.is_none() && preprocess.is_none() {
         return Err(LoadError::NoAction);
@@ -150,6 +156,7 @@ pub(crate) fn check(
         instance,
         manifest,
         train,
+        tune,
         preprocess,
     };
     Ok(Plugin {
@@ -175,6 +182,9 @@ pub(crate) fn describe(
             let guest = parts.manifest.load(&mut *store, &instance)?;
             if let Some(train) = &parts.train {
                 train.load(&mut *store, &instance)?;
+            }
+            if let Some(tune) = &parts.tune {
+                tune.load(&mut *store, &instance)?;
             }
             if let Some(preprocess) = &parts.preprocess {
                 preprocess.load(&mut *store, &instance)?;

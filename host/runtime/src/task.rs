@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use trainshed_core::report::LineSource;
 use trainshed_core::task::Outcome;
 use wasmtime::component::{Instance, Resource};
 use wasmtime::{Store, UpdateDeadline};
@@ -80,12 +81,24 @@ async fn call_action(
                 Some(checkpoint) => Some(Resource::new_borrow(table.push(checkpoint)?.rep())),
                 None => None,
             };
-            let export = plugin.train().ok_or_else(|| missing("train"))?;
-            let guest = export.load(&mut *store, &instance)?;
             let hyperparameter = serde_json::Value::Object(hyperparameter).to_string();
-            guest
-                .call_train(store, run, dataset, &hyperparameter, checkpoint)
-                .await
+            let is_trial = job.trial.is_some();
+            let returned = if let Some(export) = plugin.tune().filter(|_| is_trial) {
+                let guest = export.load(&mut *store, &instance)?;
+                guest
+                    .call_tune(&mut *store, &hyperparameter, run, dataset, checkpoint)
+                    .await?
+            } else {
+                let export = plugin.train().ok_or_else(|| missing("train"))?;
+                let guest = export.load(&mut *store, &instance)?;
+                guest
+                    .call_train(&mut *store, run, dataset, &hyperparameter, checkpoint)
+                    .await?
+            };
+            if returned.is_ok() {
+                note_missing_model(store.data());
+            }
+            Ok(returned)
         }
         JobWork::Preprocess { parameters } => {
             let export = plugin.preprocess().ok_or_else(|| missing("preprocess"))?;
@@ -95,6 +108,17 @@ async fn call_action(
                 .call_preprocess(store, run, dataset, &parameters)
                 .await
         }
+    }
+}
+
+/// Says on the console of a trial that it saved no model, of which there is one from each other.
+fn note_missing_model(state: &TaskState) {
+    if let Some(trial) = &state.facts.trial
+        && state.saved_models.is_empty()
+    {
+        let told = format!("Skipping model registration: no checkpoint path for trial {trial}");
+        // A console that takes nothing does not keep the trial from its end.
+        let _ = state.console.text(LineSource::Host, told);
     }
 }
 

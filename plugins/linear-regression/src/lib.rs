@@ -17,7 +17,8 @@ use trainshed_sdk::rng::{Rng, Split};
 use trainshed_sdk::run::Metric;
 use trainshed_sdk::trainer::{Column, Recipe, Start, Trainer};
 use trainshed_sdk::{
-    About, Category, Checkpoint, DType, Dataset, Failure, ModelDetails, Run, Tensor, Train, metrics,
+    About, Category, Checkpoint, DType, Dataset, Failure, ModelDetails, Run, Tensor, Train, Tune,
+    metrics,
 };
 
 use data::{Data, Statistics};
@@ -25,7 +26,7 @@ use settings::{Method, Settings};
 
 struct LinearRegression;
 
-trainshed_sdk::export_train!(LinearRegression);
+trainshed_sdk::export_train!(LinearRegression, tune);
 
 impl Train for LinearRegression {
     const ABOUT: About = trainshed_sdk::about!(Category::Tabular);
@@ -64,6 +65,78 @@ impl Train for LinearRegression {
     }
 }
 
+/// Into how many parts the rows are cut to judge the settings of a trial.
+const FOLDS: usize = 5;
+
+impl Tune for LinearRegression {
+    /// Judges the settings by cross-validation, which one division into rows to learn from
+    /// and rows to judge by would do by luck; the model is then fitted to all rows.
+    ///
+    /// With `gradient`, a trial is a run as any other.
+    fn tune(
+        settings: Settings,
+        run: &Run,
+        dataset: &Dataset,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Value, Failure> {
+        run.set_checkpoint_output("model")?;
+        if settings.method == Method::Gradient || checkpoint.is_some() {
+            return Self::train(run, dataset, settings, checkpoint);
+        }
+        settings.check()?;
+        let data = Data::load(dataset, &settings)?;
+        let mut order: Vec<u32> = (0..data.rows).collect();
+        // The same parts for every trial, so that trials differ by their settings alone.
+        Rng::new(run.seed(), "folds").shuffle(&mut order);
+        if order.len() < FOLDS {
+            let rows = order.len();
+            return Err(Failure::failed(format!(
+                "{rows} rows are too few to be cut into {FOLDS} parts"
+            )));
+        }
+        run.set_progress("dataset", 1, 1)?;
+        let mut sum = Fit {
+            mse: 0.0,
+            mae: 0.0,
+            r2: 0.0,
+        };
+        let share = 1.0 / FOLDS as f64;
+        for fold in 0..FOLDS {
+            let bound = |fold: usize| fold * order.len() / FOLDS;
+            let (before, rest) = order.split_at(bound(fold));
+            let (held_back, behind) = rest.split_at(bound(fold + 1) - bound(fold));
+            let split = Split {
+                train: [before, behind].concat(),
+                validation: held_back.to_vec(),
+            };
+            let function = fitted(&data, &split.train, settings.ridge)?.0;
+            let fit = judge(&data, &split, |x| function.predict(x))?;
+            sum.mse += fit.mse * share;
+            sum.mae += fit.mae * share;
+            sum.r2 += fit.r2 * share;
+            run.set_progress("train", fold as u64 + 1, FOLDS as u64)?;
+        }
+        let (function, tensors) = fitted(&data, &order, settings.ridge)?;
+        let tensors: Vec<(String, Tensor)> = tensors.into_iter().collect();
+        run.save_model("model", &tensors, &details(&data, &function, 0, run.seed()))?;
+        let measured = json!({"mse": sum.mse, "mae": sum.mae, "r2": sum.r2});
+        run.report(&measured, Some("model"))?;
+        finish(run, &data, &function, &sum)
+    }
+}
+
+/// The function that fits `rows` best, and the tensors of its model.
+fn fitted(
+    data: &Data,
+    rows: &[u32],
+    ridge: f64,
+) -> Result<(Function, BTreeMap<String, Tensor>), Failure> {
+    let statistics = data.statistics(rows)?;
+    let weight = normal_equations(data, &statistics, ridge)?;
+    let tensors = tensors(&statistics, &weight)?;
+    Ok((Function::of(&tensors)?, tensors))
+}
+
 /// A linear function of the columns in their own units.
 struct Function {
     coefficients: Vec<f64>,
@@ -84,10 +157,7 @@ fn exact(
     seed: u64,
     settings: &Settings,
 ) -> Result<Value, Failure> {
-    let statistics = data.statistics(&split.train)?;
-    let weight = normal_equations(data, &statistics, settings.ridge)?;
-    let tensors = tensors(&statistics, &weight)?;
-    let function = Function::of(&tensors)?;
+    let (function, tensors) = fitted(data, &split.train, settings.ridge)?;
     let fit = judge(data, split, |x| function.predict(x))?;
     log(run, 0, &fit)?;
     run.set_progress("train", 1, 1)?;

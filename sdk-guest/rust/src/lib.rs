@@ -82,6 +82,6 @@ pub use checkpoint::{Checkpoint, ModelDetails};
 pub use dataset::{Dataset, Table};
 pub use error::{CheckpointError, DatasetError, ModelError, ProgramError, ReportError};
 pub use failure::Failure;
-pub use plugin::{About, Category, Preprocess, Train};
+pub use plugin::{About, Category, Preprocess, Train, Tune};
 pub use run::Run;
 pub use tensor::{DType, Tensor};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::bindings::imports::trainshed::plugin as raw;
-use crate::bindings::{preprocess_plugin, train_plugin};
+use crate::bindings::{preprocess_part, preprocess_plugin, train_plugin, tune_part};
 use crate::{Checkpoint, Dataset, Failure, ReportError, Run};
 
 /// What a plugin is; [`about!`](crate::about) makes it of the crate's `Cargo.toml`.
@@ -70,6 +70,26 @@ pub trait Train {
     ) -> Result<Value, Failure>;
 }
 
+/// A plugin whose trials, when it is tuned, run something else than [`Train::train`].
+///
+/// Optional: a plugin without it is tuned through `train`. It is exported by
+/// `export_train!(Plugin, tune)`.
+pub trait Tune: Train {
+    /// Runs one trial of a tuning experiment and returns what it found out: an object with the
+    /// objective in it, or its number alone. [`Run::report`] tells it before.
+    ///
+    /// The order of the arguments is not that of [`Train::train`].
+    ///
+    /// # Errors
+    /// Whatever keeps it from its work; the user reads the text.
+    fn tune(
+        hyperparameters: Self::Hyperparameters,
+        run: &Run,
+        dataset: &Dataset,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Value, Failure>;
+}
+
 /// A plugin that makes a new version of a data set.
 pub trait Preprocess {
     /// What the plugin is.
@@ -118,16 +138,49 @@ macro_rules! about {
 
 /// Exports a type that implements [`Train`] as the crate's plugin.
 ///
-/// Once in a crate, and not beside [`export_preprocess!`](crate::export_preprocess).
+/// `export_train!(Plugin, tune)` exports what it implements of [`Tune`] too,
+/// `export_train!(Plugin, preprocess)` its [`Preprocess`], `export_train!(Plugin, tune,
+/// preprocess)` both. Once in a crate, and not beside
+/// [`export_preprocess!`](crate::export_preprocess).
 #[macro_export]
 macro_rules! export_train {
     ($plugin:ty) => {
-        type TrainshedPlugin = $crate::plugin::TrainPlugin<$plugin>;
+        $crate::export_train!(@train $crate::plugin::TrainPlugin<$plugin>);
+    };
+    ($plugin:ty, tune) => {
+        $crate::export_train!($plugin);
+        $crate::export_train!(@tune $plugin);
+    };
+    ($plugin:ty, preprocess) => {
+        $crate::export_train!(
+            @train $crate::plugin::TrainPlugin<$plugin, $crate::plugin::AlsoPreprocess>
+        );
+        $crate::export_train!(@preprocess);
+    };
+    ($plugin:ty, tune, preprocess) => {
+        $crate::export_train!($plugin, preprocess);
+        $crate::export_train!(@tune $plugin);
+    };
+    (@train $exported:ty) => {
+        type TrainshedPlugin = $exported;
         const _: () = TrainshedPlugin::EXPORTED;
         // Other linkers do not take the names of a component's exports.
         #[cfg(target_family = "wasm")]
         $crate::bindings::train_plugin::export_train_plugin!(
             TrainshedPlugin with_types_in $crate::bindings::train_plugin
+        );
+    };
+    (@tune $plugin:ty) => {
+        const _: () = $crate::plugin::is_tune::<$plugin>();
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::tune_part::export_tune_part!(
+            TrainshedPlugin with_types_in $crate::bindings::tune_part
+        );
+    };
+    (@preprocess) => {
+        #[cfg(target_family = "wasm")]
+        $crate::bindings::preprocess_part::export_preprocess_part!(
+            TrainshedPlugin with_types_in $crate::bindings::preprocess_part
         );
     };
 }
@@ -150,11 +203,42 @@ macro_rules! export_preprocess {
 
 /// Answers the host's calls with a [`Train`]; for [`export_train!`](crate::export_train).
 #[doc(hidden)]
-pub struct TrainPlugin<T>(PhantomData<T>);
+pub struct TrainPlugin<T, M = NothingElse>(PhantomData<(T, M)>);
 
-impl<T: Train> TrainPlugin<T> {
+impl<T: Train, M: Beside<T>> TrainPlugin<T, M> {
     /// Makes the plugin used code where there are no exports.
     pub const EXPORTED: () = ();
+}
+
+/// Makes [`Tune::tune`] used code where there are no exports.
+#[doc(hidden)]
+pub const fn is_tune<T: Tune>() {}
+
+/// What a plugin has beside its `train` action.
+#[doc(hidden)]
+pub trait Beside<T> {
+    /// The `preprocess` action, as [`Preprocess::SUMMARY`] and the schema of its parameters.
+    fn preprocess() -> Option<(String, String)>;
+}
+
+/// Nothing; see [`Beside`].
+#[doc(hidden)]
+pub struct NothingElse;
+
+/// The `preprocess` action; see [`Beside`].
+#[doc(hidden)]
+pub struct AlsoPreprocess;
+
+impl<T> Beside<T> for NothingElse {
+    fn preprocess() -> Option<(String, String)> {
+        None
+    }
+}
+
+impl<T: Preprocess> Beside<T> for AlsoPreprocess {
+    fn preprocess() -> Option<(String, String)> {
+        Some((T::SUMMARY.to_owned(), schema_of::<T::Parameters>()))
+    }
 }
 
 /// Answers the host's calls with a [`Preprocess`]; for
@@ -191,19 +275,25 @@ mod preprocess_exports {
     pub(super) use super::preprocess_plugin::exports::trainshed::plugin::{manifest, preprocess};
 }
 
-impl<T: Train> train_exports::manifest::Guest for TrainPlugin<T> {
+impl<T: Train, M: Beside<T>> train_exports::manifest::Guest for TrainPlugin<T, M> {
     fn describe() -> train_exports::manifest::Manifest {
         use train_exports::manifest::{Action, Manifest};
+        let mut actions = vec![Action {
+            name: "train".to_owned(),
+            summary: T::SUMMARY.to_owned(),
+            schema: schema_of::<T::Hyperparameters>(),
+        }];
+        actions.extend(M::preprocess().map(|(summary, schema)| Action {
+            name: "preprocess".to_owned(),
+            summary,
+            schema,
+        }));
         Manifest {
             name: T::ABOUT.name.to_owned(),
             version: T::ABOUT.version.to_owned(),
             category: T::ABOUT.category.name().to_owned(),
             summary: T::ABOUT.summary.to_owned(),
-            actions: vec![Action {
-                name: "train".to_owned(),
-                summary: T::SUMMARY.to_owned(),
-                schema: schema_of::<T::Hyperparameters>(),
-            }],
+            actions,
             environment: T::ABOUT
                 .environment
                 .iter()
@@ -213,7 +303,7 @@ impl<T: Train> train_exports::manifest::Guest for TrainPlugin<T> {
     }
 }
 
-impl<T: Train> train_exports::train::Guest for TrainPlugin<T> {
+impl<T: Train, M> train_exports::train::Guest for TrainPlugin<T, M> {
     fn train(
         run: &raw::run::Run,
         dataset: &raw::dataset::Dataset,
@@ -231,6 +321,39 @@ impl<T: Train> train_exports::train::Guest for TrainPlugin<T> {
         );
         end_console();
         Ok(result?.to_string())
+    }
+}
+
+impl<T: Tune, M> tune_part::exports::trainshed::plugin::tune::Guest for TrainPlugin<T, M> {
+    fn tune(
+        hyperparameter: String,
+        run: &raw::run::Run,
+        dataset: &raw::dataset::Dataset,
+        checkpoint: Option<&raw::checkpoint::Checkpoint>,
+    ) -> Result<String, raw::types::Failure> {
+        log_environment(run, T::ABOUT.log_env)?;
+        let hyperparameters = parse_settings(&hyperparameter)?;
+        let checkpoint = checkpoint.map(Checkpoint::new);
+        let result = T::tune(
+            hyperparameters,
+            &Run::new(run),
+            &Dataset::new(dataset),
+            checkpoint.as_ref(),
+        );
+        end_console();
+        Ok(result?.to_string())
+    }
+}
+
+impl<T: Train + Preprocess> preprocess_part::exports::trainshed::plugin::preprocess::Guest
+    for TrainPlugin<T, AlsoPreprocess>
+{
+    fn preprocess(
+        run: &raw::run::Run,
+        dataset: &raw::dataset::Dataset,
+        params: String,
+    ) -> Result<String, raw::types::Failure> {
+        preprocessed::<T>(run, dataset, <T as Train>::ABOUT.log_env, &params)
     }
 }
 
@@ -262,12 +385,22 @@ impl<T: Preprocess> preprocess_exports::preprocess::Guest for PreprocessPlugin<T
         dataset: &raw::dataset::Dataset,
         params: String,
     ) -> Result<String, raw::types::Failure> {
-        log_environment(run, T::ABOUT.log_env)?;
-        let parameters = parse_settings(&params)?;
-        let result = T::preprocess(&Run::new(run), &Dataset::new(dataset), parameters);
-        end_console();
-        Ok(result?.to_string())
+        preprocessed::<T>(run, dataset, T::ABOUT.log_env, &params)
     }
+}
+
+/// Runs the `preprocess` action.
+fn preprocessed<T: Preprocess>(
+    run: &raw::run::Run,
+    dataset: &raw::dataset::Dataset,
+    log_env: &[&str],
+    params: &str,
+) -> Result<String, raw::types::Failure> {
+    log_environment(run, log_env)?;
+    let parameters = parse_settings(params)?;
+    let result = T::preprocess(&Run::new(run), &Dataset::new(dataset), parameters);
+    end_console();
+    Ok(result?.to_string())
 }
 
 impl Category {

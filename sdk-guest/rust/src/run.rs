@@ -338,8 +338,8 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Names the saved model that is the result of this task. Without it, the model
-    /// saved last is.
+    /// Names the model that is the result of this task, before or after it is saved.
+    /// Without it, or when none of this name is saved, the model saved last is.
     ///
     /// # Errors
     /// As [`Run::log_metric`].

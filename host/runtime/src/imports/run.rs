@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 use trainshed_core::Digest;
-use trainshed_core::name::is_series_name;
+use trainshed_core::name::{is_model_name, is_series_name};
 use trainshed_core::report::{LineSource, Point, Purpose, Real, Report, Sample};
 use wasmtime::component::Resource;
 
@@ -283,8 +283,8 @@ impl HostRun for TaskState {
     }
 
     async fn set_checkpoint_output(&mut self, _run: Resource<Run>, name: String) -> Reported {
-        if !self.saved_models.contains(&name) {
-            let message = "must be the name of a model that the task has saved".to_owned();
+        if !is_model_name(&name) {
+            let message = "must have 1 to 100 bytes of A-Z, a-z, 0-9, `.`, `_` and `-`".to_owned();
             return Ok(Err(invalid("name", message)));
         }
         if let Err(error) = self.take_points(1) {

@@ -1635,8 +1635,9 @@ pub mod trainshed {
             }
             impl Run {
                 #[allow(unused_unsafe, clippy::all)]
-                /// Names the saved model (see `models.save`) that is the result of this task.
-                /// Without it, the model saved last is.
+                /// Names the model (see `models.save`) that is the result of this task, before or
+                /// after it is saved. Without it, or when none of this name is saved, the model
+                /// saved last is.
                 #[allow(async_fn_in_trait)]
                 pub fn set_checkpoint_output(
                     &self,

@@ -6,6 +6,10 @@
 #[rustfmt::skip]
 pub mod imports;
 #[rustfmt::skip]
+pub mod preprocess_part;
+#[rustfmt::skip]
 pub mod preprocess_plugin;
 #[rustfmt::skip]
 pub mod train_plugin;
+#[rustfmt::skip]
+pub mod tune_part;

@@ -88,7 +88,7 @@ pub struct InType {
 
 /// A multi-layer perceptron: `hidden.0`, `hidden.1`, … with an activation behind each,
 /// and a linear `output`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mlp {
     /// How many numbers a row has.
     pub inputs: usize,
@@ -98,6 +98,9 @@ pub struct Mlp {
     pub outputs: usize,
     /// What stands behind each hidden layer.
     pub activation: Activation,
+    /// The share of what comes out of each hidden layer that training leaves out by chance;
+    /// 0 for none.
+    pub dropout: f64,
 }
 
 impl Linear {
@@ -262,7 +265,8 @@ impl Module for Mlp {
         for (position, &outputs) in self.hidden.iter().enumerate() {
             x = scope.child(&format!("hidden.{position}"), |scope| {
                 let sum = Linear::new(inputs, outputs).forward(scope, &x);
-                self.activation.forward(scope, &sum)
+                let rate = self.dropout;
+                Dropout { rate }.forward(scope, &self.activation.forward(scope, &sum))
             });
             inputs = outputs;
         }

@@ -7,6 +7,7 @@ fn parameters_are_named_by_where_they_stand() {
         hidden: vec![32, 16],
         outputs: 10,
         activation: Activation::Relu,
+        dropout: 0.0,
     };
     let expected = [
         ("hidden.0.weight", vec![32, 64]),
@@ -55,6 +56,7 @@ fn a_mistake_in_a_layer_names_the_layer() {
         hidden: vec![32],
         outputs: 10,
         activation: Activation::Tanh,
+        dropout: 0.0,
     };
     network.forward(&scope, &x);
 

@@ -9,7 +9,7 @@
 //! # use trainshed_sdk::{Failure, Run, Tensor};
 //!
 //! # fn example(run: &Run, x: &Tensor, labels: &Tensor, rows: &[u32]) -> Result<(), Failure> {
-//! let network = Mlp { inputs: 64, hidden: vec![128], outputs: 10, activation: Default::default() };
+//! let network = Mlp { inputs: 64, hidden: vec![128], outputs: 10, activation: Default::default(), dropout: 0.0 };
 //! let mut trainer = Trainer::new(
 //!     &[Column::of(x), Column::of(labels)],
 //!     32,

@@ -123,6 +123,7 @@ fn model(scope: &Scope, batch: &[Var]) -> Measured {
         hidden: vec![4],
         outputs: 3,
         activation: Activation::Relu,
+        dropout: 0.0,
     };
     classification(&network, scope, &batch[0], &batch[1])
 }

@@ -1,7 +1,7 @@
 //! Compares the SDK's layers, losses, optimizers, schedules, metrics and augmentation, run by
 //! the host, with fixtures that PyTorch made (`tests/it/fixtures/nn.py`), and trains a model with
 //! everything in it for tests of resumed runs. It also reports everything that there is to
-//! report.
+//! report, and has a second action.
 
 mod arrays;
 mod changes;
@@ -14,11 +14,11 @@ mod values;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use trainshed_sdk::{About, Category, Checkpoint, Dataset, Failure, Run, Train};
+use trainshed_sdk::{About, Category, Checkpoint, Dataset, Failure, Preprocess, Run, Train};
 
 struct Conformance;
 
-trainshed_sdk::export_train!(Conformance);
+trainshed_sdk::export_train!(Conformance, preprocess);
 
 /// What to do.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -51,6 +51,25 @@ impl Train for Conformance {
             Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
             Settings::Report {} => reports::report(run),
         }
+    }
+}
+
+/// What the file of the new version holds.
+#[derive(Debug, Deserialize, JsonSchema)]
+struct Content {
+    text: String,
+}
+
+impl Preprocess for Conformance {
+    const ABOUT: About = <Self as Train>::ABOUT;
+    const SUMMARY: &'static str = "Makes a version of one file.";
+    type Parameters = Content;
+
+    fn preprocess(_run: &Run, dataset: &Dataset, content: Content) -> Result<Value, Failure> {
+        std::fs::create_dir("/scratch/made")?;
+        std::fs::write("/scratch/made/text.txt", content.text)?;
+        let made = dataset.commit_version("made", "one file")?;
+        Ok(json!({ "number": made.number }))
     }
 }
 
