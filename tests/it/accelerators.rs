@@ -25,7 +25,7 @@ fn plugin() -> PathBuf {
 }
 
 /// A server whose agent has the accelerator.
-async fn shed_with_accelerator() -> Shed {
+pub(crate) async fn shed_with_accelerator() -> Shed {
     let plugin = plugin();
     let arguments = ["--slots", "2", "--pjrt-plugin", plugin.to_str().unwrap()];
     Shed::start_in(tempfile::tempdir().unwrap(), &arguments).await

@@ -153,7 +153,7 @@ async fn a_killed_agent_costs_its_tasks_and_not_the_server() {
 }
 
 /// Kills the agent that the server started.
-fn kill_child_of(server: u32) {
+pub(crate) fn kill_child_of(server: u32) {
     let killed = std::process::Command::new("kill")
         .args(["-9", &child_of(server)])
         .status()

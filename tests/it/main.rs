@@ -16,6 +16,7 @@ mod architecture;
 mod cli;
 mod conformance;
 mod datasets;
+mod examples;
 mod faults;
 mod hostile;
 mod networks;

@@ -538,6 +538,10 @@ impl Services for LeaseServices {
             }
             return Ok(());
         }
+        if matches!(report, Report::Model(_)) {
+            // Whoever goes on from the model has what was measured before it.
+            self.hand_over_points().await?;
+        }
         let sent = self.reports.send(vec![report]).await;
         sent.map_err(|_| Refused::Stopped)
     }

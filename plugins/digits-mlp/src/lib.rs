@@ -49,6 +49,7 @@ impl Train for DigitsMlp {
             hidden: settings.hidden.clone(),
             outputs: digits.classes,
             activation: settings.activation,
+            dropout: settings.dropout_rate,
         };
         let columns = [&digits.x, &digits.labels];
         let start = checkpoint.map_or(Start::Seed(run.seed()), Start::Checkpoint);

@@ -31,6 +31,9 @@ pub(crate) struct Settings {
     pub(crate) hidden: Vec<usize>,
     /// What stands behind each hidden layer.
     pub(crate) activation: Activation,
+    /// The share of what comes out of each hidden layer that training leaves out by chance.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(crate) dropout_rate: f64,
     /// The share of rows that are held back to judge by.
     #[schemars(range(min = 0.0, max = 1.0))]
     pub(crate) validation_fraction: f64,
@@ -63,6 +66,7 @@ impl Default for Settings {
             weight_decay: 0.0,
             hidden: vec![128],
             activation: Activation::Relu,
+            dropout_rate: 0.0,
             validation_fraction: 0.2,
             save_every: 5,
         }
@@ -102,6 +106,12 @@ impl Settings {
             "/momentum",
             "at least 0 and less than 1",
             momentum.to_string(),
+        )?;
+        rule(
+            (0.0..1.0).contains(&self.dropout_rate),
+            "/dropout_rate",
+            "at least 0 and less than 1",
+            self.dropout_rate.to_string(),
         )?;
         rule(
             fraction > 0.0 && fraction < 1.0,
@@ -161,7 +171,7 @@ mod tests {
     fn the_schema_gives_every_default() {
         let schema = schemars::schema_for!(Settings).to_value();
         let properties = schema["properties"].as_object().unwrap();
-        assert_eq!(properties.len(), 10);
+        assert_eq!(properties.len(), 11);
         let mut defaults = properties.iter();
         let missing = defaults.find(|(_, property)| property.get("default").is_none());
         assert_eq!(missing, None);
@@ -177,6 +187,10 @@ mod tests {
         check(
             r#"{"momentum": 1}"#,
             "/momentum must be at least 0 and less than 1, but it is 1",
+        );
+        check(
+            r#"{"dropout_rate": 1.5}"#,
+            "/dropout_rate must be at least 0 and less than 1, but it is 1.5",
         );
         check(
             r#"{"hidden": [8, 0]}"#,

@@ -94,6 +94,7 @@ impl Train for Measure {
             hidden: vec![128],
             outputs: CLASSES,
             activation: Activation::Relu,
+            dropout: 0.0,
         };
         let model = |scope: &Scope, batch: &[Var]| -> Measured {
             classification(&network, scope, &batch[0], &batch[1])
