@@ -27,4 +27,5 @@ mod storage;
 mod tabular;
 mod tracking;
 mod training;
+mod transfer;
 mod tune;

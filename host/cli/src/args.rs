@@ -99,6 +99,8 @@ pub(crate) enum Command {
     Query(QueryArgs),
     Backup(BackupArgs),
     Restore(RestoreArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
     Completions(CompletionsArgs),
     /// Keep artifacts with tasks, and fetch them
     #[command(subcommand)]
@@ -126,6 +128,10 @@ pub(crate) struct RunArgs {
     /// artifacts nor models
     #[arg(long)]
     pub(crate) reuse: bool,
+    /// Keep nothing but an archive of the task, for `trainshed import`: nothing is read but the
+    /// action, the component and the data set that are named here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) offline: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) accelerator: AcceleratorArgs,
 }
@@ -194,6 +200,40 @@ pub(crate) struct BackupArgs {
 pub(crate) struct RestoreArgs {
     /// The archive
     pub(crate) file: PathBuf,
+}
+
+/// Write tasks to an archive, with everything that they need
+///
+/// The archive has all that is known of the tasks: parameters, configuration, scalars, plots,
+/// samples, console, artifacts and models, with the data sets, models and components that they
+/// came from. `trainshed import` takes it in, on any server and any database. A task that waits
+/// or runs is refused; with an experiment come its trials.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// The archive to write, e.g. `tasks.zip`
+    pub(crate) file: PathBuf,
+    /// Task to write (can be repeated)
+    #[arg(long = "task", value_name = "ID", required_unless_present = "query")]
+    pub(crate) tasks: Vec<TaskId>,
+    /// Write the tasks that fit a query, e.g. `project = vision and status = completed`
+    #[arg(long = "where", value_name = "QUERY")]
+    pub(crate) query: Option<String>,
+}
+
+/// Take in an archive that `trainshed export` or `trainshed run --offline` wrote
+///
+/// Prints the ids of the tasks that are new. A task that is there already stays as it is, so
+/// that importing twice does nothing. All of the archive is taken in, or nothing.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The archive
+    pub(crate) file: PathBuf,
+    /// Add the one task of the archive to this one, which keeps all that it has
+    #[arg(long, value_name = "TASK")]
+    pub(crate) into: Option<TaskId>,
+    /// Added to every iteration; without it, they go on after the last one of the task
+    #[arg(long, value_name = "N", requires = "into")]
+    pub(crate) iteration_offset: Option<u64>,
 }
 
 /// Print the completions of a shell, e.g. for `source <(trainshed completions bash)`

@@ -29,6 +29,7 @@ mod task;
 mod task_change;
 mod task_reports;
 mod tracking_args;
+mod transfer;
 mod tune;
 
 use std::io::IsTerminal;
@@ -77,6 +78,8 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
         Command::Model(model) => model::model(&global, model, output).await,
         Command::Backup(arguments) => backup::backup(&global, arguments, output).await,
         Command::Restore(arguments) => backup::restore(&global, arguments, output).await,
+        Command::Export(arguments) => transfer::export(&global, arguments, output).await,
+        Command::Import(arguments) => transfer::import(&global, arguments, output).await,
         Command::Completions(completions) => {
             let mut command = Arguments::command();
             let mut text = Vec::new();

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use trainshed_core::TaskId;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::TaskView;
 use trainshed_wire::Client;
@@ -18,6 +19,7 @@ use crate::follow::{Followed, follow};
 use crate::output::Output;
 use crate::plugin::push;
 use crate::source::source_of;
+use crate::transfer::run_offline;
 
 pub(crate) async fn run(
     global: &Global,
@@ -25,18 +27,22 @@ pub(crate) async fn run(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     let action = read_action(&arguments.action)?;
+    if let Some(archive) = &arguments.offline {
+        return run_offline(global, action, &arguments, archive, output).await;
+    }
     let connection = Connection::open_with_agent(global, arguments.accelerator.clone()).await?;
     let done = run_connected(&connection.client, action, &arguments, output).await;
     connection.close().await;
-    done
+    done.map(|(code, _)| code)
 }
 
-async fn run_connected(
+/// Runs an action to its end; the exit code, and which task it was.
+pub(crate) async fn run_connected(
     client: &Client,
     mut action: Value,
     arguments: &RunArgs,
     output: &Output,
-) -> Result<ExitCode, CliError> {
+) -> Result<(ExitCode, TaskId), CliError> {
     if let Some(file) = &arguments.plugin {
         let plugin = push(client, file).await?;
         output.say(&format!(
@@ -69,7 +75,8 @@ async fn run_connected(
     }
     let task = submit_action(client, &action, output).await?;
     output.say(&format!("task     {}", task.id));
-    finish(client, &task, output).await
+    let code = finish(client, &task, output).await?;
+    Ok((code, task.id))
 }
 
 pub(crate) async fn submit(

@@ -27,6 +27,7 @@ pub mod resource;
 pub mod task;
 pub mod text;
 pub mod time;
+pub mod transfer;
 pub mod view;
 
 pub use address::Address;

@@ -1,7 +1,7 @@
 //! The engine itself: opening, keys, events, the sweeper.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ struct Shared {
     reuse_window_h: u32,
     inspector: Arc<dyn Inspector>,
     files: FileSettings,
+    /// Holds archives on their way, and nothing that outlives a start.
+    scratch: PathBuf,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
     /// Digests of keys that were found good, and when.
@@ -129,6 +131,9 @@ impl Engine {
     pub async fn open(config: EngineConfig) -> Result<(Self, OpenedStore), OpenError> {
         let files = config.files.clone();
         let store = Store::open_with(&config.data_dir, &config.database, files).await?;
+        let scratch = config.data_dir.join("scratch");
+        // What a killed process left is of no use to anyone.
+        let _ = std::fs::remove_dir_all(&scratch);
         let engine = Self {
             store,
             shared: Arc::new(Shared {
@@ -137,6 +142,7 @@ impl Engine {
                 reuse_window_h: config.reuse_window_h,
                 inspector: config.inspector,
                 files: config.files,
+                scratch,
                 clock: config.clock,
                 changes: Changes::new(),
                 keys: Mutex::default(),
@@ -360,6 +366,10 @@ impl Engine {
 
     pub(crate) fn file_settings(&self) -> &FileSettings {
         &self.shared.files
+    }
+
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.shared.scratch
     }
 
     pub(crate) fn changes(&self) -> &Changes {

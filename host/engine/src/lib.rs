@@ -25,6 +25,7 @@ mod read;
 mod reports;
 mod resource;
 mod submit;
+mod transfer;
 mod trials;
 mod tune;
 mod validate;
@@ -50,9 +51,10 @@ pub use trainshed_store::{
     ConsoleQuery, CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules,
     KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError,
     PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled, Sampling,
-    ShownQuery, StoreError, StoredAnswer, UploadError, UploadPart, Workspace, WriteMode, backup,
-    restore,
+    ShownQuery, StoreError, StoredAnswer, TransferError, UploadError, UploadPart, Workspace,
+    WriteMode, backup, restore,
 };
 pub use trainshed_tune::experiment::Refusal;
+pub use transfer::{AddTo, ExportTasksError};
 pub use trials::TuneError;
 pub use tune::warnings;

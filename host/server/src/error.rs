@@ -10,9 +10,10 @@ use trainshed_core::query::RequestError;
 use trainshed_core::task::TaskState;
 use trainshed_engine::{
     AddressError, AppendError, ArtifactError, AskError, ChangeError, DatasetError, DraftError,
-    EditError, ExportFailure, LeaseError, ModelError, ProjectChangeError, ProjectError, PushError,
-    PutError, QueryError, ReadingError, Refusal, RegistryError, ReportError, ReportsError,
-    StoreError, SubmitError, TakeError, TuneError, UploadError, VersionError,
+    EditError, ExportFailure, ExportTasksError, LeaseError, ModelError, ProjectChangeError,
+    ProjectError, PushError, PutError, QueryError, ReadingError, Refusal, RegistryError,
+    ReportError, ReportsError, StoreError, SubmitError, TakeError, TransferError, TuneError,
+    UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -333,6 +334,40 @@ impl From<ExportFailure> for ApiError {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "not-exported", detail)
             }
         }
+    }
+}
+
+impl From<ExportTasksError> for ApiError {
+    fn from(error: ExportTasksError) -> Self {
+        match error {
+            ExportTasksError::Request(error) => error.into(),
+            ExportTasksError::Query(error) => error.into(),
+            ExportTasksError::Transfer(error) => error.into(),
+        }
+    }
+}
+
+impl From<TransferError> for ApiError {
+    fn from(error: TransferError) -> Self {
+        use StatusCode as Status;
+        let (hint, detail) = (error.hint(), with_causes(&error));
+        let (status, kind) = match error {
+            TransferError::Store(source) => return source.into(),
+            TransferError::Put(source) => return source.into(),
+            TransferError::Unknown(_) => (Status::NOT_FOUND, "unknown-task"),
+            TransferError::Busy { .. } => (Status::BAD_REQUEST, "invalid-task-status"),
+            TransferError::Nothing => (Status::NOT_FOUND, "nothing-to-export"),
+            TransferError::Invalid(_) => (Status::UNPROCESSABLE_ENTITY, "invalid-archive"),
+            TransferError::NotOne(_) => (Status::UNPROCESSABLE_ENTITY, "not-one-task"),
+            TransferError::Published(_) => (Status::CONFLICT, "read-only"),
+            TransferError::Overlap { .. } => (Status::CONFLICT, "iterations-overlap"),
+            TransferError::DamagedFile(_) => (Status::INTERNAL_SERVER_ERROR, "storage-damaged"),
+            TransferError::Archive { verb: "read", .. } => {
+                (Status::BAD_REQUEST, "upload-broken-off")
+            }
+            TransferError::Archive { .. } => (Status::SERVICE_UNAVAILABLE, "store-unavailable"),
+        };
+        Self::new(status, kind, detail).hint(hint)
     }
 }
 

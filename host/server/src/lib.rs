@@ -25,6 +25,7 @@ mod projects;
 mod queries;
 mod reports;
 mod tasks;
+mod transfer;
 mod tune;
 mod uploads;
 
@@ -84,6 +85,8 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(queries::export_models))
         .routes(routes!(queries::query_datasets))
         .routes(routes!(queries::export_datasets))
+        .routes(routes!(transfer::export))
+        .routes(routes!(transfer::import))
         .routes(routes!(queries::query_projects))
         .routes(routes!(queries::export_projects))
         .routes(routes!(tasks::list, lifecycle::create))

@@ -7,21 +7,16 @@
 //!
 //! A backup reads one snapshot of the database, beside a server that goes on writing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Number, Value};
-use sqlx::any::AnyRow;
-use sqlx::{
-    Any, AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Row as _, Transaction,
-};
+use serde_json::{Map, Value};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Connection as _, Executor as _, Transaction};
 use trainshed_core::digest::Hasher;
 use trainshed_core::{Digest, Timestamp};
 
@@ -29,6 +24,7 @@ use crate::database::{Database, Kind, database_url, migrate_to, prepare_folder};
 use crate::error::StoreError;
 use crate::file::file_in;
 use crate::places::{FileSettings, Places};
+use crate::rows::{RowError, columns, insert, to_json};
 
 /// The layout of the archive itself.
 const FORMAT: u32 = 1;
@@ -135,15 +131,6 @@ impl BackupError {
     }
 }
 
-/// Which kind of values a column has: what a null has to be bound as, too.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ColumnType {
-    Text,
-    Integer,
-    Float,
-    Bytes,
-}
-
 /// Writes everything in `folder` and `database` to `target`, as of one moment, with the files
 /// of the server's own store. What lies at a destination of tasks or is only linked stays where
 /// it is, and only its address is written. Uploads that are under way are left out.
@@ -192,7 +179,8 @@ pub async fn backup(
     let mut counts = BackupCounts::default();
     let mut contents = BTreeMap::new();
     for table in TABLES {
-        let columns = columns(&mut connection, kind, table).await?;
+        let columns = columns(&mut connection, kind, table).await;
+        let columns = columns.map_err(failed("read the schema"))?;
         let mut spool = tempfile::tempfile().map_err(written)?;
         let mut lines = BufWriter::new(&mut spool);
         let statement = format!("select * from {table}");
@@ -407,133 +395,28 @@ fn info(entry: tar::Entry<'_, impl Read>) -> Result<BackupInfo, BackupError> {
     serde_json::from_reader(entry.take(MAX_BYTES)).map_err(|_| foreign())
 }
 
-/// Names and types of the columns of a table, which is one of [`TABLES`].
-async fn columns(
-    connection: &mut AnyConnection,
-    kind: Kind,
-    table: &'static str,
-) -> Result<HashMap<String, ColumnType>, BackupError> {
-    let statement = match kind {
-        Kind::Sqlite => "select name, lower(type) from pragma_table_info($1)",
-        Kind::Postgres => {
-            "select column_name::text, data_type::text from information_schema.columns
-              where table_schema = current_schema() and table_name = $1"
-        }
-    };
-    let columns: Vec<(String, String)> = sqlx::query_as(statement)
-        .bind(table)
-        .fetch_all(connection)
-        .await
-        .map_err(failed("read the schema"))?;
-    let typed = columns.into_iter().map(|(name, r#type)| {
-        let r#type = match r#type.as_str() {
-            "bigint" | "integer" => ColumnType::Integer,
-            "double precision" => ColumnType::Float,
-            "blob" | "bytea" => ColumnType::Bytes,
-            _ => ColumnType::Text,
-        };
-        (name, r#type)
-    });
-    Ok(typed.collect())
-}
-
-/// A row as a JSON object. Bytes are base64, infinities the texts that JSON has for them.
-fn to_json(
-    row: &AnyRow,
-    columns: &HashMap<String, ColumnType>,
-) -> Result<Map<String, Value>, sqlx::Error> {
-    let mut json = Map::new();
-    for (name, r#type) in columns {
-        let name = name.as_str();
-        let value = match r#type {
-            ColumnType::Text => row.try_get::<Option<String>, _>(name)?.map(Value::from),
-            ColumnType::Integer => row.try_get::<Option<i64>, _>(name)?.map(Value::from),
-            ColumnType::Float => row.try_get::<Option<f64>, _>(name)?.map(|value| {
-                Number::from_f64(value).map_or_else(|| value.to_string().into(), Value::Number)
-            }),
-            ColumnType::Bytes => row
-                .try_get::<Option<Vec<u8>>, _>(name)?
-                .map(|bytes| BASE64_STANDARD.encode(bytes).into()),
-        };
-        json.insert(name.to_owned(), value.unwrap_or(Value::Null));
-    }
-    Ok(json)
-}
-
 async fn restore_table(
     transaction: &mut Transaction<'_, Any>,
     kind: Kind,
     table: &'static str,
     rows: impl Read,
 ) -> Result<u64, BackupError> {
-    let columns = columns(transaction, kind, table).await?;
+    let columns = columns(transaction, kind, table).await;
+    let columns = columns.map_err(failed("read the schema"))?;
     let mut count = 0;
     for line in BufReader::new(rows).lines() {
         let line = line.map_err(read)?;
         let invalid = |what: String| BackupError::Invalid(format!("a row of `{table}` {what}"));
         let row: Map<String, Value> =
             serde_json::from_str(&line).map_err(|error| invalid(format!("is no JSON: {error}")))?;
-        let mut names = Vec::with_capacity(row.len());
-        let mut places = Vec::with_capacity(row.len());
-        for (index, name) in row.keys().enumerate() {
-            if !columns.contains_key(name) {
-                return Err(invalid(format!("has a column `{}`", name.escape_debug())));
-            }
-            names.push(format!("\"{name}\""));
-            places.push(format!("${}", index + 1));
-        }
-        // The names are those of columns that the table has.
-        let statement = format!(
-            "insert into {table} ({}) values ({})",
-            names.join(", "),
-            places.join(", ")
-        );
-        let mut insert = sqlx::query(AssertSqlSafe(statement));
-        for (name, value) in &row {
-            let wrong = || invalid(format!("has {value} as `{name}`"));
-            insert = match columns[name] {
-                ColumnType::Text => insert.bind(text(value).map_err(|()| wrong())?),
-                ColumnType::Integer => insert.bind(integer(value).map_err(|()| wrong())?),
-                ColumnType::Float => insert.bind(float(value).map_err(|()| wrong())?),
-                ColumnType::Bytes => insert.bind(bytes(value).map_err(|()| wrong())?),
-            };
-        }
-        let inserted = insert.execute(&mut **transaction).await;
-        inserted.map_err(failed("restore a table"))?;
+        let inserted = insert(transaction, table, &columns, &row).await;
+        inserted.map_err(|error| match error {
+            RowError::Invalid(what) => invalid(what),
+            RowError::Database(error) => failed("restore a table")(error),
+        })?;
         count += 1;
     }
     Ok(count)
-}
-
-fn text(value: &Value) -> Result<Option<String>, ()> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => Ok(Some(text.clone())),
-        _ => Err(()),
-    }
-}
-
-fn integer(value: &Value) -> Result<Option<i64>, ()> {
-    match value {
-        Value::Null => Ok(None),
-        value => value.as_i64().map(Some).ok_or(()),
-    }
-}
-
-fn float(value: &Value) -> Result<Option<f64>, ()> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => text.parse().map(Some).map_err(|_| ()),
-        value => value.as_f64().map(Some).ok_or(()),
-    }
-}
-
-fn bytes(value: &Value) -> Result<Option<Vec<u8>>, ()> {
-    match value {
-        Value::Null => Ok(None),
-        Value::String(text) => BASE64_STANDARD.decode(text).map(Some).map_err(|_| ()),
-        _ => Err(()),
-    }
 }
 
 /// Writes a content under its name, where nothing is but a former try.

@@ -5,6 +5,8 @@
 //! come next: a program that prints now and then does not leave a row for each line. Where a
 //! look asks for a level, chunks without a line of it are not read.
 
+use std::io::Read as _;
+
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use sqlx::{Any, Transaction};
@@ -28,6 +30,8 @@ const ROOM_BYTES: usize = 16 << 10;
 /// Bytes of text of one page; a search looks at no more, and says where to go on.
 const PAGE_BYTES: usize = 8 << 20;
 const ZSTD_LEVEL: i32 = 3;
+/// Most bytes of an unpacked chunk, far more than any batch has; a longer one is damaged.
+const MAX_CHUNK_BYTES: u64 = 256 << 20;
 
 /// Which lines of a console to read.
 #[derive(Debug, Clone)]
@@ -297,7 +301,9 @@ impl Chunk {
     }
 
     fn decode(content: &[u8]) -> Result<Vec<Line>, std::io::Error> {
-        let json = zstd::decode_all(content)?;
+        let mut json = Vec::new();
+        let decoder = zstd::Decoder::new(content)?;
+        decoder.take(MAX_CHUNK_BYTES).read_to_end(&mut json)?;
         let chunk: Self = serde_json::from_slice(&json)?;
         let mut at = 0_i64;
         let rows = chunk.sources.into_iter().zip(chunk.times).zip(chunk.texts);

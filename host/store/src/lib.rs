@@ -41,8 +41,10 @@ mod report;
 mod reset;
 mod resource;
 mod results;
+mod rows;
 mod tag;
 mod task;
+mod transfer;
 mod upload;
 mod workspace;
 
@@ -79,5 +81,6 @@ pub use task::{BadCursor, InsertTaskError, NewTask, NewWork, QueryError};
 pub use trainshed_series::{
     Axis, Batch as PointBatch, Frame, MAX_EXTRA_BYTES, MAX_FRAME_POINTS, Sampled, Sampling,
 };
+pub use transfer::{ExportCounts, Staged, TransferError};
 pub use upload::{UploadError, UploadPart};
 pub use workspace::Workspace;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
@@ -15,9 +14,6 @@ use trainshed_core::{Digest, TaskId};
 
 use super::{Client, ClientError, Result, file_body, part};
 use crate::{FileQuery, GarbageRequest, ImportRequest, MissingFiles};
-
-/// Longest time that the server may take to read one object from beginning to end.
-const IMPORT_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 #[expect(
     clippy::missing_errors_doc,
@@ -122,16 +118,9 @@ impl Client {
 
     /// Makes a file of an object elsewhere. Waits for as long as reading it takes.
     pub async fn import_object(&self, uri: &str, link: bool) -> Result<ImportedFile> {
-        // Nothing comes back until all of it has been read, so that silence means nothing.
-        let patient = reqwest::Client::builder()
-            .timeout(IMPORT_TIMEOUT)
-            .build()
-            .expect("with its cryptography chosen, a client has nothing that can fail");
         let uri = uri.to_owned();
-        let request = patient
-            .post(format!("{}/api/v1/files/import", self.url))
-            .bearer_auth(&self.key)
-            .json(&ImportRequest { uri, link });
+        let request = self.patient(Method::POST, "/files/import");
+        let request = request.json(&ImportRequest { uri, link });
         self.json(request).await
     }
 

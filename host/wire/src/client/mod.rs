@@ -8,6 +8,7 @@ mod parameter;
 mod project;
 mod report;
 mod task;
+mod transfer;
 
 use std::path::Path;
 use std::time::Duration;
