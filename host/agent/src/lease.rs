@@ -155,6 +155,7 @@ async fn supervised(
     };
     let (reports, waiting) = mpsc::channel(spool::CHANNEL);
     let measured = reports.clone();
+    let initial_second = lease.initial_second;
     let services = Arc::new(LeaseServices {
         points: Mutex::default(),
         client: agent.config.client.clone(),
@@ -191,7 +192,7 @@ async fn supervised(
         let executed = execute(agent, lease, work_dir, services.clone(), signal);
         let measuring = async {
             match &agent.readings {
-                Some(readings) => monitor::report(readings.clone(), measured).await,
+                Some(readings) => monitor::report(readings.clone(), measured, initial_second).await,
                 None => std::future::pending().await,
             }
         };

@@ -58,10 +58,11 @@ fn now() -> Timestamp {
 }
 
 /// Hands every new reading over as points of a task, whose iterations are the seconds since
-/// now; never returns.
+/// now, counted from `initial_second`; never returns.
 pub(crate) async fn report(
     mut readings: watch::Receiver<Option<Arc<Reading>>>,
     reports: mpsc::Sender<Vec<Report>>,
+    initial_second: u64,
 ) -> Infallible {
     let started = Instant::now();
     // What was measured before the task began is not the task's.
@@ -75,7 +76,7 @@ pub(crate) async fn report(
             Report::Point(Point {
                 title: title.to_owned(),
                 series: series.to_owned(),
-                iteration: started.elapsed().as_secs(),
+                iteration: initial_second.saturating_add(started.elapsed().as_secs()),
                 value: Real(*value),
                 at: reading.at,
                 extra: None,
@@ -252,10 +253,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_gets_the_mean_of_each_period_with_its_own_clock() {
+    async fn a_task_gets_the_mean_of_each_period_behind_its_last_second() {
         let (sender, readings) = watch::channel(None);
         let (reports, mut taken) = mpsc::channel(10);
-        let reporting = tokio::spawn(report(readings, reports));
+        let reporting = tokio::spawn(report(readings, reports, 61));
         tokio::task::yield_now().await;
         let mut mean = Mean::default();
         for value in [1.0, 3.0] {
@@ -273,7 +274,7 @@ mod tests {
             (point.title.as_str(), point.series.as_str()),
             (MACHINE_TITLE, "cpu_usage")
         );
-        assert_eq!((point.value, point.iteration), (Real(2.0), 0));
+        assert_eq!((point.value, point.iteration), (Real(2.0), 61));
         reporting.abort();
     }
 

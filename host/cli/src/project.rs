@@ -173,9 +173,18 @@ fn print_path(project: &ProjectView, output: &Output) {
 
 fn show(project: &ProjectView, output: &Output) {
     let kept = &project.retention;
+    let default = |text: String| match project.name.contains('/') {
+        true => format!("as above it, else {text}"),
+        false => text,
+    };
+    let days = |days| format!("{days} days");
     let points = kept
         .points_days
-        .map_or("for ever".to_owned(), |days| format!("{days} days"));
+        .map_or_else(|| default("for ever".to_owned()), days);
+    let iterations = |count: Option<u32>| match count {
+        Some(count) => count.to_string(),
+        None => default(Retention::DEFAULT_ITERATIONS.to_string()),
+    };
     let rows = [
         ("id", project.id.to_string()),
         ("name", project.name.clone()),
@@ -190,11 +199,8 @@ fn show(project: &ProjectView, output: &Output) {
                 .unwrap_or_else(|| "-".to_owned()),
         ),
         ("points are kept", points),
-        (
-            "iterations of samples",
-            kept.sample_iterations().to_string(),
-        ),
-        ("iterations of plots", kept.plot_iterations().to_string()),
+        ("iterations of samples", iterations(kept.samples)),
+        ("iterations of plots", iterations(kept.plots)),
         ("tasks", project.task_count.to_string()),
         ("created", time(project.created)),
         ("changed", time(project.last_update)),

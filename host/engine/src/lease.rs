@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::report::Batch;
+use trainshed_core::resource::is_of_the_machine;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{
     AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView, TrialLease,
@@ -143,6 +144,12 @@ impl Engine {
             .into_iter()
             .find(|plugin| is_named(plugin, &component));
         let environment = plugin.ok_or_else(|| gone("plugin"))?.manifest.environment;
+        let curves = self.store.series(workspace, &claimed.task).await?;
+        let seconds = curves
+            .iter()
+            .filter(|curve| is_of_the_machine(&curve.title))
+            .map(|curve| curve.last_iteration);
+        let initial_second = seconds.max().map_or(0, |last| last.saturating_add(1));
         Ok(LeaseView {
             task: claimed.task,
             name: task.name,
@@ -153,6 +160,7 @@ impl Engine {
             settings: claimed.settings,
             seed,
             initial_iteration: task.initial_iteration,
+            initial_second,
             limits: claimed.limits,
             plugin: summary,
             environment,

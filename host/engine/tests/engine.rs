@@ -224,10 +224,31 @@ async fn an_agent_that_waits_gets_a_task_as_soon_as_there_is_one() {
         lab.submit(lab.train("late")).await
     };
     let both = async { tokio::join!(waiting, submitting) };
-    let (lease, task) = tokio::time::timeout(Duration::from_secs(10), both)
+    let (lease, task) = tokio::time::timeout(Duration::from_secs(10), Box::pin(both))
         .await
         .unwrap();
     assert_eq!(lease.unwrap().unwrap().task, task.id);
+}
+
+#[tokio::test]
+async fn the_seconds_of_a_task_that_goes_on_follow_its_last() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(lab.train("goes on")).await;
+    let lease = lab.lease().await.unwrap();
+    assert_eq!(lease.initial_second, 0);
+    let reports = vec![
+        point(":monitor:machine", "cpu_usage", 60, 12.5),
+        point("train", "loss", 7, 0.5),
+    ];
+    lab.report(&lease, batch(0, reports)).await.unwrap();
+    lab.finish(&lease, completed(json!({}))).await.unwrap();
+
+    let mut params = lab.train("goes on");
+    params["continue_task"] = json!(task.id);
+    lab.submit(params).await;
+    let lease = lab.lease().await.unwrap();
+    assert_eq!((lease.task, lease.initial_iteration), (task.id, 8));
+    assert_eq!(lease.initial_second, 61);
 }
 
 #[tokio::test]

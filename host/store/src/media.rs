@@ -284,15 +284,16 @@ impl Store {
     }
 }
 
-/// How much is kept of the reports of a task: what its project says.
+/// How much is kept of the reports of a task: what its project says, and where that says
+/// nothing, the next one above it that does.
 pub(crate) async fn retention(
     transaction: &mut Tx,
     workspace: &Workspace,
     task: &TaskId,
 ) -> Result<Retention, StoreError> {
     let action = "read what a project keeps";
-    let found: Option<(String,)> = sqlx::query_as(
-        "select project.retention
+    let own: Option<(String,)> = sqlx::query_as(
+        "select project.path
            from task join project
              on project.workspace = task.workspace and project.id = task.project
           where task.workspace = $1 and task.id = $2",
@@ -302,10 +303,26 @@ pub(crate) async fn retention(
     .fetch_optional(&mut **transaction)
     .await
     .map_err(StoreError::database(action))?;
-    let parsed = found.map(|(text,)| serde_json::from_str(&text)).transpose();
-    Ok(parsed
-        .map_err(StoreError::damaged(action))?
-        .unwrap_or_default())
+    let Some((path,)) = own else {
+        return Ok(Retention::default());
+    };
+    let above = path.match_indices('/').map(|(end, _)| &path[..end]);
+    let mut kept = Retention::default();
+    for path in above.chain([path.as_str()]) {
+        let found: Option<(String,)> =
+            sqlx::query_as("select retention from project where workspace = $1 and path = $2")
+                .bind(workspace.as_str())
+                .bind(path)
+                .fetch_optional(&mut **transaction)
+                .await
+                .map_err(StoreError::database(action))?;
+        if let Some((text,)) = found {
+            let own: Retention =
+                serde_json::from_str(&text).map_err(StoreError::damaged(action))?;
+            kept = own.below(kept);
+        }
+    }
+    Ok(kept)
 }
 
 /// Records a sample; one at the same place is replaced. Returns false when its file has not

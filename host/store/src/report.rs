@@ -299,6 +299,9 @@ impl BatchWriter<'_> {
             written.map_err(LeaseError::Store)?;
             series.insert((plot.title.as_str(), plot.series.as_str()));
         }
+        if media.is_empty() && series.is_empty() {
+            return Ok(());
+        }
         let kept = retention(transaction, workspace, task).await;
         let kept = kept.map_err(LeaseError::Store)?;
         for names in media {

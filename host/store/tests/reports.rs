@@ -24,6 +24,7 @@ store_contract! {
     plots_and_samples_come_in_pages_and_by_iteration,
     a_program_reports_without_a_lease_and_once_for_a_key,
     points_are_deleted_when_their_project_says_so_and_summaries_stay,
+    what_a_project_keeps_holds_for_those_below_it,
 }
 
 fn said(source: LineSource, text: &str) -> Report {
@@ -400,4 +401,42 @@ async fn points_are_deleted_when_their_project_says_so_and_summaries_stay(lab: L
     let series = lab.store.series(&lab.workspace, &old.task).await.unwrap();
     assert_eq!((series[0].count, series[0].last), (2, Real(0.25)));
     assert_eq!(lab.store.expire_points(late).await.unwrap(), []);
+}
+
+async fn what_a_project_keeps_holds_for_those_below_it(lab: Lab) {
+    let task = lab.try_queue("below", "default/a/b", NOW).await.unwrap();
+    let below = lab.claim().await.unwrap();
+    assert_eq!(below.task, task);
+    lab.keep(Retention {
+        points_days: Some(2),
+        plots: Some(1),
+        samples: None,
+    })
+    .await;
+    let reports = vec![loss(0, 0.5), plot("test", 1, "{}"), plot("test", 2, "{}")];
+    lab.report(&below, 0, reports).await;
+    assert_eq!(lab.shown(&below.task, &all()).await.0, ["test 2"]);
+    lab.finish(&below, completed()).await.unwrap();
+
+    // One that is nearer has the last word.
+    let middle = lab.store.project_at(&lab.workspace, "default/a").await;
+    let middle = middle.unwrap().unwrap().id;
+    let keep = async |days| {
+        let edit = ProjectEdit {
+            retention: Some(Retention {
+                points_days: Some(days),
+                ..Retention::default()
+            }),
+            ..ProjectEdit::default()
+        };
+        let edited = lab.store.edit_project(&lab.workspace, &middle, &edit, NOW);
+        edited.await.unwrap();
+    };
+    let day = 24 * 3_600_000;
+    let late = Timestamp(NOW.0 + 3 * day);
+    keep(10).await;
+    assert_eq!(lab.store.expire_points(late).await.unwrap(), []);
+    keep(1).await;
+    let expired = lab.store.expire_points(late).await.unwrap();
+    assert_eq!(expired, [(lab.workspace.id().clone(), below.task)]);
 }

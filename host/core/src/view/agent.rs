@@ -63,6 +63,10 @@ pub struct LeaseView {
     /// Added to every iteration that the run reports.
     #[serde(default)]
     pub initial_iteration: u64,
+    /// Added to the seconds of what is measured of the machine: a task that is run again goes
+    /// on behind its last one.
+    #[serde(default)]
+    pub initial_second: u64,
     /// What the action asks for.
     pub limits: LimitRequest,
     /// Which component to run.

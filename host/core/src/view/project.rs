@@ -88,7 +88,8 @@ pub struct ProjectQuery {
     pub after: Option<String>,
 }
 
-/// How much is kept of what tasks report; absent values are the defaults.
+/// How much is kept of what tasks report. An absent value is that of the project above, and the
+/// default where none says it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retention {
@@ -105,6 +106,16 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// What this says, and where it says nothing, what the project above says.
+    #[must_use]
+    pub fn below(self, above: Self) -> Self {
+        Self {
+            points_days: self.points_days.or(above.points_days),
+            samples: self.samples.or(above.samples),
+            plots: self.plots.or(above.plots),
+        }
+    }
+
     /// Iterations of a series that are kept unless a project says otherwise, as ClearML has
     /// it (`sdk.metrics.file_history_size`).
     pub const DEFAULT_ITERATIONS: u32 = 100;

@@ -1,5 +1,7 @@
 //! Deleting points that are too old to keep.
 
+use std::collections::HashMap;
+
 use trainshed_core::view::Retention;
 use trainshed_core::{TaskId, Timestamp, WorkspaceId};
 
@@ -14,7 +16,8 @@ const MOST_TASKS: i64 = 1_000;
 const ACTION: &str = "delete points that are too old";
 
 impl Store {
-    /// Deletes the points of tasks that ended longer ago than their project keeps them, and
+    /// Deletes the points of tasks that ended longer ago than their project, or the next one
+    /// above it that says so, keeps them, and
     /// returns these tasks, at most a thousand of each project. Summaries and single values
     /// stay, and so does everything of published tasks.
     ///
@@ -24,19 +27,31 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<(WorkspaceId, TaskId)>, StoreError> {
-        let projects: Vec<(String, String, String)> = sqlx::query_as(
-            "select workspace, id, retention from project where retention like '%points_days%'",
+        let projects: Vec<(String, String, String, String)> = sqlx::query_as(
+            "select workspace, id, path, retention from project
+              where workspace in (select workspace from project
+                                   where retention like '%points_days%')",
         )
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database(ACTION))?;
-        let mut expired = Vec::new();
-        for (workspace, project, retention) in projects {
+        let mut said = HashMap::new();
+        for (workspace, _, path, retention) in &projects {
             let retention: Retention =
-                serde_json::from_str(&retention).map_err(StoreError::damaged(ACTION))?;
-            let Some(days) = retention.points_days else {
+                serde_json::from_str(retention).map_err(StoreError::damaged(ACTION))?;
+            if let Some(days) = retention.points_days {
+                said.insert((workspace.as_str(), path.as_str()), days);
+            }
+        }
+        let mut expired = Vec::new();
+        for (workspace, project, path, _) in &projects {
+            // The nearest project that says it, from this one upwards.
+            let above = path.rmatch_indices('/').map(|(end, _)| &path[..end]);
+            let mut paths = std::iter::once(path.as_str()).chain(above);
+            let Some(days) = paths.find_map(|path| said.get(&(workspace.as_str(), path))) else {
                 continue;
             };
+            let days = *days;
             let before = now.plus_millis(-DAY_MS * i64::from(days));
             let tasks: Vec<(String,)> = sqlx::query_as(
                 "select id from task
@@ -49,8 +64,8 @@ impl Store {
                                        and point_log.task = task.id))
                   limit $4",
             )
-            .bind(&workspace)
-            .bind(&project)
+            .bind(workspace)
+            .bind(project)
             .bind(before.as_millis())
             .bind(MOST_TASKS)
             .fetch_all(&self.reader)
