@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{TaskQuery, TaskView};
 
+use crate::faults::kill_child_of;
 use crate::shed::{Shed, digits, eventually, root, trainshed};
 
 /// A tune action of `plugin` over learning rates.
@@ -397,4 +398,69 @@ async fn what_is_wrong_with_a_search_is_said_before_anything_runs() {
         let task = shed.client.submit(&action).await.unwrap().task;
         assert_eq!(shed.ended(&task).await.status, TaskState::Completed);
     }
+}
+
+impl Shed {
+    /// Of each trial its configuration, its last report, and where its curve has points.
+    async fn told(&self, task: &TaskView) -> Vec<(String, u64, Vec<u64>)> {
+        let trials = self.client.trials(task.id.as_str(), 0).await.unwrap().items;
+        let mut told = Vec::new();
+        for trial in trials {
+            let id = trial.task.as_ref().unwrap().as_str();
+            let curve = self
+                .client
+                .curve(id, "validation", "loss", 0)
+                .await
+                .unwrap();
+            assert_eq!(trial.status, "TERMINATED", "{trial:?}");
+            told.push((
+                json!(trial.config).to_string(),
+                trial.iteration,
+                curve.iterations,
+            ));
+        }
+        told
+    }
+}
+
+#[tokio::test]
+async fn the_death_of_an_agent_or_a_server_changes_nothing_of_what_is_tried() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("digits-mlp").await;
+    let dataset = shed.import("digits", &digits());
+    let config = json!({"num_samples": 6, "max_concurrent_trials": 2});
+    let action = |name: &str| {
+        let mut action = tune(&plugin, name, dataset, config.clone());
+        action["params"]["hyperparameters"][1]["value"] = json!(12);
+        action
+    };
+    let task = shed
+        .client
+        .submit(&action("undisturbed"))
+        .await
+        .unwrap()
+        .task;
+    assert_eq!(shed.ended(&task).await.status, TaskState::Completed);
+    let expected = shed.told(&task).await;
+    assert_eq!(expected.len(), 6);
+
+    let task = shed.client.submit(&action("disturbed")).await.unwrap().task;
+    let reported = async |shed: &Shed, reports: u64| {
+        eventually("trials have reported", || async {
+            let trials = shed.client.trials(task.id.as_str(), 0).await.unwrap().items;
+            let count: u64 = trials.iter().map(|trial| trial.iteration).sum();
+            (count >= reports).then_some(())
+        })
+        .await;
+    };
+    reported(&shed, 5).await;
+    kill_child_of(shed.server_process());
+    reported(&shed, 30).await;
+    let shed = Shed::start_in(shed.kill(), &["--slots", "2"]).await;
+    let task = shed.ended(&task).await;
+    assert_eq!(
+        (task.status, task.status_reason.as_str()),
+        (TaskState::Completed, "")
+    );
+    assert_eq!(shed.told(&task).await, expected);
 }

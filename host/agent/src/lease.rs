@@ -1,5 +1,6 @@
 //! One leased task, from the first byte fetched to its reported end.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -158,6 +159,7 @@ async fn supervised(
     let initial_second = lease.initial_second;
     let services = Arc::new(LeaseServices {
         points: Mutex::default(),
+        saved: Mutex::default(),
         client: agent.config.client.clone(),
         task: lease.task.clone(),
         fence: lease.fence,
@@ -333,6 +335,8 @@ struct LeaseServices {
     stopping: StopSignal,
     /// Points that were taken over and go to the spool together.
     points: Mutex<Vec<Report>>,
+    /// The models that the run has saved last, by name.
+    saved: Mutex<HashMap<String, Digest>>,
     reports: mpsc::Sender<Vec<Report>>,
     /// Where calls to the server run: the sandbox calls from a thread without network.
     network: Handle,
@@ -434,6 +438,10 @@ fn milliseconds(duration: Duration) -> u64 {
 impl LeaseServices {
     fn waiting_points(&self) -> MutexGuard<'_, Vec<Report>> {
         self.points.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saved(&self) -> MutexGuard<'_, HashMap<String, Digest>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands the points that wait to the spool. Dropping the future loses none.
@@ -543,6 +551,9 @@ impl Services for LeaseServices {
             // Whoever goes on from the model has what was measured before it.
             self.hand_over_points().await?;
         }
+        if let Report::Model(model) = &report {
+            self.saved().insert(model.name.clone(), model.sha256);
+        }
         let sent = self.reports.send(vec![report]).await;
         sent.map_err(|_| Refused::Stopped)
     }
@@ -558,6 +569,9 @@ impl Services for LeaseServices {
         let report = TrialReport {
             iteration: clock.iteration.fetch_add(1, Ordering::Relaxed) + 1,
             metrics,
+            checkpoint_sha256: checkpoint
+                .as_ref()
+                .and_then(|name| self.saved().get(name).copied()),
             checkpoint,
             elapsed_ms: clock.elapsed_ms(),
         };

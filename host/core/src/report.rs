@@ -458,6 +458,9 @@ pub struct TrialReport {
     /// The name of a model that the task has saved, to go on from later.
     #[serde(default)]
     pub checkpoint: Option<String>,
+    /// Of that model as it was saved last: what was saved under the name before is not meant.
+    #[serde(default)]
+    pub checkpoint_sha256: Option<Digest>,
     /// How long the trial has run, all attempts together and pauses apart.
     pub elapsed_ms: u64,
 }

@@ -169,13 +169,14 @@ impl Engine {
                 let trial = known.experiment.trial(start.trial);
                 let lease = TrialLease {
                     id: start.id,
-                    iteration: start.checkpoint.map_or(0, |(_, iteration)| iteration),
+                    iteration: start.checkpoint.as_ref().map_or(0, |known| known.1),
                     elapsed_ms: trial.map_or(0, |trial| trial.elapsed_ms),
                     milli_cpus: thousandths(known.parent.num_cpus.unwrap_or(1.0)),
                     milli_gpus: thousandths(known.parent.num_gpus.unwrap_or(0.0)),
                 };
+                let checkpoint = start.checkpoint.map(|(name, _)| name);
                 Ok(Deed {
-                    answer: Some((settings, known.parent.limits, lease)),
+                    answer: Some((settings, known.parent.limits, lease, checkpoint)),
                     events,
                     cause: Cause::Alone,
                     start: Some(StartedTrial {
@@ -194,7 +195,8 @@ impl Engine {
             // Its definition does not hold any more; its task says so.
             Err(_) => return Ok(None),
         };
-        let (Some((settings, limits, lease)), Some((task, fence))) = (done.answer, done.started)
+        let (Some((settings, limits, lease, checkpoint)), Some((task, fence))) =
+            (done.answer, done.started)
         else {
             return Ok(None);
         };
@@ -205,8 +207,16 @@ impl Engine {
             settings,
             limits,
         };
-        let view = self.describe_lease(workspace, claimed, Some(lease)).await;
-        view.map(Some)
+        let described = self.describe_lease(workspace, claimed, Some(lease)).await;
+        let mut view = described?;
+        if let (Some(name), Some(model), Some(lease)) =
+            (&checkpoint, &view.checkpoint, &mut view.trial)
+        {
+            lease.iteration = lease
+                .iteration
+                .saturating_add(saved_since(name, model.iteration));
+        }
+        Ok(Some(view))
     }
 
     /// Takes in what a trial reports, and answers what it is to do. A report that was taken in
@@ -228,8 +238,14 @@ impl Engine {
             Some(name) => {
                 let saved = self.store.saved_model(workspace, task, name).await;
                 let saved = saved.map_err(LeaseError::Store)?;
-                let (id, sha256) = saved.ok_or_else(|| LeaseError::NotYet(name.clone()))?;
-                Some(format!("{id}@{sha256}"))
+                let meant = |sha256: &String| {
+                    let given = report.checkpoint_sha256.as_ref();
+                    given.is_none_or(|given| given.to_string() == *sha256)
+                };
+                let saved = saved.filter(|(_, sha256, _)| meant(sha256));
+                let (id, sha256, iteration) =
+                    saved.ok_or_else(|| LeaseError::NotYet(name.clone()))?;
+                Some(format!("{id}@{sha256}@{iteration}"))
             }
         };
         let lease_until = self.lease_until();
@@ -762,6 +778,14 @@ impl Parent {
             queued: false,
         }
     }
+}
+
+/// How many iterations a model is ahead of the checkpoint that it is: what a trial saved again
+/// after its last report, as when its machine died in between, is not done again.
+fn saved_since(checkpoint: &str, iteration: u64) -> u64 {
+    let then = checkpoint.split('@').nth(2);
+    let then = then.and_then(|then| then.parse::<u64>().ok());
+    then.map_or(0, |then| iteration.saturating_sub(then))
 }
 
 /// The id of the model in the name of a checkpoint.

@@ -95,6 +95,7 @@ impl Lab {
             iteration,
             metrics: lab::object(metrics),
             checkpoint: None,
+            checkpoint_sha256: None,
             elapsed_ms: iteration.saturating_mul(1000),
         };
         self.send(lease, report).await
@@ -110,6 +111,7 @@ impl Lab {
             iteration,
             metrics: lab::object(json!({"accuracy": 0.5})),
             checkpoint: Some(checkpoint.to_owned()),
+            checkpoint_sha256: None,
             elapsed_ms: iteration.saturating_mul(1000),
         };
         self.send(lease, report).await
@@ -609,13 +611,36 @@ async fn a_trial_goes_on_from_the_checkpoint_that_it_reported() {
         lab.tell(&second, 2, json!({"accuracy": 0.6})).await,
         Ok(Continue)
     );
+    // What was saved before is not meant.
+    let newer = TrialReport {
+        iteration: 3,
+        metrics: lab::object(json!({"accuracy": 0.7})),
+        checkpoint: Some("last".into()),
+        checkpoint_sha256: Some(lab.put(b"newer weights").await),
+        elapsed_ms: 3000,
+    };
+    assert_eq!(
+        lab.send(&second, newer).await,
+        Err("the model `last` has not been reported yet".to_owned())
+    );
     // Another machine takes it over while its agent is away.
     lab.pass_ms(60_001);
     lab.engine.sweep().await.unwrap();
     let third = lab.lease().await.unwrap();
-    assert_eq!(third.trial.unwrap().iteration, 1, "from the checkpoint on");
+    assert_eq!(
+        third.trial.as_ref().unwrap().iteration,
+        1,
+        "from the checkpoint on"
+    );
     let late = lab.tell(&second, 3, json!({"accuracy": 1})).await;
     assert!(late.is_err(), "{late:?}");
+
+    // What was saved and never reported is not done again.
+    let reports = vec![model("last", 3, weights, 7)];
+    lab.report(&third, batch(9, reports)).await.unwrap();
+    lab.pass_ms(60_001);
+    lab.engine.sweep().await.unwrap();
+    assert_eq!(lab.lease().await.unwrap().trial.unwrap().iteration, 3);
 }
 
 #[tokio::test]
@@ -641,6 +666,7 @@ async fn a_trial_of_a_population_goes_on_as_a_copy_of_a_better_one() {
         iteration: 1,
         metrics: lab::object(json!({"accuracy": accuracy})),
         checkpoint: Some("last".into()),
+        checkpoint_sha256: None,
         elapsed_ms: 10,
     };
     assert_eq!(lab.send(&leases[0], report(0.9)).await, Ok(Continue));

@@ -137,7 +137,8 @@ impl Store {
         row.view(metadata).map(Some)
     }
 
-    /// The model that a task has saved under a name of its own, and the digest of its file.
+    /// The model that a task has saved under a name of its own, the digest of its file, and the
+    /// iteration that it belongs to.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -146,9 +147,9 @@ impl Store {
         workspace: &Workspace,
         task: &TaskId,
         name: &str,
-    ) -> Result<Option<(u64, String)>, StoreError> {
-        let row: Option<(i64, String)> = sqlx::query_as(
-            "select id, sha256 from model where workspace = $1 and task = $2 and slot = $3",
+    ) -> Result<Option<(u64, String, u64)>, StoreError> {
+        let row: Option<(i64, String, i64)> = sqlx::query_as(
+            "select id, sha256, iteration from model where workspace = $1 and task = $2 and slot = $3",
         )
         .bind(workspace.as_str())
         .bind(task.as_str())
@@ -156,7 +157,7 @@ impl Store {
         .fetch_optional(&self.reader)
         .await
         .map_err(StoreError::database("look a model up"))?;
-        Ok(row.map(|(id, sha256)| (unsigned(id), sha256)))
+        Ok(row.map(|(id, sha256, iteration)| (unsigned(id), sha256, unsigned(iteration))))
     }
 
     /// What is kept with each model: of one task, of one model, or of all.
