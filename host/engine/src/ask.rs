@@ -80,10 +80,20 @@ impl Engine {
         let name = check_name(&new.name)
             .map_err(|error| InvalidField::new("/name", format!("name {error}")))?
             .to_owned();
+        let base = match &new.base_task {
+            Some(base) => Some(self.base_task(workspace, base).await?),
+            None => None,
+        };
+        if let Some(base) = base.filter(|base| base.plugin.is_some()) {
+            return self.tune_task(workspace, new, base).await;
+        }
         let project = new.project.as_deref().map(project_path).transpose()?;
         for (index, space) in new.hyperparameters.iter().enumerate() {
             let pointer = format!("/hyperparameters/{index}");
             check_space(space, &pointer).map_err(AskError::Tune)?;
+            if new.base_task.is_some() {
+                crate::base::check_path(space, &pointer)?;
+            }
         }
         let tune = Tune {
             hyperparameters: new.hyperparameters,
@@ -103,6 +113,9 @@ impl Engine {
         params.insert("is_tune".to_owned(), json!(true));
         params.insert("hyperparameters".to_owned(), json!(tune.hyperparameters));
         params.insert("tune_config".to_owned(), json!(tune.tune_config));
+        if let Some(base) = &new.base_task {
+            params.insert("base_task".to_owned(), json!(base));
+        }
         let id = TaskId::from_u128(Uuid::now_v7().as_u128());
         let task = NewTask {
             id: id.clone(),
@@ -139,7 +152,16 @@ impl Engine {
     /// # Errors
     /// When it is not there, or agents run its trials.
     pub async fn ask(&self, workspace: &Workspace, experiment: &TaskId) -> Result<Asked, AskError> {
-        self.asked(workspace, experiment).await?;
+        let task = self.asked(workspace, experiment).await?;
+        let base = match task.params.get("base_task").and_then(Value::as_str) {
+            Some(base) => {
+                let base = base
+                    .parse()
+                    .map_err(|_| AskError::Unknown(task.id.clone()))?;
+                Some(self.base_task(workspace, &base).await?)
+            }
+            None => None,
+        };
         let done = self.drive(workspace, experiment, |known| {
             let (next, events) = known.experiment.next(self.now_ms());
             let asked = match next {
@@ -147,6 +169,7 @@ impl Engine {
                     trial: Some(AskedTrial {
                         number: start.trial,
                         id: start.id,
+                        task: None,
                         attempt: start.attempt,
                         config: start.config,
                         iteration: start.checkpoint.as_ref().map_or(0, |known| known.1),
@@ -165,9 +188,13 @@ impl Engine {
             };
             Ok(Deed::of(asked, events))
         });
-        done.await
-            .map(|done| done.answer)
-            .map_err(|error| refused(error, experiment))
+        let done = done.await.map_err(|error| refused(error, experiment))?;
+        let mut asked = done.answer;
+        if let (Some(base), Some(trial)) = (base, &mut asked.trial) {
+            let clone = self.clone_for_trial(workspace, &task, &base, trial).await;
+            trial.task = Some(clone?);
+        }
+        Ok(asked)
     }
 
     /// Takes in what a trial reports; answers what it is to do. The same report gets the
@@ -277,7 +304,11 @@ impl Engine {
     }
 
     /// Checks that others than agents run the trials of an experiment.
-    async fn asked(&self, workspace: &Workspace, experiment: &TaskId) -> Result<(), AskError> {
+    async fn asked(
+        &self,
+        workspace: &Workspace,
+        experiment: &TaskId,
+    ) -> Result<TaskView, AskError> {
         let task = self.store.task(workspace, experiment).await;
         let task = task.map_err(AskError::Store)?;
         match task {
@@ -285,7 +316,7 @@ impl Engine {
                 Err(AskError::Unknown(experiment.clone()))
             }
             Some(task) if task.plugin.is_some() => Err(AskError::OfAgents(experiment.clone())),
-            Some(_) => Ok(()),
+            Some(task) => Ok(task),
             None => Err(AskError::Unknown(experiment.clone())),
         }
     }

@@ -9,6 +9,7 @@
 
 mod artifact;
 mod ask;
+mod base;
 mod catalog;
 mod engine;
 mod event;

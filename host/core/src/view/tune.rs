@@ -115,6 +115,11 @@ pub struct NewExperiment {
     /// All chance comes from it; drawn when absent.
     #[serde(default)]
     pub seed: Option<u64>,
+    /// The task whose clones the trials are, with parameters of it overridden: the names of
+    /// hyperparameters are then those of its parameters, e.g. `Args/lr` or `General/epochs`.
+    /// Agents run the trials if a plugin runs that task.
+    #[serde(default)]
+    pub base_task: Option<TaskId>,
 }
 
 /// The answer to whoever asks for a trial.
@@ -135,6 +140,10 @@ pub struct AskedTrial {
     pub id: String,
     /// Reports and the end carry it.
     pub attempt: u64,
+    /// The clone of the experiment's base task that this attempt is to run, a draft with the
+    /// configuration as its parameters; absent for an experiment without a base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<TaskId>,
     /// What to run it with.
     pub config: Map<String, Value>,
     /// The iteration behind which it goes on.
