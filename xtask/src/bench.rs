@@ -8,6 +8,7 @@ pub mod ingest;
 mod server;
 mod table;
 pub mod trees;
+pub mod trials;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -163,8 +164,8 @@ fn steps(
 /// Memory of an idle server, and how soon a task's first line follows its lease.
 fn idle_and_warm(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
     say("Idle memory");
-    let server = Server::start(shed)?;
-    let idle = server.memory_when_idle()?;
+    let server = Server::start(shed, 1)?;
+    let idle = server.usage_when_idle()?;
     say("Warm starts");
     let action = shed.action("warm start", dataset, &json!({ "steps": 0 }), 1)?;
     let mut waits = Vec::new();

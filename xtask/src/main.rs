@@ -73,6 +73,12 @@ enum Bench {
     },
     /// Measure boosted trees that a plugin grows by itself, beside the same code outside
     Trees,
+    /// Measure what a trial of a search costs around what its plugin computes
+    Trials {
+        /// How many trials each search has
+        #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(20..))]
+        count: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -107,6 +113,9 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Bench {
             what: Some(Bench::Trees),
         } => bench::trees::run(root)?,
+        Task::Bench {
+            what: Some(Bench::Trials { count }),
+        } => bench::trials::run(root, *count)?,
     }
     Ok(())
 }

@@ -247,23 +247,21 @@ pub(crate) async fn many(
     workspace: &Workspace,
     request: ManyTasks,
 ) -> Result<MovedMany, ApiError> {
-    if request.ids.is_empty() || request.ids.len() > MAX_MANY {
-        let detail = format!(
-            "ids must have 1 to {MAX_MANY} ids, but it has {}",
-            request.ids.len()
-        );
+    let (ids, request) = request.into_parts();
+    if ids.is_empty() || ids.len() > MAX_MANY {
+        let detail = format!("ids must have 1 to {MAX_MANY} ids, but it has {}", ids.len());
         return Err(ApiError::invalid("/ids", detail));
     }
     if let ManyDeed::Move(Deed::Step(verb)) = deed {
-        queue(verb, &request.request)?;
+        queue(verb, &request)?;
     }
     let mut moved = MovedMany::default();
-    for id in request.ids {
+    for id in ids {
         let done = match deed {
-            ManyDeed::Move(deed) => one(deed, engine, workspace, &id, &request.request)
+            ManyDeed::Move(deed) => one(deed, engine, workspace, &id, &request)
                 .await
                 .map(|_| ()),
-            ManyDeed::Delete => delete_one(engine, workspace, &id, request.request.force).await,
+            ManyDeed::Delete => delete_one(engine, workspace, &id, request.force).await,
         };
         match done {
             Ok(()) => moved.succeeded.push(id),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::response::IntoResponse;
 use trainshed_wire::Problem;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{
-    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder, ServerBuilder,
+    ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, Required, ResponseBuilder, ServerBuilder,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 
@@ -51,13 +52,14 @@ pub(crate) fn complete(document: &mut OpenApi) {
                 .build(),
         )
         .build();
-    // The router writes a path that goes on to the end of the address with an asterisk.
+    // The router writes a path that goes on to the end of the address with an asterisk, and the
+    // description of the handler does not know such a parameter.
     let paths = std::mem::take(&mut document.paths.paths);
-    document.paths.paths = paths
-        .into_iter()
-        .map(|(path, item)| (path.replace("{*", "{"), item))
-        .collect();
-    for item in document.paths.paths.values_mut() {
+    for (path, mut item) in paths {
+        let rest = path
+            .split_once("{*")
+            .and_then(|(_, rest)| rest.split_once('}'))
+            .map(|(name, _)| name.to_owned());
         let operations = [
             &mut item.get,
             &mut item.put,
@@ -73,8 +75,25 @@ pub(crate) fn complete(document: &mut OpenApi) {
             operation.operation_id = Some(names.join("-"));
             let responses = &mut operation.responses.responses;
             responses.insert("default".to_owned(), problem.clone().into());
+            if let Some(name) = &rest {
+                let parameters = operation.parameters.get_or_insert_default();
+                parameters.push(to_the_end(name).into());
+            }
         }
+        let path = path.replace("{*", "{");
+        document.paths.paths.insert(path, item);
     }
+}
+
+/// A part of the path that goes on to its end.
+fn to_the_end(name: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some("May contain slashes."))
+        .schema(Some(String::schema()))
+        .build()
 }
 
 /// `GET /openapi.json`: the document itself, for clients that are made of it. Needs no key.

@@ -24,6 +24,29 @@ fn every_operation_has_a_name_of_its_own() {
 }
 
 #[test]
+fn every_part_of_a_path_is_described() {
+    let document: Value = serde_json::from_str(&trainshed_server::openapi()).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let mut named: Vec<&str> = path
+            .split('{')
+            .skip(1)
+            .map(|rest| rest.split('}').next().unwrap())
+            .collect();
+        named.sort_unstable();
+        for operation in item.as_object().unwrap().values() {
+            let parameters = operation["parameters"].as_array();
+            let parameters = parameters.into_iter().flatten();
+            let mut described: Vec<&str> = parameters
+                .filter(|parameter| parameter["in"] == "path")
+                .map(|parameter| parameter["name"].as_str().unwrap())
+                .collect();
+            described.sort_unstable();
+            assert_eq!(described, named, "{path}");
+        }
+    }
+}
+
+#[test]
 fn the_document_only_grows() {
     let released: Value = serde_json::from_str(include_str!("openapi-released.json")).unwrap();
     let now: Value = serde_json::from_str(&trainshed_server::openapi()).unwrap();

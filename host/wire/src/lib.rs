@@ -171,12 +171,58 @@ pub struct MoveRequest {
 
 /// Does the same with many tasks.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ManyTasks {
     /// 1 to 1,000.
     pub ids: Vec<String>,
-    /// What is done to each.
-    #[serde(flatten)]
-    pub request: MoveRequest,
+    /// Becomes the status reason of each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// More about the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Lifts the rules of states, but not those of published tasks.
+    #[serde(default)]
+    pub force: bool,
+    /// For `enqueue`: the id of the queue, or else `queue_name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<String>,
+    /// For `enqueue`: the name of the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_name: Option<String>,
+}
+
+impl ManyTasks {
+    /// The same request for each of `ids`.
+    pub fn new(ids: Vec<String>, request: MoveRequest) -> Self {
+        let MoveRequest {
+            reason,
+            message,
+            force,
+            queue,
+            queue_name,
+        } = request;
+        Self {
+            ids,
+            reason,
+            message,
+            force,
+            queue,
+            queue_name,
+        }
+    }
+
+    /// The tasks, and what is asked of each.
+    pub fn into_parts(self) -> (Vec<String>, MoveRequest) {
+        let request = MoveRequest {
+            reason: self.reason,
+            message: self.message,
+            force: self.force,
+            queue: self.queue,
+            queue_name: self.queue_name,
+        };
+        (self.ids, request)
+    }
 }
 
 /// What became of each of many tasks.

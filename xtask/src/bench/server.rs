@@ -1,7 +1,7 @@
 //! A server that runs while it is measured.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -16,23 +16,32 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const UNTIL_IDLE: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(50);
 
-/// `trainshed serve` with an agent of one slot; it stops when this is dropped.
+/// `trainshed serve` with an agent; it stops when this is dropped.
 pub(super) struct Server {
     child: Child,
 }
 
-/// Resident memory in MiB.
-pub(super) struct Memory {
+/// What the server and its agent use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Usage {
+    /// Resident memory of the server in MiB.
     pub(super) server: f64,
+    /// Resident memory of the agent in MiB.
     pub(super) agent: f64,
+    /// CPU time that the server has used so far, in milliseconds.
+    pub(super) server_cpu_ms: f64,
+    /// CPU time that both have used so far, in milliseconds.
+    pub(super) cpu_ms: f64,
 }
 
 impl Server {
-    /// Starts it on the data folder and waits until it says where it listens.
-    pub(super) fn start(shed: &Shed) -> Result<Self, BenchError> {
+    /// Starts it on the data folder, with so many tasks at a time, and waits until it says
+    /// where it listens.
+    pub(super) fn start(shed: &Shed, slots: u32) -> Result<Self, BenchError> {
         let mut command = shed.command();
         command
-            .args(["serve", "--listen", "127.0.0.1:0", "--slots", "1"])
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["--slots", &slots.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
@@ -53,22 +62,27 @@ impl Server {
         Ok(server)
     }
 
-    /// Waits until nothing happens any more, then looks at how much memory is used.
-    pub(super) fn memory_when_idle(&self) -> Result<Memory, BenchError> {
+    /// Waits until nothing happens any more, then looks at what is used.
+    pub(super) fn usage_when_idle(&self) -> Result<Usage, BenchError> {
         sleep(UNTIL_IDLE);
-        let server = status(
-            Path::new("/proc")
-                .join(self.child.id().to_string())
-                .as_path(),
-        )?;
-        let agent = files::list(Path::new("/proc"))?
-            .iter()
-            .filter_map(|process| status(process).ok())
-            .find(|status| field(status, "PPid") == Some(f64::from(self.child.id())));
+        self.usage()
+    }
+
+    /// Looks at what is used.
+    pub(super) fn usage(&self) -> Result<Usage, BenchError> {
+        let server = Path::new("/proc").join(self.child.id().to_string());
+        let is_child = |process: &PathBuf| {
+            let status = status(process).unwrap_or_default();
+            field(&status, "PPid") == Some(f64::from(self.child.id()))
+        };
+        let agent = files::list(Path::new("/proc"))?.into_iter().find(is_child);
         let agent = agent.ok_or_else(|| BenchError::Server("has no agent".to_owned()))?;
-        Ok(Memory {
-            server: resident(&server)?,
-            agent: resident(&agent)?,
+        let server_cpu_ms = cpu_ms(&server)?;
+        Ok(Usage {
+            server: resident(&status(&server)?)?,
+            agent: resident(&status(&agent)?)?,
+            server_cpu_ms,
+            cpu_ms: server_cpu_ms + cpu_ms(&agent)?,
         })
     }
 
@@ -98,6 +112,26 @@ fn status(process: &Path) -> Result<String, FileError> {
     fs::read_to_string(&path).map_err(|error| FileError::new(&path, "read", error))
 }
 
+/// The CPU time of all threads of a process, in milliseconds.
+fn cpu_ms(process: &Path) -> Result<f64, BenchError> {
+    let path = process.join("stat");
+    let stat = fs::read_to_string(&path);
+    let stat = stat.map_err(|error| FileError::new(&path, "read", error))?;
+    let ticks = cpu_ticks(&stat);
+    let ticks = ticks.ok_or_else(|| BenchError::Server("has no CPU time".to_owned()))?;
+    // Linux tells programs of a hundred ticks a second, whatever it does itself.
+    Ok(ticks * 10.0)
+}
+
+/// Fields 14 and 15, counted behind the name, which may contain spaces and brackets.
+fn cpu_ticks(stat: &str) -> Option<f64> {
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(11);
+    let user: f64 = fields.next()?.parse().ok()?;
+    let system: f64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
 fn resident(status: &str) -> Result<f64, BenchError> {
     let kibibytes = field(status, "VmRSS");
     let kibibytes = kibibytes.ok_or_else(|| BenchError::Server("has no memory".to_owned()))?;
@@ -114,6 +148,13 @@ fn field(status: &str, name: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_time_of_a_process_stands_behind_its_name() {
+        let stat = "42 (a ) b) S 1 42 42 0 -1 4194304 100 0 0 0 7 5 0 0 20 0 9 0 100";
+        assert_eq!(cpu_ticks(stat), Some(12.0));
+        assert_eq!(cpu_ticks("42 (a) S 1"), None);
+    }
 
     #[test]
     fn a_field_of_a_process_is_found_by_its_whole_name() {
