@@ -101,7 +101,9 @@ async fn many(
     request: MoveRequest,
     output: &Output,
 ) -> Result<(), CliError> {
-    let moved = client.move_many(deed, &ManyTasks::new(ids, request)).await?;
+    let moved = client
+        .move_many(deed, &ManyTasks::new(ids, request))
+        .await?;
     if output.is_json() {
         output.document(&moved);
     } else {

@@ -249,7 +249,10 @@ pub(crate) async fn many(
 ) -> Result<MovedMany, ApiError> {
     let (ids, request) = request.into_parts();
     if ids.is_empty() || ids.len() > MAX_MANY {
-        let detail = format!("ids must have 1 to {MAX_MANY} ids, but it has {}", ids.len());
+        let detail = format!(
+            "ids must have 1 to {MAX_MANY} ids, but it has {}",
+            ids.len()
+        );
         return Err(ApiError::invalid("/ids", detail));
     }
     if let ManyDeed::Move(Deed::Step(verb)) = deed {

@@ -101,7 +101,10 @@ pub(crate) fn bad_arguments(run: &Run, dataset: &Dataset) -> Value {
     let text = run.report_text(Level::Info, &long);
     note("long text", text.map_err(|error| error.to_string()));
     let output = run.set_checkpoint_output("no name");
-    note("output without a name", output.map_err(|error| error.to_string()));
+    note(
+        "output without a name",
+        output.map_err(|error| error.to_string()),
+    );
 
     for name in ["", "..", "../../escape", "a/b", "/etc/passwd"] {
         note(&format!("model `{name}`"), saved(run, name, &["x"]));
