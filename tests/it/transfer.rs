@@ -80,6 +80,43 @@ async fn tasks_move_to_a_server_with_another_database_and_run_again_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_search_moves_with_its_trials_and_goes_on_to_name_its_best() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("digits-mlp").await;
+    let dataset = shed.import("digits", &digits());
+    let action = json!({"action": "train", "plugin": plugin, "params": {
+        "name": "search", "dataset": dataset, "is_tune": true,
+        "hyperparameters": [
+            {"name": "learning_rate", "type": "loguniform", "min": 1e-4, "max": 0.1, "base": 10},
+            {"name": "epochs", "type": "constant", "value": 1},
+        ],
+        "tune_config": {"mode": "max", "metric": "accuracy", "num_samples": 3},
+    }});
+    let task = shed.client.submit(&action).await.unwrap().task;
+    let task = shed.ended(&task).await.id.to_string();
+    let archive = shed.data_dir().join("search.zip");
+    let archive = archive.to_str().unwrap();
+    succeeded(&shed.cli(&["export", archive, "--task", &task]));
+
+    let there = tempfile::tempdir().unwrap();
+    let database = Cluster::shared().database();
+    let run = |arguments: &[&str]| {
+        let mut command = trainshed(there.path());
+        command.env("TRAINSHED_DATABASE", &database);
+        command.args(arguments).output().unwrap()
+    };
+    let imported = succeeded(&run(&["import", archive]));
+    assert_eq!(imported.lines().count(), 4, "the search and its trials");
+    let table = succeeded(&run(&["tune", "show", &task]));
+    assert_eq!(table, succeeded(&shed.cli(&["tune", "show", &task])));
+    assert_eq!(table.matches("TERMINATED").count(), 3, "{table}");
+    let best = printed(&run(&["--json", "tune", "best", &task]));
+    let model = best["model"].as_u64().unwrap().to_string();
+    let shown = printed(&run(&["--json", "model", "show", &model]));
+    assert_eq!(shown["task"], best["task"], "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_a_server_is_imported_and_added_to_a_task() {
     let folder = tempfile::tempdir().unwrap();
     let action = folder.path().join("train.json");

@@ -76,7 +76,7 @@ pub(crate) async fn import(
         output.say(&format!("the task {task} was there already"));
     }
     output.say(&format!(
-        "imported {} tasks and {} files of {}",
+        "imported: tasks {}, files {}, {}",
         imported.tasks.len(),
         imported.files,
         size(imported.file_bytes)

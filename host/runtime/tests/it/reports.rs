@@ -70,6 +70,7 @@ fn reports_of_a_trial_say_which() {
     let (_handle, stop) = stop_pair();
     expect![[r#"
         train/loss 3: 0.5 {"epoch":3,"trial_id":"trial-9"}
+        host: Skipping model registration: no checkpoint path for trial trial-9
         completed: {}
     "#]]
     .assert_eq(&bench.story_of(&guest, job, stop));
