@@ -13,7 +13,6 @@ use trainshed_core::view::{
 use trainshed_core::{AgentId, TaskId};
 use trainshed_store::{ClaimedTask, Frame, LeaseError, NewVersion, StoreError, Waiting, Workspace};
 
-use crate::catalog::is_named;
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::validate::check_batch;
@@ -138,11 +137,7 @@ impl Engine {
         };
         let seed = task.seed.ok_or_else(|| gone("seed"))?;
         let summary = task.plugin.ok_or_else(|| gone("plugin"))?;
-        let component = trainshed_core::action::PluginRef::Digest(summary.digest);
-        let plugins = self.store.plugins(workspace).await?;
-        let plugin = plugins
-            .into_iter()
-            .find(|plugin| is_named(plugin, &component));
+        let plugin = self.store.plugin(workspace, &summary.digest).await?;
         let environment = plugin.ok_or_else(|| gone("plugin"))?.manifest.environment;
         let curves = self.store.series(workspace, &claimed.task).await?;
         let seconds = curves

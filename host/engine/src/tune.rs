@@ -62,6 +62,8 @@ pub(crate) struct Known {
     parent: Arc<Parent>,
     /// Events of a log that has yet to begin.
     unwritten: Vec<Event>,
+    /// The share of ended trials that its task shows, where this process wrote it.
+    shown: Option<f64>,
 }
 
 /// What trials have of the task of their experiment.
@@ -470,25 +472,42 @@ impl Engine {
         Ok(())
     }
 
-    /// Takes one step of an experiment: reads what is new in its log, asks `act` what happens,
-    /// and writes that with all that follows from it. What came too late is decided anew.
+    /// Takes one step of an experiment: asks `act` what happens, and writes that with all that
+    /// follows from it. What came too late is decided anew.
+    ///
+    /// At first `act` sees the experiment as this process knows it, because the log refuses a
+    /// step that does not follow its end. Where nothing would be written, or `act` refuses, that
+    /// is decided over what the log has now.
     pub(crate) async fn drive<T>(
         &self,
         workspace: &Workspace,
         task: &TaskId,
         mut act: impl FnMut(&mut Known) -> Result<Deed<T>, LeaseError>,
     ) -> Result<Done<T>, LeaseError> {
+        let mut reads = false;
         for _ in 0..MAX_OVERTAKEN {
             let slot = self.experiments().slot(workspace, task);
             let mut slot = slot.lock().await;
-            let mut known = match self.read(workspace, task, slot.take()).await {
-                Ok(known) => known,
-                Err(ReadError::Lease(error)) => return Err(error),
-                Err(ReadError::Definition(error)) => {
-                    return Err(self.give_up(workspace, task, &error).await);
-                }
+            let held = slot.take();
+            reads |= held.is_none();
+            let mut known = match held {
+                Some(known) if !reads => known,
+                held => match self.read(workspace, task, held).await {
+                    Ok(known) => known,
+                    Err(ReadError::Lease(error)) => return Err(error),
+                    Err(ReadError::Definition(error)) => {
+                        return Err(self.give_up(workspace, task, &error).await);
+                    }
+                },
             };
-            let deed = act(&mut known)?;
+            let deed = match act(&mut known) {
+                Ok(deed) => deed,
+                Err(_) if !reads => {
+                    reads = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let mut events = std::mem::take(&mut known.unwritten);
             events.extend(deed.events);
             // A paused trial that may go on does so at once.
@@ -501,6 +520,10 @@ impl Engine {
             }
             if events.is_empty() && deed.cause == Cause::Alone {
                 *slot = Some(known);
+                if !reads {
+                    reads = true;
+                    continue;
+                }
                 return Ok(Done {
                     answer: deed.answer,
                     started: None,
@@ -511,6 +534,7 @@ impl Engine {
                 Cause::GoOn => Vec::new(),
                 _ => effects(&events, &known.experiment, deed.start),
             };
+            let share = known.experiment.progress().unwrap_or(0.0);
             let step = Step {
                 experiment: task,
                 after: &known.place,
@@ -519,7 +543,7 @@ impl Engine {
                     .map(|event| json!(event).to_string())
                     .collect(),
                 ready: known.experiment.upcoming() == Some(Upcoming::Start),
-                progress: known.experiment.progress(),
+                progress: (known.shown != Some(share)).then_some(share),
                 trials: effects,
                 end: end_of(&known),
             };
@@ -527,6 +551,7 @@ impl Engine {
             match self.store.take_step(workspace, deed.cause, step, now).await {
                 Ok((place, started)) => {
                     known.place = place;
+                    known.shown = Some(share);
                     self.announce(workspace, task, &known, &events).await;
                     *slot = Some(known);
                     return Ok(Done {
@@ -534,7 +559,7 @@ impl Engine {
                         started,
                     });
                 }
-                Err(StepError::Overtaken) => {}
+                Err(StepError::Overtaken) => reads = true,
                 Err(StepError::Lease(error)) => return Err(error),
                 Err(StepError::Store(error)) => return Err(LeaseError::Store(error)),
             }
@@ -615,6 +640,7 @@ impl Engine {
             experiment,
             parent: Arc::new(parent),
             unwritten,
+            shown: None,
         })
     }
 

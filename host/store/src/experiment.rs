@@ -67,7 +67,7 @@ pub struct Step<'a> {
     pub events: Vec<String>,
     /// Whether a trial waits for an agent afterwards.
     pub ready: bool,
-    /// The share of trials that have ended, from 0 to 1.
+    /// The share of trials that have ended, from 0 to 1, where it is another than before.
     pub progress: Option<f64>,
     /// What becomes of trials, in order.
     pub trials: Vec<TrialChange>,
@@ -176,6 +176,8 @@ pub enum Waiting {
     Experiment(TaskId),
 }
 
+/// Events that one statement writes; most steps have one or two.
+const EVENTS_AT_ONCE: usize = 16;
 const STEP: &str = "record a step of an experiment";
 
 impl Store {
@@ -451,7 +453,9 @@ impl Store {
                 started = Some(lease);
             }
         }
-        writer.show_progress(step.progress).await?;
+        if let Some(share) = step.progress {
+            writer.show_progress(share).await?;
+        }
         if let Some(end) = step.end {
             if is_choice {
                 writer.rewrite_result(end).await?;
@@ -519,18 +523,26 @@ impl StepWriter<'_> {
         if moved.rows_affected() == 0 {
             return Err(StepError::Overtaken);
         }
-        for (seq, event) in (after.seq + 1..).zip(events) {
-            sqlx::query(
-                "insert into experiment_event (workspace, task, seq, event)
-                 values ($1, $2, $3, $4)",
-            )
-            .bind(self.workspace.as_str())
-            .bind(self.experiment.as_str())
-            .bind(seq)
-            .bind(event)
-            .execute(&mut **self.transaction)
-            .await
-            .map_err(failed)?;
+        let mut seq = after.seq;
+        for some in events.chunks(EVENTS_AT_ONCE) {
+            let rows: Vec<String> = (0..some.len())
+                .map(|row| format!("($1, $2, ${}, ${})", 2 * row + 3, 2 * row + 4))
+                .collect();
+            let statement = format!(
+                "insert into experiment_event (workspace, task, seq, event) values {}",
+                rows.join(", ")
+            );
+            let mut insert = sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(self.workspace.as_str())
+                .bind(self.experiment.as_str());
+            for event in some {
+                seq += 1;
+                insert = insert.bind(seq).bind(event);
+            }
+            insert
+                .execute(&mut **self.transaction)
+                .await
+                .map_err(failed)?;
         }
         Ok(place)
     }
@@ -736,7 +748,7 @@ impl StepWriter<'_> {
         clippy::cast_sign_loss,
         reason = "a share from 0 to 1"
     )]
-    async fn show_progress(&mut self, share: Option<f64>) -> Result<(), StepError> {
+    async fn show_progress(&mut self, share: f64) -> Result<(), StepError> {
         let known: Option<(String,)> =
             sqlx::query_as("select progress from task where workspace = $1 and id = $2")
                 .bind(self.workspace.as_str())
@@ -750,7 +762,7 @@ impl StepWriter<'_> {
         let before: Progress = serde_json::from_str(&known).map_err(StoreError::damaged(STEP))?;
         let mut progress = before.clone();
         progress.advance("dataset", 1, 1);
-        let thousandths = (share.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0).round() as u64;
+        let thousandths = (share.clamp(0.0, 1.0) * 1000.0).round() as u64;
         progress.advance(TRIALS_PHASE, thousandths, 1000);
         if progress == before {
             return Ok(());

@@ -145,6 +145,27 @@ impl Store {
             .map_err(StoreError::damaged(action))
     }
 
+    /// An installed plugin, by the digest of its component; without its source.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn plugin(
+        &self,
+        workspace: &Workspace,
+        digest: &Digest,
+    ) -> Result<Option<PluginView>, StoreError> {
+        let row: Option<PluginRow> = sqlx::query_as(
+            "select digest, manifest, size_bytes, created from plugin
+              where workspace = $1 and digest = $2",
+        )
+        .bind(workspace.as_str())
+        .bind(digest.to_string())
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database("read a plugin"))?;
+        row.map(PluginRow::view).transpose()
+    }
+
     /// All installed plugins, by name, the last installed version first; without their sources,
     /// which are long.
     ///
