@@ -36,7 +36,9 @@ pub enum CommandError {
 /// Cargo, without what an outer cargo, clippy or shell has set for another build.
 ///
 /// Cargo hands its own settings to the programs it runs, and this is one of them: flags
-/// and wrappers meant for the host would change or break the compilation of guests.
+/// and wrappers meant for the host would change or break the compilation of guests. What it
+/// says of this package would make build scripts that look at it, as ring's does, run again,
+/// and with them everything behind them, whenever cargo is called in the other way.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(cargo_path());
     for name in [
@@ -52,8 +54,29 @@ pub(crate) fn cargo() -> Command {
     ] {
         command.env_remove(name);
     }
+    for name in PACKAGE {
+        command.env_remove(format!("CARGO_PKG_{name}"));
+    }
     command
 }
+
+/// What cargo tells a program of its package, behind `CARGO_PKG_`.
+const PACKAGE: [&str; 14] = [
+    "NAME",
+    "VERSION",
+    "VERSION_MAJOR",
+    "VERSION_MINOR",
+    "VERSION_PATCH",
+    "VERSION_PRE",
+    "AUTHORS",
+    "DESCRIPTION",
+    "HOMEPAGE",
+    "REPOSITORY",
+    "LICENSE",
+    "LICENSE_FILE",
+    "RUST_VERSION",
+    "README",
+];
 
 /// Runs a command whose output goes to the user's terminal.
 pub(crate) fn run(command: &mut Command) -> Result<(), CommandError> {
