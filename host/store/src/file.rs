@@ -148,6 +148,11 @@ impl Store {
         self.put_upload(workspace, &upload, content, now).await
     }
 
+    /// The most bytes that one upload may have.
+    pub fn max_upload_bytes(&self) -> u64 {
+        self.places.settings.max_upload_bytes
+    }
+
     /// Stores `content` under its digest, which it returns. Holds a few MiB, however long
     /// the content is. A file can be read only when it is whole, verified and durable;
     /// storing the same content again is harmless.
@@ -189,7 +194,7 @@ impl Store {
         content: impl Stream<Item = io::Result<Bytes>> + Send,
         now: Timestamp,
     ) -> Result<Written, PutError> {
-        let limit = self.places.settings.max_upload_bytes;
+        let limit = self.max_upload_bytes();
         if upload.size_bytes.is_some_and(|size| size > limit) {
             return Err(PutError::TooLarge { limit });
         }
@@ -250,7 +255,7 @@ impl Store {
         upload: &Upload<'_>,
         content: impl Stream<Item = io::Result<Bytes>> + Send,
     ) -> Result<(Digest, u64), PutError> {
-        let limit = self.places.settings.max_upload_bytes;
+        let limit = self.max_upload_bytes();
         let mut content = std::pin::pin!(content);
         let mut hasher = Hasher::default();
         let mut received = 0_u64;

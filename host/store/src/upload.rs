@@ -115,7 +115,7 @@ impl Store {
         task: Option<&TaskId>,
         now: Timestamp,
     ) -> Result<UploadView, UploadError> {
-        let limit = self.places.settings.max_upload_bytes;
+        let limit = self.max_upload_bytes();
         if upload.0 > limit {
             return Err(PutError::TooLarge { limit }.into());
         }

@@ -590,6 +590,21 @@ fn task(id: u8, name: &str) -> Task {
 }
 
 #[tokio::test]
+async fn a_task_is_found_once_however_many_of_its_tags_a_pattern_fits() {
+    let folder = tempfile::tempdir().unwrap();
+    for mut lab in Lab::both(folder.path()).await {
+        let tagged = Task {
+            tags: vec!["a", "b"],
+            ..task(1, "tagged")
+        };
+        lab.fill(&[tagged.clone(), task(2, "plain")]).await;
+        let query = parse(Entity::Task, "tags ~ \"[ab]\"", NOW).unwrap();
+        assert_eq!(lab.all(&query, 9).await, [tagged.id]);
+        assert_eq!(lab.total(&query).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_cursor_goes_on_where_the_page_ended_whatever_was_added_before_it() {
     let folder = tempfile::tempdir().unwrap();
     for mut lab in Lab::both(folder.path()).await {

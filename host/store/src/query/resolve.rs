@@ -2,7 +2,7 @@
 //! databases do differently or not at all, become sets of ids, and metrics named by hashes
 //! get their names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use futures::TryStreamExt as _;
 use md5::{Digest as _, Md5};
@@ -22,7 +22,7 @@ pub(super) enum Node {
     Any(Vec<Self>),
     Not(Box<Self>),
     Test(Test),
-    /// `expression` is one of the texts or numbers of a JSON list.
+    /// `expression` is one of the texts or numbers of a JSON list, in which each is once.
     OneOf {
         expression: String,
         nullable: bool,
@@ -115,31 +115,32 @@ impl Store {
             }
         };
         let statement = Statement::values(self.kind, workspace, entity, field, &pattern.required());
-        let (mut list, mut count) = (String::from("["), 0);
+        // A row has the values of a set one by one, and counts once.
+        let mut found = BTreeSet::new();
         let mut rows = statement.fetch(&self.reader);
         while let Some(row) = rows.try_next().await.map_err(failed(action))? {
             let value: String = row.try_get(1).map_err(failed(action))?;
             if !pattern.is_match(&value) {
                 continue;
             }
-            if count > 0 {
-                list.push(',');
-            }
-            count += 1;
-            if numbers {
-                let id: i64 = row.try_get(0).map_err(failed(action))?;
-                list.push_str(&id.to_string());
-            } else {
-                let id: String = row.try_get(0).map_err(failed(action))?;
-                list.push_str(&serde_json::Value::from(id).to_string());
-            }
+            found.insert(match numbers {
+                true => {
+                    let id: i64 = row.try_get(0).map_err(failed(action))?;
+                    id.to_string()
+                }
+                false => {
+                    let id: String = row.try_get(0).map_err(failed(action))?;
+                    serde_json::Value::from(id).to_string()
+                }
+            });
         }
-        list.push(']');
+        let count = found.len();
+        let found: Vec<String> = found.into_iter().collect();
         Ok(Node::OneOf {
             expression,
             nullable,
             numbers,
-            list,
+            list: format!("[{}]", found.join(",")),
             count,
         })
     }
