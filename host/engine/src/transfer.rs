@@ -1,14 +1,15 @@
 //! Tasks that move between servers, as archives.
 
 use std::fs::File;
-use std::io::{self, Seek as _, Write as _};
+use std::io::{self, Seek as _};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use trainshed_core::TaskId;
 use trainshed_core::query::{Entity, MAX_LIMIT, RequestError};
 use trainshed_core::transfer::{ExportRequest, ImportedTasks};
-use trainshed_store::{Part, QueryError, Staged, StoreError, TransferError, Workspace};
+use trainshed_store::{Part, PutError, QueryError, Staged, StoreError, TransferError, Workspace};
 
 use crate::catalog::PushError;
 use crate::engine::Engine;
@@ -81,21 +82,28 @@ impl Engine {
     /// Keeps an archive that comes in pieces, for [`Engine::import_tasks`].
     ///
     /// # Errors
-    /// When it breaks off, or there is no room for it.
+    /// When it breaks off, is longer than an upload may be, or there is no room for it.
     pub async fn receive_archive(
         &self,
         content: impl Stream<Item = io::Result<Bytes>> + Send + Unpin,
     ) -> Result<File, TransferError> {
         let mut content = content;
-        let mut archive = self.scratch_file()?;
+        let limit = self.store.max_upload_bytes();
+        let mut archive = tokio::fs::File::from_std(self.scratch_file()?);
+        let mut received = 0_u64;
         let broken = |source| TransferError::Archive {
             verb: "read",
             source,
         };
         while let Some(piece) = content.try_next().await.map_err(broken)? {
-            archive.write_all(&piece).map_err(unwritten)?;
+            received = received.saturating_add(piece.len() as u64);
+            if received > limit {
+                return Err(TransferError::Put(PutError::TooLarge { limit }));
+            }
+            archive.write_all(&piece).await.map_err(unwritten)?;
         }
-        Ok(archive)
+        archive.flush().await.map_err(unwritten)?;
+        Ok(archive.into_std().await)
     }
 
     /// Takes in an archive of tasks: those that are not here yet, or with `add_to` its one task

@@ -274,8 +274,10 @@ async fn an_upload_in_parts_becomes_a_file() {
     }
     let long = vec![0; (1 << 20) + 1];
     let path = format!("/files/{}", Digest::of(&long));
-    let refused = shed.call(Method::PUT, &path, &[], &long).await;
-    assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    for (method, path) in [(Method::PUT, path.as_str()), (Method::POST, "/import")] {
+        let refused = shed.call(method, path, &[], &long).await;
+        assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE, "{path}");
+    }
 }
 
 #[tokio::test]
