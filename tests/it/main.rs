@@ -13,6 +13,7 @@ mod actions;
 mod again;
 mod agents;
 mod architecture;
+mod artifacts;
 mod cli;
 mod conformance;
 mod datasets;

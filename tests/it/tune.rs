@@ -28,7 +28,7 @@ fn tune(plugin: &str, name: &str, dataset: u64, config: Value) -> Value {
 
 impl Shed {
     /// The trials of a tune action, by name.
-    async fn trials(&self, parent: &TaskView) -> Vec<TaskView> {
+    pub(crate) async fn trials(&self, parent: &TaskView) -> Vec<TaskView> {
         let query = TaskQuery {
             limit: 500,
             trials: true,

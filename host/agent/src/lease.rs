@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +15,9 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
 use trainshed_core::report::{Purpose, Report, TrialDecision, TrialReport};
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{LeaseState, LeaseView, ModelView, TrialLease};
+use trainshed_core::view::{
+    ArtifactRequest, ArtifactView, LeaseState, LeaseView, ModelView, TrialLease,
+};
 use trainshed_core::{Digest, TaskId};
 use trainshed_runtime::{
     CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
@@ -639,6 +641,33 @@ impl Services for LeaseServices {
             .call(async move { until_answered(|| client.connect_text(&task, fence, &given)).await })
             .await?;
         Ok(connected.text)
+    }
+
+    async fn put_artifact(&self, artifact: ArtifactRequest) -> Result<ArtifactView, Refused> {
+        let (client, task, fence) = (self.client.clone(), self.task.clone(), self.fence);
+        self.call(async move {
+            until_answered(|| client.put_leased_artifact(&task, fence, &artifact)).await
+        })
+        .await
+    }
+
+    async fn artifacts(&self, task: Option<TaskId>) -> Result<Option<Vec<ArtifactView>>, Refused> {
+        let client = self.client.clone();
+        let task = task.unwrap_or_else(|| self.task.clone());
+        self.call(async move {
+            match until_answered(|| client.artifacts(task.as_str(), false)).await {
+                Ok(artifacts) => Ok(Some(artifacts)),
+                Err(error) if error.status() == Some(404) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn fetch(&self, digest: Digest) -> Result<PathBuf, Refused> {
+        let (client, agent) = (self.client.clone(), self.place.agent.clone());
+        self.call(async move { agent.cache.file(&client, &digest).await })
+            .await
     }
 
     async fn commit_version(

@@ -29,7 +29,7 @@ pub struct Limits {
     pub media_bytes: u64,
     /// Files under `/scratch`, at any moment.
     pub scratch_bytes: u64,
-    /// Saved models and data set versions, all together.
+    /// Saved models, artifacts and data set versions, all together.
     pub output_bytes: u64,
     /// Threads of tensor programs.
     pub threads: u32,

@@ -5,7 +5,7 @@ use trainshed_core::artifact::{ArtifactContent, ArtifactMode, ArtifactType, NewA
 use trainshed_core::name::{InvalidName, MAX_NAME_BYTES, is_series_name};
 use trainshed_core::view::{ArtifactRequest, ArtifactView, FileRole, TaskFile};
 use trainshed_core::{Digest, TaskId};
-use trainshed_store::{StoreError, Workspace};
+use trainshed_store::{LeaseError, StoreError, Workspace};
 
 use crate::engine::Engine;
 use crate::preview::preview;
@@ -56,6 +56,9 @@ pub enum ArtifactError {
     /// The task is published.
     #[error("task {0} is published: its artifacts are read-only")]
     Refused(TaskId),
+    /// The lease is over.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The store failed.
     #[error("the artifact could not be recorded")]
     Store(#[from] StoreError),
@@ -78,7 +81,8 @@ impl ArtifactError {
 }
 
 impl Engine {
-    /// Records an artifact of a task. One of the same name and mode becomes a former version.
+    /// Records an artifact of a task. One of the same name and mode becomes a former version,
+    /// unless it is the same: then nothing changes.
     ///
     /// # Errors
     /// See [`ArtifactError`]; nothing was recorded.
@@ -96,7 +100,41 @@ impl Engine {
         let put = self
             .store
             .put_artifact(workspace, task, &artifact, self.now());
-        if !put.await? {
+        let is_there = put.await?;
+        self.recorded(workspace, task, &artifact, is_there).await
+    }
+
+    /// As [`Engine::put_artifact`], of a running task under its lease.
+    ///
+    /// # Errors
+    /// See [`ArtifactError`]; nothing was recorded.
+    pub async fn put_leased_artifact(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+        asked: ArtifactRequest,
+    ) -> Result<ArtifactView, ArtifactError> {
+        check_request(&asked)?;
+        let artifact = self.resolve(workspace, asked).await?;
+        let (until, now) = (self.lease_until(), self.now());
+        let lease = (task, fence);
+        let put = self
+            .store
+            .put_leased_artifact(workspace, lease, &artifact, until, now);
+        let is_there = put.await?;
+        self.recorded(workspace, task, &artifact, is_there).await
+    }
+
+    /// The artifact that was recorded, or why it was not.
+    async fn recorded(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        artifact: &NewArtifact,
+        is_there: bool,
+    ) -> Result<ArtifactView, ArtifactError> {
+        if !is_there {
             let ArtifactContent::Stored(digest) = &artifact.content else {
                 return Err(ArtifactError::Refused(task.clone()));
             };

@@ -1,5 +1,6 @@
 //! What a plugin can call, beside WASI: one file per interface of `wit/`.
 
+pub(crate) mod artifacts;
 pub(crate) mod checkpoint;
 pub(crate) mod compute;
 pub(crate) mod dataset;
@@ -27,6 +28,7 @@ pub(crate) fn linker(engine: &Engine) -> wasmtime::Result<Linker<TaskState>> {
     plugin::dataset::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::checkpoint::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::models::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
+    plugin::artifacts::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::reports::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::settings::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;
     plugin::compute::add_to_linker::<TaskState, HasSelf<TaskState>>(&mut linker, |state| state)?;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::Report;
+use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_core::{Digest, TaskId};
 use trainshed_tensor::Device;
 
@@ -26,7 +27,7 @@ pub struct Job {
     pub work: JobWork,
     /// The data set version that the action names.
     pub dataset: DatasetFiles,
-    /// A folder of this run alone; `scratch/` and `outgoing/` are made in it. Whoever made it
+    /// A folder of this run alone; `scratch/`, `outgoing/` and `incoming/` are made in it. Whoever made it
     /// removes it after the run.
     pub work_dir: PathBuf,
     /// What the run may use.
@@ -134,8 +135,8 @@ pub trait Services: Send + Sync {
         checkpoint: Option<String>,
     ) -> Result<TrialVerdict, Refused>;
 
-    /// Takes over the content of a file: model weights, an image, or a file of a data set
-    /// version. Called before the report, or the commit, that names it. The file is not
+    /// Takes over the content of a file: model weights, an artifact, an image, or a file of a
+    /// data set version. Called before the report, the record or the commit that names it. The file is not
     /// changed before this returns; those of `outgoing/` stay until the end of the run.
     ///
     /// # Errors
@@ -164,6 +165,26 @@ pub trait Services: Send + Sync {
         text: String,
         format: String,
     ) -> Result<String, Refused>;
+
+    /// Records an artifact, whose file was uploaded before or which is a link.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn put_artifact(&self, artifact: ArtifactRequest) -> Result<ArtifactView, Refused>;
+
+    /// The artifacts that a task made, by name; the run's own without a task, and `None` when
+    /// there is no such task.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn artifacts(&self, task: Option<TaskId>) -> Result<Option<Vec<ArtifactView>>, Refused>;
+
+    /// Fetches a file of the server, and says where on this machine it lies. Nothing may change
+    /// it.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    async fn fetch(&self, digest: Digest) -> Result<PathBuf, Refused>;
 
     /// Makes a version of the run's data set of files that were uploaded before, ordered by
     /// path. It becomes visible when the task has completed.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::{LineSource, Report};
+use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_core::{Digest, TaskId, Timestamp};
 use trainshed_tensor::{Budget, Context, Device};
 use wasmtime::component::ResourceTable;
@@ -47,6 +48,8 @@ pub(crate) struct TaskState {
     pub(crate) points: Quota,
     pub(crate) media: Quota,
     pub(crate) output: Quota,
+    /// Bytes of the artifacts that the run opened.
+    pub(crate) opened: Quota,
     pub(crate) curves: Curves,
     /// How far each phase has come, in thousandths.
     pub(crate) progress: BTreeMap<String, u64>,
@@ -54,6 +57,10 @@ pub(crate) struct TaskState {
     /// How often a model was saved, so that no file is written twice.
     pub(crate) saves: u64,
     pub(crate) committed: bool,
+    /// How often an artifact was put.
+    pub(crate) puts: u64,
+    /// How often one was opened.
+    pub(crate) openings: u64,
     /// Why the task fails when its plugin returns: the first quota that it used up.
     pub(crate) quota_exceeded: Option<String>,
 }
@@ -97,6 +104,8 @@ pub(crate) struct Facts {
     pub(crate) environment: BTreeMap<String, String>,
     /// Where files wait for their upload.
     pub(crate) outgoing: PathBuf,
+    /// Where the files of opened artifacts lie.
+    pub(crate) incoming: PathBuf,
 }
 
 /// An error of the host that ends the run; the text is the task's status reason.
@@ -117,7 +126,8 @@ impl TaskState {
     ) -> Result<Self, String> {
         let scratch_dir = job.work_dir.join("scratch");
         let outgoing = job.work_dir.join("outgoing");
-        for folder in [&scratch_dir, &outgoing] {
+        let incoming = job.work_dir.join("incoming");
+        for folder in [&scratch_dir, &outgoing, &incoming] {
             std::fs::create_dir_all(folder)
                 .map_err(|error| format!("the host cannot make the task's folder: {error}"))?;
         }
@@ -128,6 +138,7 @@ impl TaskState {
             params: Value::Object(job.params.clone()).to_string(),
             environment: job.environment.clone(),
             outgoing,
+            incoming,
         };
         let console = Console::new(job.limits.log_bytes, Arc::clone(&services));
         if let Some(notice) = &job.notice {
@@ -158,6 +169,7 @@ impl TaskState {
             params: "{}".to_owned(),
             environment: BTreeMap::new(),
             outgoing: PathBuf::new(),
+            incoming: PathBuf::new(),
         };
         let scratch = Scratch::new(PathBuf::new(), 0);
         Self::new(limits, facts, services, console, wasi, scratch, watch)
@@ -195,11 +207,14 @@ impl TaskState {
             points: Quota::new(limits.points),
             media: Quota::new(limits.media_bytes),
             output: Quota::new(limits.output_bytes),
+            opened: Quota::new(limits.scratch_bytes),
             curves: Curves::default(),
             progress: BTreeMap::new(),
             saved_models: HashSet::new(),
             saves: 0,
             committed: false,
+            puts: 0,
+            openings: 0,
             quota_exceeded: None,
         })
     }
@@ -230,7 +245,7 @@ pub(crate) fn since_epoch() -> Duration {
 }
 
 /// What a plugin that describes itself talks to.
-struct NoTask;
+pub(crate) struct NoTask;
 
 #[async_trait]
 impl Services for NoTask {
@@ -265,6 +280,18 @@ impl Services for NoTask {
 
     async fn connect_text(&self, _: String, text: String, _: String) -> Result<String, Refused> {
         Ok(text)
+    }
+
+    async fn put_artifact(&self, _artifact: ArtifactRequest) -> Result<ArtifactView, Refused> {
+        Err(Refused::Stopped)
+    }
+
+    async fn artifacts(&self, _task: Option<TaskId>) -> Result<Option<Vec<ArtifactView>>, Refused> {
+        Err(Refused::Stopped)
+    }
+
+    async fn fetch(&self, _digest: Digest) -> Result<PathBuf, Refused> {
+        Err(Refused::Stopped)
     }
 
     async fn commit_version(

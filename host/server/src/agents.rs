@@ -10,7 +10,10 @@ use serde::Deserialize;
 use trainshed_core::report::{Batch, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
-use trainshed_core::view::{AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, TaskView};
+use trainshed_core::view::{
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, DatasetView, LeaseState,
+    TaskView,
+};
 use trainshed_core::{AgentId, TaskId, Timestamp};
 use trainshed_engine::{Engine, NewConfiguration};
 use trainshed_wire::{
@@ -138,6 +141,21 @@ pub(crate) async fn commit_version(
         .commit_version(&workspace, &task, fence, version.files, version.description)
         .await?;
     Ok(Json(dataset))
+}
+
+/// `POST /leases/{task}/{fence}/artifacts`: records an uploaded file, another task's artifact or
+/// an address as an artifact of the running task; the same as the last of its name changes
+/// nothing.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/artifacts", tag = "agents", responses((status = 200, body = ArtifactView)))]
+pub(crate) async fn put_artifact(
+    State(engine): State<Engine>,
+    Caller(workspace): Caller,
+    lease: Path<(String, i64)>,
+    Json(asked): Json<ArtifactRequest>,
+) -> Result<Json<ArtifactView>, ApiError> {
+    let (task, fence) = held(lease)?;
+    let put = engine.put_leased_artifact(&workspace, &task, fence, asked);
+    Ok(Json(put.await?))
 }
 
 /// `POST /leases/{task}/{fence}/finish`: ends the task. Saying it again is harmless.

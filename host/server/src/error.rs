@@ -191,6 +191,7 @@ impl From<ArtifactError> for ApiError {
     fn from(error: ArtifactError) -> Self {
         let (status, kind) = match error {
             ArtifactError::Store(source) => return source.into(),
+            ArtifactError::Lease(source) => return source.into(),
             ArtifactError::Name(_)
             | ArtifactError::ContentType
             | ArtifactError::Source

@@ -189,6 +189,7 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(agents::connect))
         .routes(routes!(agents::connect_text))
         .routes(routes!(agents::commit_version))
+        .routes(routes!(agents::put_artifact))
         .routes(routes!(agents::report_trial))
         .routes(routes!(agents::await_decision))
         .routes(routes!(agents::finish))

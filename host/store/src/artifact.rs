@@ -1,5 +1,6 @@
 //! Artifacts: what tasks keep, or read, beside metrics and models.
 
+use sqlx::{Any, Transaction};
 use trainshed_core::artifact::{ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
 use trainshed_core::view::ArtifactView;
 use trainshed_core::{Digest, TaskId, Timestamp};
@@ -7,6 +8,7 @@ use trainshed_core::{Digest, TaskId, Timestamp};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::unsigned;
+use crate::lease::{LeaseError, hold_lease, lease_error};
 use crate::workspace::Workspace;
 
 /// Former versions of an artifact that are kept, the newest.
@@ -31,7 +33,7 @@ struct ArtifactRow {
 
 impl Store {
     /// Records an artifact of a task; one of the same name and mode becomes a former version
-    /// of it.
+    /// of it, unless it is the same: then nothing changes.
     ///
     /// Returns whether it did, which is false when there is no such task, it is published,
     /// or the file was not uploaded.
@@ -47,76 +49,37 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let action = "record an artifact";
         let mut transaction = self.begin(action).await?;
-        let former: Option<(i64,)> = sqlx::query_as(
-            "update artifact set replaced = $1
-              where workspace = $2 and task = $3 and name = $4 and mode = $5
-                and replaced is null
-          returning version",
-        )
-        .bind(now.as_millis())
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .bind(&artifact.name)
-        .bind(artifact.mode.as_str())
-        .fetch_optional(&mut *transaction)
-        .await
-        .map_err(StoreError::database(action))?;
-        let version = former.map_or(1, |(version,)| version + 1);
-        let (from, sha256, uri) = match &artifact.content {
-            ArtifactContent::Stored(digest) => (
-                "select task.workspace, task.id, $1, $2, $3, $4, file.sha256, null,
-                        file.size_bytes, $5, $6, $7, $8
-                   from task join file on file.workspace = task.workspace
-                        and file.sha256 = $11
-                  where task.workspace = $9 and task.id = $10 and task.state <> 'published'",
-                Some(digest.to_string()),
-                None,
-            ),
-            ArtifactContent::Elsewhere(uri) => (
-                "select task.workspace, task.id, $1, $2, $3, $4, null, $11, 0, $5, $6, $7, $8
-                   from task
-                  where task.workspace = $9 and task.id = $10 and task.state <> 'published'",
-                None,
-                Some(uri),
-            ),
-        };
-        let insert = format!(
-            "insert into artifact (workspace, task, name, mode, version, type, sha256, uri,
-                                   size_bytes, content_type, preview, display, created) {from}"
-        );
-        let written = sqlx::query(sqlx::AssertSqlSafe(insert))
-            .bind(&artifact.name)
-            .bind(artifact.mode.as_str())
-            .bind(version)
-            .bind(artifact.kind.as_str())
-            .bind(&artifact.content_type)
-            .bind(&artifact.preview)
-            .bind(serde_json::json!(artifact.display).to_string())
-            .bind(now.as_millis())
-            .bind(workspace.as_str())
-            .bind(task.as_str())
-            .bind(sha256.as_deref().or(uri.map(String::as_str)))
-            .execute(&mut *transaction)
-            .await
-            .map_err(StoreError::database(action))?;
-        if written.rows_affected() == 0 {
-            return Ok(false);
+        let written = write_artifact(&mut transaction, workspace, task, artifact, now).await?;
+        if written {
+            let committed = transaction.commit().await;
+            committed.map_err(StoreError::database(action))?;
         }
-        sqlx::query(
-            "delete from artifact where workspace = $1 and task = $2 and name = $3 and mode = $4
-                and version < $5",
-        )
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .bind(&artifact.name)
-        .bind(artifact.mode.as_str())
-        .bind(version - MAX_FORMER_VERSIONS)
-        .execute(&mut *transaction)
-        .await
-        .map_err(StoreError::database(action))?;
-        let committed = transaction.commit().await;
-        committed.map_err(StoreError::database(action))?;
-        Ok(true)
+        Ok(written)
+    }
+
+    /// As [`Store::put_artifact`], of a running task under its lease, whose deadline moves to
+    /// `lease_until`.
+    ///
+    /// # Errors
+    /// When the lease is over.
+    pub async fn put_leased_artifact(
+        &self,
+        workspace: &Workspace,
+        (task, fence): (&TaskId, i64),
+        artifact: &NewArtifact,
+        lease_until: Timestamp,
+        now: Timestamp,
+    ) -> Result<bool, LeaseError> {
+        let action = "record an artifact";
+        let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
+        hold_lease(&mut transaction, workspace, task, fence, lease_until).await?;
+        let written = write_artifact(&mut transaction, workspace, task, artifact, now).await;
+        let written = written.map_err(LeaseError::Store)?;
+        if written {
+            let committed = transaction.commit().await;
+            committed.map_err(lease_error(action))?;
+        }
+        Ok(written)
     }
 
     /// The artifacts of a task by name and mode; with `history`, former versions too, the
@@ -180,6 +143,114 @@ impl Store {
         committed.map_err(StoreError::database(action))?;
         Ok(gone.rows_affected() > 0)
     }
+}
+
+/// Records an artifact, unless the last version of its name and mode is the same already;
+/// whether it is there now.
+async fn write_artifact(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    artifact: &NewArtifact,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let action = "record an artifact";
+    let (sha256, uri) = match &artifact.content {
+        ArtifactContent::Stored(digest) => (digest.to_string(), ""),
+        ArtifactContent::Elsewhere(uri) => (String::new(), uri.as_str()),
+    };
+    let display = serde_json::json!(artifact.display).to_string();
+    let former: Option<(i64,)> = sqlx::query_as(
+        "update artifact set replaced = $1
+          where workspace = $2 and task = $3 and name = $4 and mode = $5
+            and replaced is null
+            and not (coalesce(sha256, '') = $6 and coalesce(uri, '') = $7 and type = $8
+                     and content_type = $9 and display = $10)
+      returning version",
+    )
+    .bind(now.as_millis())
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(&artifact.name)
+    .bind(artifact.mode.as_str())
+    .bind(&sha256)
+    .bind(uri)
+    .bind(artifact.kind.as_str())
+    .bind(&artifact.content_type)
+    .bind(&display)
+    .fetch_optional(&mut **transaction)
+    .await
+    .map_err(StoreError::database(action))?;
+    if former.is_none() {
+        let same: Option<(i64,)> = sqlx::query_as(
+            "select version from artifact
+              where workspace = $1 and task = $2 and name = $3 and mode = $4
+                and replaced is null",
+        )
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(&artifact.name)
+        .bind(artifact.mode.as_str())
+        .fetch_optional(&mut **transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        if same.is_some() {
+            return Ok(true);
+        }
+    }
+    let version = former.map_or(1, |(version,)| version + 1);
+    let from = match &artifact.content {
+        ArtifactContent::Stored(_) => {
+            "select task.workspace, task.id, $1, $2, $3, $4, file.sha256, null,
+                    file.size_bytes, $5, $6, $7, $8
+               from task join file on file.workspace = task.workspace
+                    and file.sha256 = $11
+              where task.workspace = $9 and task.id = $10 and task.state <> 'published'"
+        }
+        ArtifactContent::Elsewhere(_) => {
+            "select task.workspace, task.id, $1, $2, $3, $4, null, $11, 0, $5, $6, $7, $8
+               from task
+              where task.workspace = $9 and task.id = $10 and task.state <> 'published'"
+        }
+    };
+    let insert = format!(
+        "insert into artifact (workspace, task, name, mode, version, type, sha256, uri,
+                               size_bytes, content_type, preview, display, created) {from}"
+    );
+    let written = sqlx::query(sqlx::AssertSqlSafe(insert))
+        .bind(&artifact.name)
+        .bind(artifact.mode.as_str())
+        .bind(version)
+        .bind(artifact.kind.as_str())
+        .bind(&artifact.content_type)
+        .bind(&artifact.preview)
+        .bind(display)
+        .bind(now.as_millis())
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(match uri {
+            "" => &sha256,
+            uri => uri,
+        })
+        .execute(&mut **transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+    if written.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query(
+        "delete from artifact where workspace = $1 and task = $2 and name = $3 and mode = $4
+            and version < $5",
+    )
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .bind(&artifact.name)
+    .bind(artifact.mode.as_str())
+    .bind(version - MAX_FORMER_VERSIONS)
+    .execute(&mut **transaction)
+    .await
+    .map_err(StoreError::database(action))?;
+    Ok(true)
 }
 
 impl ArtifactRow {

@@ -1,14 +1,15 @@
-//! `.csv` files, read as streams.
+//! `.csv` files, also compressed as `.csv.gz`, read as streams.
 //!
 //! A record is never longer than [`MAX_RECORD_BYTES`] in memory, whatever the file holds.
 
 use std::cell::Cell as Shared;
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::rc::Rc;
 
 use csv::ByteRecord;
+use flate2::read::MultiGzDecoder;
 use trainshed_core::text::{one_line, shortened};
 
 use crate::error::unreadable;
@@ -17,6 +18,12 @@ use crate::{
     Column, ColumnKind, MAX_COLUMNS, MAX_RECORD_BYTES, ROWS_PER_CHECK, Reader, Sink, Source, Table,
     TableError,
 };
+
+/// Whether the end of a file's name says that it is compressed by gzip.
+fn is_compressed(path: &str) -> bool {
+    path.rsplit_once('.')
+        .is_some_and(|(_, ending)| ending.eq_ignore_ascii_case("gz"))
+}
 
 /// Reads the file once, for the least kind of each column that holds all of its values.
 pub(crate) fn survey(reader: &Reader, path: &str) -> Result<Table, TableError> {
@@ -86,7 +93,7 @@ pub(crate) fn each(
 struct Records<'a> {
     reader: Reader<'a>,
     path: String,
-    csv: csv::Reader<Bounded<File>>,
+    csv: csv::Reader<Bounded<Box<dyn Read>>>,
     /// Bytes that may still be read before the current record must have ended.
     allowance: Rc<Shared<usize>>,
     record: ByteRecord,
@@ -101,8 +108,12 @@ impl<'a> Records<'a> {
         let file =
             File::open(reader.path(path)).map_err(|error| unreadable(path, &error.to_string()))?;
         let allowance = Rc::new(Shared::new(MAX_RECORD_BYTES));
+        let inner: Box<dyn Read> = match is_compressed(path) {
+            true => Box::new(MultiGzDecoder::new(BufReader::new(file))),
+            false => Box::new(file),
+        };
         let bounded = Bounded {
-            inner: file,
+            inner,
             allowance: Rc::clone(&allowance),
         };
         let csv = csv::ReaderBuilder::new()

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use trainshed_tensor::DType;
 
 use super::*;
-use crate::testing::{Files, check_survey, check_tensor, survive};
+use crate::testing::{Files, check_survey, check_tensor, survive, survive_damage};
 
 #[track_caller]
 fn check_load(content: &str, columns: &[&str], dtype: DType, expected: Expect) {
@@ -193,4 +193,20 @@ proptest! {
     )) {
         survive("t.csv", &content);
     }
+}
+
+#[test]
+fn damaged_compressed_files_are_survived() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut packed, b"a,b\n1,x\n2.5,y\n").unwrap();
+    let packed = packed.finish().unwrap();
+    check_survey(
+        &[("T.CSV.GZ", &packed), ("other.gz", &packed)],
+        expect![[r#"
+            T.CSV.GZ 2
+                a: Number (f64) []
+                b: Text (text) []
+        "#]],
+    );
+    survive_damage("t.csv.gz", &packed);
 }

@@ -2,7 +2,7 @@
 //!
 //! | files | become |
 //! |---|---|
-//! | `.csv` | a table each |
+//! | `.csv`, `.csv.gz` | a table each |
 //! | `.jsonl`, `.ndjson` | a table each: an object per line |
 //! | `.parquet` | a table each |
 //! | `.npy` | a table of one column each |
@@ -14,11 +14,15 @@
 //! memory is taken; every error names the file and, where there is one, row and column; the
 //! stop flag ends every loop. Nothing here knows of plugins or of the network.
 //!
+//! The other way round, [`write`] makes such files of columns and tensors, and [`mod@archive`]
+//! packs folders.
+//!
 //! Start reading at [`Reader`]. A format is a module with a `survey`, which finds the columns,
 //! and an `each`, which hands their values to a closure; to add one, add its endings and
 //! its case to [`mod@survey`] and to `Source`.
 #![warn(missing_docs)]
 
+pub mod archive;
 mod arrays;
 mod comma;
 mod error;
@@ -35,6 +39,7 @@ mod survey;
 #[cfg(test)]
 mod testing;
 mod value;
+pub mod write;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};

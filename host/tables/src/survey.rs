@@ -31,9 +31,10 @@ enum Format {
 
 impl Format {
     fn of(name: &str) -> Option<Self> {
-        let (_, ending) = name.rsplit_once('.')?;
+        let (stem, ending) = name.rsplit_once('.')?;
         match ending.to_ascii_lowercase().as_str() {
             "csv" => Some(Self::Comma),
+            "gz" => Self::of(stem).filter(|format| matches!(format, Self::Comma)),
             "jsonl" | "ndjson" => Some(Self::JsonLines),
             "parquet" => Some(Self::Parquet),
             "npy" => Some(Self::Npy),

@@ -7,12 +7,13 @@ mod data;
 mod settings;
 
 use serde_json::{Value, json};
+use trainshed_sdk::artifact::TableFormat;
 use trainshed_sdk::nn::{Mlp, classification};
 use trainshed_sdk::rng::Rng;
 use trainshed_sdk::run::{Decision, Metric};
 use trainshed_sdk::trainer::{Column, Start, Summary, Trainer};
 use trainshed_sdk::{
-    About, Category, Checkpoint, Dataset, Failure, ModelDetails, Run, Train, image,
+    About, Category, Checkpoint, Dataset, Failure, ModelDetails, Run, Tensor, Train, image,
 };
 
 use data::Digits;
@@ -116,7 +117,11 @@ impl Train for DigitsMlp {
         }
         run.set_checkpoint_output("best")?;
 
-        show_mistakes(run, &digits, &mut trainer, &split.validation)?;
+        let predicted = predictions(&mut trainer, &digits, &split.validation)?;
+        show_mistakes(run, &digits, &predicted, &split.validation)?;
+        if run.trial_id().is_none() {
+            keep_predictions(run, &digits, predicted, &split.validation)?;
+        }
         let Best { epoch, judged } = best;
         run.report_single("validation accuracy", judged.accuracy.unwrap_or(f64::NAN))?;
         run.report_single("validation loss", judged.loss)?;
@@ -209,17 +214,55 @@ fn log_epoch(run: &Run, epoch: u64, trained: &Summary, judged: &Summary) -> Resu
     Ok(())
 }
 
+/// The classes that the model, as it is at the end, takes the digits of `rows` for.
+fn predictions(trainer: &mut Trainer, digits: &Digits, rows: &[u32]) -> Result<Vec<i32>, Failure> {
+    let mut predicted = Vec::with_capacity(rows.len());
+    for part in trainer.predict(&[&digits.x, &digits.labels], rows)? {
+        predicted.extend(part.to_vec::<i32>()?);
+    }
+    Ok(predicted)
+}
+
+/// Keeps what the model took each digit of `rows` for, and how often which for which.
+fn keep_predictions(
+    run: &Run,
+    digits: &Digits,
+    predicted: Vec<i32>,
+    rows: &[u32],
+) -> Result<(), Failure> {
+    let labels: Vec<i32> = digits.labels.to_vec()?;
+    let labels: Vec<i32> = rows.iter().map(|&row| labels[row as usize]).collect();
+    let mut counts = vec![0_i64; digits.classes * digits.classes];
+    for (&label, &predicted) in labels.iter().zip(&predicted) {
+        let place = |class: i32| usize::try_from(class).ok();
+        let cell = place(label).zip(place(predicted));
+        let cell = cell.map(|(row, column)| row * digits.classes + column);
+        if let Some(count) = cell.and_then(|cell| counts.get_mut(cell)) {
+            *count += 1;
+        }
+    }
+    let artifacts = run.artifacts();
+    let columns = vec![
+        ("row", rows.to_vec().into()),
+        ("label", labels.into()),
+        ("predicted", predicted.into()),
+    ];
+    artifacts.put_table("predictions", columns, TableFormat::CsvGz)?;
+    let counts = Tensor::from_slice(&[digits.classes; 2], &counts)?;
+    artifacts
+        .with_note("rows", "labels")
+        .with_note("columns", "what they were taken for")
+        .put_tensors("confusion", &[("counts", &counts)])?;
+    Ok(())
+}
+
 /// Shows the first digits among `rows` that the model reads wrongly.
 fn show_mistakes(
     run: &Run,
     digits: &Digits,
-    trainer: &mut Trainer,
+    predicted: &[i32],
     rows: &[u32],
 ) -> Result<(), Failure> {
-    let mut predicted: Vec<i32> = Vec::new();
-    for part in trainer.predict(&[&digits.x, &digits.labels], rows)? {
-        predicted.extend(part.to_vec::<i32>()?);
-    }
     let Some(side) = digits.side() else {
         return Ok(());
     };
@@ -228,7 +271,7 @@ fn show_mistakes(
     let mistakes = rows
         .iter()
         .map(|&row| row as usize)
-        .zip(predicted)
+        .zip(predicted.iter().copied())
         .filter(|&(row, predicted)| labels[row] != predicted)
         .take(SHOWN_MISTAKES);
     for (index, (row, predicted)) in (0..).zip(mistakes) {

@@ -95,6 +95,35 @@ pub enum ModelError {
     NotStored(String),
 }
 
+/// Why an artifact was not put, listed or opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArtifactError {
+    /// An argument breaks its rule.
+    InvalidArgument {
+        /// The argument's name.
+        name: String,
+        /// Which rule.
+        rule: String,
+    },
+    /// There is no such task, or it may not be read from here.
+    UnknownTask(String),
+    /// The task has no artifact of this name.
+    UnknownArtifact(String),
+    /// The content is larger than what the task may still write, or read of other tasks.
+    QuotaExceeded {
+        /// Bytes of the content.
+        needed: u64,
+        /// Bytes that are left.
+        allowed: u64,
+    },
+    /// The content is elsewhere, damaged, or no folder.
+    Unreadable(String),
+    /// The task was stopped and its grace time is over.
+    Stopped,
+    /// The host could not store or fetch it; trying again may help.
+    NotStored(String),
+}
+
 /// Why a program could not be recorded, compiled or run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProgramError {
@@ -193,6 +222,32 @@ impl fmt::Display for ModelError {
     }
 }
 
+impl fmt::Display for ArtifactError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidArgument { name, rule } => write!(formatter, "`{name}` {rule}"),
+            Self::UnknownTask(task) => write!(formatter, "there is no task `{task}`"),
+            Self::UnknownArtifact(name) => {
+                write!(formatter, "the task has no artifact `{name}`")
+            }
+            Self::QuotaExceeded { needed, allowed } => write!(
+                formatter,
+                "the artifact has {needed} bytes, but the task has room for only {allowed} more"
+            ),
+            Self::Unreadable(reason) => {
+                write!(formatter, "the artifact cannot be read: {reason}")
+            }
+            Self::Stopped => formatter.write_str(STOPPED),
+            Self::NotStored(reason) => {
+                write!(
+                    formatter,
+                    "the artifact could not be stored or fetched: {reason}"
+                )
+            }
+        }
+    }
+}
+
 impl fmt::Display for ProgramError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -252,6 +307,7 @@ impl std::error::Error for ReportError {}
 impl std::error::Error for DatasetError {}
 impl std::error::Error for CheckpointError {}
 impl std::error::Error for ModelError {}
+impl std::error::Error for ArtifactError {}
 impl std::error::Error for ProgramError {}
 
 impl From<raw::run::ReportError> for ReportError {
@@ -283,6 +339,21 @@ impl From<raw::models::ModelError> for ModelError {
         match error {
             Raw::InvalidArgument((name, rule)) => Self::InvalidArgument { name, rule },
             Raw::QuotaExceeded((needed, allowed)) => Self::QuotaExceeded { needed, allowed },
+            Raw::Stopped => Self::Stopped,
+            Raw::NotStored(reason) => Self::NotStored(reason),
+        }
+    }
+}
+
+impl From<raw::artifacts::ArtifactError> for ArtifactError {
+    fn from(error: raw::artifacts::ArtifactError) -> Self {
+        use raw::artifacts::ArtifactError as Raw;
+        match error {
+            Raw::InvalidArgument((name, rule)) => Self::InvalidArgument { name, rule },
+            Raw::UnknownTask(task) => Self::UnknownTask(task),
+            Raw::UnknownArtifact(name) => Self::UnknownArtifact(name),
+            Raw::QuotaExceeded((needed, allowed)) => Self::QuotaExceeded { needed, allowed },
+            Raw::Unreadable(reason) => Self::Unreadable(reason),
             Raw::Stopped => Self::Stopped,
             Raw::NotStored(reason) => Self::NotStored(reason),
         }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::error::Error;
 
 use crate::bindings::imports::trainshed::plugin::types::Failure as Raw;
-use crate::{ModelError, ProgramError, ReportError};
+use crate::{ArtifactError, ModelError, ProgramError, ReportError};
 
 /// Why an action did not do its work. The task takes the text as its status reason.
 ///
@@ -71,6 +71,7 @@ impl From<Failure> for Raw {
 fn says_stopped(error: &dyn Any) -> bool {
     error.downcast_ref() == Some(&ReportError::Stopped)
         || error.downcast_ref() == Some(&ModelError::Stopped)
+        || error.downcast_ref() == Some(&ArtifactError::Stopped)
         || error.downcast_ref() == Some(&ProgramError::Stopped)
 }
 

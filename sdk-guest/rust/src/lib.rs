@@ -47,6 +47,7 @@
 
 #![deny(missing_docs, unsafe_code)]
 
+pub mod artifact;
 pub mod augment;
 #[doc(hidden)]
 #[expect(unsafe_code, reason = "the canonical ABI is pointers and lengths")]
@@ -80,7 +81,9 @@ pub mod trainer;
 
 pub use checkpoint::{Checkpoint, ModelDetails};
 pub use dataset::{Dataset, Table};
-pub use error::{CheckpointError, DatasetError, ModelError, ProgramError, ReportError};
+pub use error::{
+    ArtifactError, CheckpointError, DatasetError, ModelError, ProgramError, ReportError,
+};
 pub use failure::Failure;
 pub use plugin::{About, Category, Preprocess, Train, Tune};
 pub use run::Run;

@@ -75,6 +75,10 @@ impl<'a> Run<'a> {
         Self { raw }
     }
 
+    pub(crate) fn raw(&self) -> &'a raw::run::Run {
+        self.raw
+    }
+
     /// The task's id: 32 hexadecimal digits.
     pub fn task_id(&self) -> String {
         self.raw.task_id()

@@ -32,6 +32,8 @@ pub struct Dataset {
     files: DatasetFiles,
     /// Known once they were asked for.
     tables: Option<Arc<Vec<tables::Table>>>,
+    /// Whether it is an opened artifact, of which no version can be made.
+    is_artifact: bool,
 }
 
 impl Dataset {
@@ -39,6 +41,15 @@ impl Dataset {
         Self {
             files,
             tables: None,
+            is_artifact: false,
+        }
+    }
+
+    /// An opened artifact as a data set.
+    pub(crate) fn of_artifact(files: DatasetFiles) -> Self {
+        Self {
+            is_artifact: true,
+            ..Self::new(files)
         }
     }
 }
@@ -150,10 +161,13 @@ impl HostDataset for TaskState {
 
     async fn commit_version(
         &mut self,
-        _dataset: Resource<Dataset>,
+        dataset: Resource<Dataset>,
         folder: String,
         description: String,
     ) -> wasmtime::Result<Result<Version, DatasetError>> {
+        if self.table.get(&dataset)?.is_artifact {
+            return Ok(Err(not_written("it is an artifact, and no data set")));
+        }
         Ok(self.commit(&folder, description).await)
     }
 
@@ -257,37 +271,45 @@ impl TaskState {
 
     /// The files under `/scratch/<folder>`, ordered by path, with where they lie on the host.
     fn collect(&self, folder: &str) -> Result<Vec<(PathBuf, FileEntry)>, DatasetError> {
+        let paths = self.scratch_files(folder);
+        let paths = paths.map_err(|message| not_written(&message))?;
+        let base = self.scratch.folder().join(folder);
+        let entry = |path: String| {
+            let place = base.join(&path);
+            let (sha256, size_bytes) = hash(&place)?;
+            let entry = FileEntry {
+                path,
+                sha256,
+                size_bytes,
+            };
+            Ok((place, entry))
+        };
+        let entries = paths.into_iter().map(entry).collect::<io::Result<Vec<_>>>();
+        entries.map_err(|error| not_written(&format!("`/scratch/{folder}`: {error}")))
+    }
+
+    /// The paths of the files under `/scratch/<folder>`, in order.
+    ///
+    /// # Errors
+    /// One sentence, when there are none or one of them cannot be a file of a data set.
+    pub(crate) fn scratch_files(&self, folder: &str) -> Result<Vec<String>, String> {
         if !is_file_path(folder) {
             let folder = shortened(folder, 200);
-            return Err(not_written(&format!(
-                "`{folder}` is not a folder under /scratch"
-            )));
+            return Err(format!("`{folder}` is not a folder under /scratch"));
         }
-        let collected = Dir::open_ambient_dir(self.scratch.folder(), ambient_authority())
+        let found = Dir::open_ambient_dir(self.scratch.folder(), ambient_authority())
             .and_then(|scratch| scratch.open_dir(folder))
             .and_then(|opened| {
                 let mut paths = Vec::new();
                 find(&opened, "", 0, &mut paths)?;
-                paths.sort();
-                let base = self.scratch.folder().join(folder);
-                let entry = |path: String| {
-                    let place = base.join(&path);
-                    let (sha256, size_bytes) = hash(&place)?;
-                    let entry = FileEntry {
-                        path,
-                        sha256,
-                        size_bytes,
-                    };
-                    Ok((place, entry))
-                };
-                paths.into_iter().map(entry).collect::<io::Result<Vec<_>>>()
+                Ok(paths)
             });
-        let files =
-            collected.map_err(|error| not_written(&format!("`/scratch/{folder}`: {error}")))?;
-        if files.is_empty() {
-            return Err(not_written(&format!("`/scratch/{folder}` has no files")));
+        let mut paths = found.map_err(|error| format!("`/scratch/{folder}`: {error}"))?;
+        if paths.is_empty() {
+            return Err(format!("`/scratch/{folder}` has no files"));
         }
-        Ok(files)
+        paths.sort();
+        Ok(paths)
     }
 }
 

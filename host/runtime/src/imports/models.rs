@@ -69,7 +69,7 @@ impl Host for TaskState {
 }
 
 impl TaskState {
-    fn named(
+    pub(super) fn named(
         &self,
         tensors: Vec<(String, Resource<Tensor>)>,
     ) -> wasmtime::Result<Vec<(String, Tensor)>> {

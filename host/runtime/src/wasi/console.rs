@@ -260,61 +260,11 @@ impl Pollable for ConsoleStream {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    struct NoServices;
-
-    #[async_trait::async_trait]
-    impl Services for NoServices {
-        async fn report(&self, _: Report) -> Result<(), Refused> {
-            Ok(())
-        }
-
-        async fn report_trial(
-            &self,
-            _: serde_json::Map<String, serde_json::Value>,
-            _: Option<String>,
-        ) -> Result<crate::TrialVerdict, Refused> {
-            Err(Refused::Stopped)
-        }
-
-        async fn upload(
-            &self,
-            _: &std::path::Path,
-            _: trainshed_core::Digest,
-            _: u64,
-        ) -> Result<(), Refused> {
-            Err(Refused::Stopped)
-        }
-
-        async fn connect(
-            &self,
-            _: String,
-            values: serde_json::Map<String, serde_json::Value>,
-        ) -> Result<serde_json::Map<String, serde_json::Value>, Refused> {
-            Ok(values)
-        }
-
-        async fn connect_text(
-            &self,
-            _: String,
-            text: String,
-            _: String,
-        ) -> Result<String, Refused> {
-            Ok(text)
-        }
-
-        async fn commit_version(
-            &self,
-            _: Vec<trainshed_core::dataset::FileEntry>,
-            _: String,
-        ) -> Result<crate::CommittedVersion, Refused> {
-            Err(Refused::Stopped)
-        }
-    }
+    use crate::state::NoTask;
 
     /// Writes `pieces` to standard error and gives the whole lines.
     fn lines_of(limit: u64, pieces: &[&[u8]]) -> (Vec<String>, Option<String>, Console) {
-        let console = Console::new(limit, Arc::new(NoServices));
+        let console = Console::new(limit, Arc::new(NoTask));
         let mut refused = None;
         for piece in pieces {
             let written = lock(&console.lines).write(LineSource::Stderr, piece);

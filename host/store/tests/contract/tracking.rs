@@ -4,6 +4,7 @@
 use expect_test::expect;
 use futures::future::join_all;
 use serde_json::json;
+use trainshed_core::artifact::{ArtifactContent, ArtifactType, NewArtifact};
 use trainshed_core::draft::{CloneRequest, Container, Script, TaskEdit};
 use trainshed_core::parameter::{Parameter, flat_view};
 use trainshed_core::task::{TaskState, Verb};
@@ -36,6 +37,8 @@ store_contract! {
     a_request_with_a_key_is_answered_once,
     a_run_by_hand_takes_the_place_of_the_last_one_that_left_nothing,
     a_task_that_ended_is_continued_behind_its_last_iteration,
+    an_artifact_that_is_put_again_is_a_version_only_when_it_has_changed,
+    a_lost_lease_puts_no_artifact,
 }
 
 impl Lab {
@@ -1098,4 +1101,70 @@ async fn a_task_that_ended_is_continued_behind_its_last_iteration(lab: Lab) {
         .continue_task(&lab.workspace, &unknown, &next, None, NOW)
         .await;
     assert!(matches!(missing, Err(ContinueError::UnknownTask(_))));
+}
+
+async fn an_artifact_that_is_put_again_is_a_version_only_when_it_has_changed(lab: Lab) {
+    let running = lab.run("a run").await;
+    let one = artifact("notes", lab.put(b"one").await);
+    let other = artifact("notes", lab.put(b"other").await);
+    let noted = NewArtifact {
+        display: vec![("unit".into(), "m".into())],
+        ..other.clone()
+    };
+    let link = NewArtifact {
+        content: ArtifactContent::Elsewhere("s3://bucket/notes".into()),
+        kind: ArtifactType::Link,
+        ..other.clone()
+    };
+    for file in [
+        &one, &one, &other, &other, &noted, &noted, &link, &link, &one,
+    ] {
+        let (lease, until) = ((&running.task, running.fence), NOW.plus_millis(1000));
+        let put = lab
+            .store
+            .put_leased_artifact(&lab.workspace, lease, file, until, NOW);
+        assert!(put.await.unwrap());
+        let again = lab
+            .store
+            .put_artifact(&lab.workspace, &running.task, file, NOW);
+        assert!(again.await.unwrap());
+    }
+    let history = lab.store.artifacts(&lab.workspace, &running.task, true);
+    let history: Vec<String> = history
+        .await
+        .unwrap()
+        .iter()
+        .map(|artifact| {
+            let digest = artifact.sha256.map(|digest| digest.to_string());
+            let place = digest.or(artifact.uri.clone()).unwrap();
+            let former = artifact.replaced.is_some();
+            let notes = artifact.display.len();
+            format!("{} {} {notes} {former}", artifact.version, &place[..8])
+        })
+        .collect();
+    expect![[r#"
+        5 7692c3ad 0 false
+        4 s3://buc 0 true
+        3 d9298a10 1 true
+        2 d9298a10 0 true
+        1 7692c3ad 0 true"#]]
+    .assert_eq(&history.join("\n"));
+}
+
+async fn a_lost_lease_puts_no_artifact(lab: Lab) {
+    let running = lab.run("a run").await;
+    let file = artifact("notes", lab.put(b"one").await);
+    let put = async |fence| {
+        let (lease, until) = ((&running.task, fence), NOW.plus_millis(1000));
+        lab.store
+            .put_leased_artifact(&lab.workspace, lease, &file, until, NOW)
+            .await
+    };
+    let stale = put(running.fence - 1).await;
+    assert!(matches!(stale, Err(LeaseError::Stale { .. })));
+    lab.finish(&running, completed()).await.unwrap();
+    let late = put(running.fence).await;
+    assert!(matches!(late, Err(LeaseError::Stale { .. })));
+    let kept = lab.store.artifacts(&lab.workspace, &running.task, true);
+    assert_eq!(kept.await.unwrap(), []);
 }

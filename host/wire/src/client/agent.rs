@@ -7,7 +7,8 @@ use trainshed_core::report::{Batch, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{
-    AgentDetails, AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView,
+    AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, DatasetView, LeaseState,
+    LeaseView, TaskView,
 };
 use trainshed_core::{AgentId, TaskId};
 
@@ -90,6 +91,17 @@ impl Client {
     ) -> Result<ConnectedText> {
         let path = format!("/leases/{task}/{fence}/configuration");
         self.send(Method::POST, &path, text).await
+    }
+
+    /// Records an artifact of a leased task, whose file has been uploaded.
+    pub async fn put_leased_artifact(
+        &self,
+        task: &TaskId,
+        fence: i64,
+        artifact: &ArtifactRequest,
+    ) -> Result<ArtifactView> {
+        let path = format!("/leases/{task}/{fence}/artifacts");
+        self.send(Method::POST, &path, artifact).await
     }
 
     /// Reports how a trial does; answers what it is to do. Status 425 says that the model which

@@ -10198,6 +10198,4549 @@ pub mod trainshed {
                 }
             }
         }
+        /// What a task keeps beside metrics and models, and what it reads of what others kept.
+        ///
+        /// All functions that put something have these in common. `name` is 1 to 200 bytes without
+        /// control characters. Putting changed content under the same name makes a version of it, and
+        /// the former ones are kept; with equal content nothing happens. `notes` are shown beside it:
+        /// at most 100 names and texts of at most 4 KiB each. They return once the artifact is
+        /// recorded, which is when it can be read, here and by others; nothing is ever half written.
+        /// The bytes count as output of the task. A run puts something at most 10,000 times.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod artifacts {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            use super::super::super::_rt;
+            pub type Tensor = super::super::super::trainshed::plugin::compute::Tensor;
+            pub type Dataset = super::super::super::trainshed::plugin::dataset::Dataset;
+            pub type Run = super::super::super::trainshed::plugin::run::Run;
+            /// The values of a column of a table; all columns of one have as many.
+            pub enum Values<'a> {
+                Integers(_rt::Vec<i64>),
+                /// NaN and infinities are kept.
+                Numbers(_rt::Vec<f64>),
+                Texts(_rt::Vec<_rt::String>),
+                Booleans(_rt::Vec<bool>),
+                /// A tensor of rank 1, which does not pass through the plugin's memory.
+                Tensor(&'a Tensor),
+            }
+            impl<'a> ::core::fmt::Debug for Values<'a> {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Values::Integers(e) => {
+                            f.debug_tuple("Values::Integers").field(e).finish()
+                        }
+                        Values::Numbers(e) => {
+                            f.debug_tuple("Values::Numbers").field(e).finish()
+                        }
+                        Values::Texts(e) => {
+                            f.debug_tuple("Values::Texts").field(e).finish()
+                        }
+                        Values::Booleans(e) => {
+                            f.debug_tuple("Values::Booleans").field(e).finish()
+                        }
+                        Values::Tensor(e) => {
+                            f.debug_tuple("Values::Tensor").field(e).finish()
+                        }
+                    }
+                }
+            }
+            pub struct Column<'a> {
+                /// 1 to 200 bytes without control characters; unique in the table.
+                pub name: _rt::String,
+                pub values: Values<'a>,
+            }
+            impl<'a> ::core::fmt::Debug for Column<'a> {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Column")
+                        .field("name", &self.name)
+                        .field("values", &self.values)
+                        .finish()
+                }
+            }
+            /// How a table is written.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum TableFormat {
+                /// Comma-separated values with a header (RFC 4180), compressed by gzip.
+                CsvGz,
+                /// Apache Parquet: every column keeps its type.
+                Parquet,
+            }
+            impl ::core::fmt::Debug for TableFormat {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        TableFormat::CsvGz => {
+                            f.debug_tuple("TableFormat::CsvGz").finish()
+                        }
+                        TableFormat::Parquet => {
+                            f.debug_tuple("TableFormat::Parquet").finish()
+                        }
+                    }
+                }
+            }
+            impl TableFormat {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> TableFormat {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => TableFormat::CsvGz,
+                        1 => TableFormat::Parquet,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// An artifact as it is recorded.
+            #[derive(Clone)]
+            pub struct Artifact {
+                pub name: _rt::String,
+                /// Counts from 1; changed content under the same name gets the next.
+                pub version: u32,
+                /// `json`, `yaml`, `csv.gz`, `parquet`, `npz`, `png`, `file`, `folder` (files with
+                /// their paths, as a zip archive) or `link`. None of them runs code when it is read.
+                pub kind: _rt::String,
+                /// Of its content, as 64 hexadecimal digits; absent for a link.
+                pub sha256: Option<_rt::String>,
+                /// Of a link; or where the content is, when that is not the server's own store.
+                pub uri: Option<_rt::String>,
+                pub size_bytes: u64,
+                pub content_type: _rt::String,
+                /// The beginning of a text, the shapes of arrays; at most 4 KiB.
+                pub preview: _rt::String,
+                /// What the plugin gave with it.
+                pub notes: _rt::Vec<(_rt::String, _rt::String)>,
+            }
+            impl ::core::fmt::Debug for Artifact {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Artifact")
+                        .field("name", &self.name)
+                        .field("version", &self.version)
+                        .field("kind", &self.kind)
+                        .field("sha256", &self.sha256)
+                        .field("uri", &self.uri)
+                        .field("size-bytes", &self.size_bytes)
+                        .field("content-type", &self.content_type)
+                        .field("preview", &self.preview)
+                        .field("notes", &self.notes)
+                        .finish()
+                }
+            }
+            #[derive(Clone)]
+            pub enum ArtifactError {
+                /// The argument of this name breaks its rule; the text says which.
+                InvalidArgument((_rt::String, _rt::String)),
+                /// There is no such task, or it may not be read from here.
+                UnknownTask(_rt::String),
+                /// The task has no artifact of this name.
+                UnknownArtifact(_rt::String),
+                /// The content would have this many bytes; the task may write, or read of other
+                /// tasks, that many more.
+                QuotaExceeded((u64, u64)),
+                /// The content is elsewhere (a link), damaged, or no folder; the text says which.
+                Unreadable(_rt::String),
+                /// The task was stopped and its grace time is over.
+                Stopped,
+                /// The host could not store or fetch it; the text says why. Trying again may help.
+                NotStored(_rt::String),
+            }
+            impl ::core::fmt::Debug for ArtifactError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        ArtifactError::InvalidArgument(e) => {
+                            f.debug_tuple("ArtifactError::InvalidArgument")
+                                .field(e)
+                                .finish()
+                        }
+                        ArtifactError::UnknownTask(e) => {
+                            f.debug_tuple("ArtifactError::UnknownTask").field(e).finish()
+                        }
+                        ArtifactError::UnknownArtifact(e) => {
+                            f.debug_tuple("ArtifactError::UnknownArtifact")
+                                .field(e)
+                                .finish()
+                        }
+                        ArtifactError::QuotaExceeded(e) => {
+                            f.debug_tuple("ArtifactError::QuotaExceeded")
+                                .field(e)
+                                .finish()
+                        }
+                        ArtifactError::Unreadable(e) => {
+                            f.debug_tuple("ArtifactError::Unreadable").field(e).finish()
+                        }
+                        ArtifactError::Stopped => {
+                            f.debug_tuple("ArtifactError::Stopped").finish()
+                        }
+                        ArtifactError::NotStored(e) => {
+                            f.debug_tuple("ArtifactError::NotStored").field(e).finish()
+                        }
+                    }
+                }
+            }
+            impl ::core::fmt::Display for ArtifactError {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    write!(f, "{:?}", self)
+                }
+            }
+            impl ::core::error::Error for ArtifactError {}
+            /// The content of an artifact, at hand for as long as the handle lives.
+            #[derive(Debug)]
+            #[repr(transparent)]
+            pub struct Opened {
+                handle: _rt::Resource<Opened>,
+            }
+            impl Opened {
+                #[doc(hidden)]
+                pub unsafe fn from_handle(handle: u32) -> Self {
+                    Self {
+                        handle: unsafe { _rt::Resource::from_handle(handle) },
+                    }
+                }
+                #[doc(hidden)]
+                pub fn take_handle(&self) -> u32 {
+                    _rt::Resource::take_handle(&self.handle)
+                }
+                #[doc(hidden)]
+                pub fn handle(&self) -> u32 {
+                    _rt::Resource::handle(&self.handle)
+                }
+            }
+            unsafe impl _rt::WasmResource for Opened {
+                #[inline]
+                unsafe fn drop(_handle: u32) {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "[resource-drop]opened"]
+                        fn drop(_: i32);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn drop(_: i32) {
+                        unreachable!()
+                    }
+                    unsafe {
+                        drop(_handle as i32);
+                    }
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Keeps a JSON document of at most 64 MiB as it is.
+            #[allow(async_fn_in_trait)]
+            pub fn put_json(
+                run: &Run,
+                name: &str,
+                document: &str,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = document;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec5 = notes;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            let vec4 = t2_1;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr4.cast_mut();
+                        }
+                    }
+                    let ptr6 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-json"]
+                        fn wit_import7(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import7(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import7(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result5,
+                        len5,
+                        ptr6,
+                    );
+                    let l8 = i32::from(*ptr6.add(0).cast::<u8>());
+                    let result62 = match l8 {
+                        0 => {
+                            let e = {
+                                let l9 = *ptr6.add(8).cast::<*mut u8>();
+                                let l10 = *ptr6
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len11 = l10;
+                                let bytes11 = _rt::Vec::from_raw_parts(
+                                    l9.cast(),
+                                    len11,
+                                    len11,
+                                );
+                                let l12 = *ptr6
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l13 = *ptr6
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l14 = *ptr6
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len15 = l14;
+                                let bytes15 = _rt::Vec::from_raw_parts(
+                                    l13.cast(),
+                                    len15,
+                                    len15,
+                                );
+                                let l16 = i32::from(
+                                    *ptr6
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l20 = i32::from(
+                                    *ptr6
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l24 = *ptr6
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l25 = *ptr6
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l26 = *ptr6
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len27 = l26;
+                                let bytes27 = _rt::Vec::from_raw_parts(
+                                    l25.cast(),
+                                    len27,
+                                    len27,
+                                );
+                                let l28 = *ptr6
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l29 = *ptr6
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len30 = l29;
+                                let bytes30 = _rt::Vec::from_raw_parts(
+                                    l28.cast(),
+                                    len30,
+                                    len30,
+                                );
+                                let l31 = *ptr6
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l32 = *ptr6
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base39 = l31;
+                                let len39 = l32;
+                                let mut result39 = _rt::Vec::with_capacity(len39);
+                                for i in 0..len39 {
+                                    let base = base39
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e39 = {
+                                        let l33 = *base.add(0).cast::<*mut u8>();
+                                        let l34 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len35 = l34;
+                                        let bytes35 = _rt::Vec::from_raw_parts(
+                                            l33.cast(),
+                                            len35,
+                                            len35,
+                                        );
+                                        let l36 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l37 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len38 = l37;
+                                        let bytes38 = _rt::Vec::from_raw_parts(
+                                            l36.cast(),
+                                            len38,
+                                            len38,
+                                        );
+                                        (_rt::string_lift(bytes35), _rt::string_lift(bytes38))
+                                    };
+                                    result39.push(e39);
+                                }
+                                _rt::cabi_dealloc(
+                                    base39,
+                                    len39 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes11),
+                                    version: l12 as u32,
+                                    kind: _rt::string_lift(bytes15),
+                                    sha256: match l16 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l17 = *ptr6
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr6
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                _rt::string_lift(bytes19)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l20 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l21 = *ptr6
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l22 = *ptr6
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                _rt::string_lift(bytes23)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l24 as u64,
+                                    content_type: _rt::string_lift(bytes27),
+                                    preview: _rt::string_lift(bytes30),
+                                    notes: result39,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l40 = i32::from(*ptr6.add(8).cast::<u8>());
+                                let v61 = match l40 {
+                                    0 => {
+                                        let e61 = {
+                                            let l41 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l42 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len43 = l42;
+                                            let bytes43 = _rt::Vec::from_raw_parts(
+                                                l41.cast(),
+                                                len43,
+                                                len43,
+                                            );
+                                            let l44 = *ptr6
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l45 = *ptr6
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len46 = l45;
+                                            let bytes46 = _rt::Vec::from_raw_parts(
+                                                l44.cast(),
+                                                len46,
+                                                len46,
+                                            );
+                                            (_rt::string_lift(bytes43), _rt::string_lift(bytes46))
+                                        };
+                                        ArtifactError::InvalidArgument(e61)
+                                    }
+                                    1 => {
+                                        let e61 = {
+                                            let l47 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l48 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len49 = l48;
+                                            let bytes49 = _rt::Vec::from_raw_parts(
+                                                l47.cast(),
+                                                len49,
+                                                len49,
+                                            );
+                                            _rt::string_lift(bytes49)
+                                        };
+                                        ArtifactError::UnknownTask(e61)
+                                    }
+                                    2 => {
+                                        let e61 = {
+                                            let l50 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l51 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len52 = l51;
+                                            let bytes52 = _rt::Vec::from_raw_parts(
+                                                l50.cast(),
+                                                len52,
+                                                len52,
+                                            );
+                                            _rt::string_lift(bytes52)
+                                        };
+                                        ArtifactError::UnknownArtifact(e61)
+                                    }
+                                    3 => {
+                                        let e61 = {
+                                            let l53 = *ptr6.add(16).cast::<i64>();
+                                            let l54 = *ptr6.add(24).cast::<i64>();
+                                            (l53 as u64, l54 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e61)
+                                    }
+                                    4 => {
+                                        let e61 = {
+                                            let l55 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l56 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len57 = l56;
+                                            let bytes57 = _rt::Vec::from_raw_parts(
+                                                l55.cast(),
+                                                len57,
+                                                len57,
+                                            );
+                                            _rt::string_lift(bytes57)
+                                        };
+                                        ArtifactError::Unreadable(e61)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e61 = {
+                                            let l58 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l59 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len60 = l59;
+                                            let bytes60 = _rt::Vec::from_raw_parts(
+                                                l58.cast(),
+                                                len60,
+                                                len60,
+                                            );
+                                            _rt::string_lift(bytes60)
+                                        };
+                                        ArtifactError::NotStored(e61)
+                                    }
+                                };
+                                v61
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result62
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Writes a table. At most 10,000 columns. Numbers of a tensor of `f16` or `bf16` are
+            /// written as `f32`.
+            #[allow(async_fn_in_trait)]
+            pub fn put_table(
+                run: &Run,
+                name: &str,
+                columns: &[Column<'_>],
+                format: TableFormat,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    let mut cleanup_list = _rt::Vec::new();
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec8 = columns;
+                    let len8 = vec8.len();
+                    let layout8 = _rt::alloc::Layout::from_size_align(
+                            vec8.len() * (5 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result8, _cleanup8) = wit_bindgen::rt::Cleanup::new(layout8);
+                    for (i, e) in vec8.into_iter().enumerate() {
+                        let base = result8
+                            .add(i * (5 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let Column { name: name1, values: values1 } = e;
+                            let vec2 = name1;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            match values1 {
+                                Values::Integers(e) => {
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (0i32) as u8;
+                                    let vec3 = e;
+                                    let ptr3 = vec3.as_ptr().cast::<u8>();
+                                    let len3 = vec3.len();
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len3;
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr3.cast_mut();
+                                }
+                                Values::Numbers(e) => {
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (1i32) as u8;
+                                    let vec4 = e;
+                                    let ptr4 = vec4.as_ptr().cast::<u8>();
+                                    let len4 = vec4.len();
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len4;
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = ptr4.cast_mut();
+                                }
+                                Values::Texts(e) => {
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (2i32) as u8;
+                                    let vec6 = e;
+                                    let len6 = vec6.len();
+                                    let layout6 = _rt::alloc::Layout::from_size_align(
+                                            vec6.len() * (2 * ::core::mem::size_of::<*const u8>()),
+                                            ::core::mem::size_of::<*const u8>(),
+                                        )
+                                        .unwrap();
+                                    let (result6, _cleanup6) = wit_bindgen::rt::Cleanup::new(
+                                        layout6,
+                                    );
+                                    cleanup_list.extend(_cleanup6);
+                                    for (i, e) in vec6.into_iter().enumerate() {
+                                        let base = result6
+                                            .add(i * (2 * ::core::mem::size_of::<*const u8>()));
+                                        {
+                                            let vec5 = e;
+                                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                                            let len5 = vec5.len();
+                                            *base
+                                                .add(::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>() = len5;
+                                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                                        }
+                                    }
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len6;
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = result6;
+                                }
+                                Values::Booleans(e) => {
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (3i32) as u8;
+                                    let vec7 = e;
+                                    let len7 = vec7.len();
+                                    let layout7 = _rt::alloc::Layout::from_size_align(
+                                            vec7.len() * 1,
+                                            1,
+                                        )
+                                        .unwrap();
+                                    let (result7, _cleanup7) = wit_bindgen::rt::Cleanup::new(
+                                        layout7,
+                                    );
+                                    cleanup_list.extend(_cleanup7);
+                                    for (i, e) in vec7.into_iter().enumerate() {
+                                        let base = result7.add(i * 1);
+                                        {
+                                            *base.add(0).cast::<u8>() = (match e {
+                                                true => 1,
+                                                false => 0,
+                                            }) as u8;
+                                        }
+                                    }
+                                    *base
+                                        .add(4 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>() = len7;
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>() = result7;
+                                }
+                                Values::Tensor(e) => {
+                                    *base
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>() = (4i32) as u8;
+                                    *base
+                                        .add(3 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<i32>() = (e).handle() as i32;
+                                }
+                            }
+                        }
+                    }
+                    let vec12 = notes;
+                    let len12 = vec12.len();
+                    let layout12 = _rt::alloc::Layout::from_size_align(
+                            vec12.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result12, _cleanup12) = wit_bindgen::rt::Cleanup::new(layout12);
+                    for (i, e) in vec12.into_iter().enumerate() {
+                        let base = result12
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t9_0, t9_1) = e;
+                            let vec10 = t9_0;
+                            let ptr10 = vec10.as_ptr().cast::<u8>();
+                            let len10 = vec10.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len10;
+                            *base.add(0).cast::<*mut u8>() = ptr10.cast_mut();
+                            let vec11 = t9_1;
+                            let ptr11 = vec11.as_ptr().cast::<u8>();
+                            let len11 = vec11.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len11;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr11.cast_mut();
+                        }
+                    }
+                    let ptr13 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-table"]
+                        fn wit_import14(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import14(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import14(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        result8,
+                        len8,
+                        format.clone() as i32,
+                        result12,
+                        len12,
+                        ptr13,
+                    );
+                    let l15 = i32::from(*ptr13.add(0).cast::<u8>());
+                    let result69 = match l15 {
+                        0 => {
+                            let e = {
+                                let l16 = *ptr13.add(8).cast::<*mut u8>();
+                                let l17 = *ptr13
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len18 = l17;
+                                let bytes18 = _rt::Vec::from_raw_parts(
+                                    l16.cast(),
+                                    len18,
+                                    len18,
+                                );
+                                let l19 = *ptr13
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l20 = *ptr13
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l21 = *ptr13
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len22 = l21;
+                                let bytes22 = _rt::Vec::from_raw_parts(
+                                    l20.cast(),
+                                    len22,
+                                    len22,
+                                );
+                                let l23 = i32::from(
+                                    *ptr13
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l27 = i32::from(
+                                    *ptr13
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l31 = *ptr13
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l32 = *ptr13
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l33 = *ptr13
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len34 = l33;
+                                let bytes34 = _rt::Vec::from_raw_parts(
+                                    l32.cast(),
+                                    len34,
+                                    len34,
+                                );
+                                let l35 = *ptr13
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l36 = *ptr13
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len37 = l36;
+                                let bytes37 = _rt::Vec::from_raw_parts(
+                                    l35.cast(),
+                                    len37,
+                                    len37,
+                                );
+                                let l38 = *ptr13
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l39 = *ptr13
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base46 = l38;
+                                let len46 = l39;
+                                let mut result46 = _rt::Vec::with_capacity(len46);
+                                for i in 0..len46 {
+                                    let base = base46
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e46 = {
+                                        let l40 = *base.add(0).cast::<*mut u8>();
+                                        let l41 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len42 = l41;
+                                        let bytes42 = _rt::Vec::from_raw_parts(
+                                            l40.cast(),
+                                            len42,
+                                            len42,
+                                        );
+                                        let l43 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l44 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len45 = l44;
+                                        let bytes45 = _rt::Vec::from_raw_parts(
+                                            l43.cast(),
+                                            len45,
+                                            len45,
+                                        );
+                                        (_rt::string_lift(bytes42), _rt::string_lift(bytes45))
+                                    };
+                                    result46.push(e46);
+                                }
+                                _rt::cabi_dealloc(
+                                    base46,
+                                    len46 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes18),
+                                    version: l19 as u32,
+                                    kind: _rt::string_lift(bytes22),
+                                    sha256: match l23 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l24 = *ptr13
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l25 = *ptr13
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
+                                                );
+                                                _rt::string_lift(bytes26)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l27 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l28 = *ptr13
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l29 = *ptr13
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len30 = l29;
+                                                let bytes30 = _rt::Vec::from_raw_parts(
+                                                    l28.cast(),
+                                                    len30,
+                                                    len30,
+                                                );
+                                                _rt::string_lift(bytes30)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l31 as u64,
+                                    content_type: _rt::string_lift(bytes34),
+                                    preview: _rt::string_lift(bytes37),
+                                    notes: result46,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l47 = i32::from(*ptr13.add(8).cast::<u8>());
+                                let v68 = match l47 {
+                                    0 => {
+                                        let e68 = {
+                                            let l48 = *ptr13.add(16).cast::<*mut u8>();
+                                            let l49 = *ptr13
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len50 = l49;
+                                            let bytes50 = _rt::Vec::from_raw_parts(
+                                                l48.cast(),
+                                                len50,
+                                                len50,
+                                            );
+                                            let l51 = *ptr13
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l52 = *ptr13
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len53 = l52;
+                                            let bytes53 = _rt::Vec::from_raw_parts(
+                                                l51.cast(),
+                                                len53,
+                                                len53,
+                                            );
+                                            (_rt::string_lift(bytes50), _rt::string_lift(bytes53))
+                                        };
+                                        ArtifactError::InvalidArgument(e68)
+                                    }
+                                    1 => {
+                                        let e68 = {
+                                            let l54 = *ptr13.add(16).cast::<*mut u8>();
+                                            let l55 = *ptr13
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len56 = l55;
+                                            let bytes56 = _rt::Vec::from_raw_parts(
+                                                l54.cast(),
+                                                len56,
+                                                len56,
+                                            );
+                                            _rt::string_lift(bytes56)
+                                        };
+                                        ArtifactError::UnknownTask(e68)
+                                    }
+                                    2 => {
+                                        let e68 = {
+                                            let l57 = *ptr13.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr13
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::UnknownArtifact(e68)
+                                    }
+                                    3 => {
+                                        let e68 = {
+                                            let l60 = *ptr13.add(16).cast::<i64>();
+                                            let l61 = *ptr13.add(24).cast::<i64>();
+                                            (l60 as u64, l61 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e68)
+                                    }
+                                    4 => {
+                                        let e68 = {
+                                            let l62 = *ptr13.add(16).cast::<*mut u8>();
+                                            let l63 = *ptr13
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len64 = l63;
+                                            let bytes64 = _rt::Vec::from_raw_parts(
+                                                l62.cast(),
+                                                len64,
+                                                len64,
+                                            );
+                                            _rt::string_lift(bytes64)
+                                        };
+                                        ArtifactError::Unreadable(e68)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e68 = {
+                                            let l65 = *ptr13.add(16).cast::<*mut u8>();
+                                            let l66 = *ptr13
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len67 = l66;
+                                            let bytes67 = _rt::Vec::from_raw_parts(
+                                                l65.cast(),
+                                                len67,
+                                                len67,
+                                            );
+                                            _rt::string_lift(bytes67)
+                                        };
+                                        ArtifactError::NotStored(e68)
+                                    }
+                                };
+                                v68
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result69
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Writes tensors as NumPy's `npz`, without passing them through the plugin's memory.
+            /// Names are as in `dataset` paths: relative, without `..`. NumPy has no `bf16`, which is
+            /// written as `f32`.
+            #[allow(async_fn_in_trait)]
+            pub fn put_tensors(
+                run: &Run,
+                name: &str,
+                tensors: &[(_rt::String, &Tensor)],
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec3 = tensors;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (3 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = wit_bindgen::rt::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>() = (t1_1).handle() as i32;
+                        }
+                    }
+                    let vec7 = notes;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = wit_bindgen::rt::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t4_0, t4_1) = e;
+                            let vec5 = t4_0;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                            let vec6 = t4_1;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr6.cast_mut();
+                        }
+                    }
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-tensors"]
+                        fn wit_import9(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        result3,
+                        len3,
+                        result7,
+                        len7,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result64 = match l10 {
+                        0 => {
+                            let e = {
+                                let l11 = *ptr8.add(8).cast::<*mut u8>();
+                                let l12 = *ptr8
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len13 = l12;
+                                let bytes13 = _rt::Vec::from_raw_parts(
+                                    l11.cast(),
+                                    len13,
+                                    len13,
+                                );
+                                let l14 = *ptr8
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l15 = *ptr8
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l16 = *ptr8
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len17 = l16;
+                                let bytes17 = _rt::Vec::from_raw_parts(
+                                    l15.cast(),
+                                    len17,
+                                    len17,
+                                );
+                                let l18 = i32::from(
+                                    *ptr8
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l22 = i32::from(
+                                    *ptr8
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l26 = *ptr8
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l27 = *ptr8
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l28 = *ptr8
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len29 = l28;
+                                let bytes29 = _rt::Vec::from_raw_parts(
+                                    l27.cast(),
+                                    len29,
+                                    len29,
+                                );
+                                let l30 = *ptr8
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l31 = *ptr8
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len32 = l31;
+                                let bytes32 = _rt::Vec::from_raw_parts(
+                                    l30.cast(),
+                                    len32,
+                                    len32,
+                                );
+                                let l33 = *ptr8
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l34 = *ptr8
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base41 = l33;
+                                let len41 = l34;
+                                let mut result41 = _rt::Vec::with_capacity(len41);
+                                for i in 0..len41 {
+                                    let base = base41
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e41 = {
+                                        let l35 = *base.add(0).cast::<*mut u8>();
+                                        let l36 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len37 = l36;
+                                        let bytes37 = _rt::Vec::from_raw_parts(
+                                            l35.cast(),
+                                            len37,
+                                            len37,
+                                        );
+                                        let l38 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l39 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len40 = l39;
+                                        let bytes40 = _rt::Vec::from_raw_parts(
+                                            l38.cast(),
+                                            len40,
+                                            len40,
+                                        );
+                                        (_rt::string_lift(bytes37), _rt::string_lift(bytes40))
+                                    };
+                                    result41.push(e41);
+                                }
+                                _rt::cabi_dealloc(
+                                    base41,
+                                    len41 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes13),
+                                    version: l14 as u32,
+                                    kind: _rt::string_lift(bytes17),
+                                    sha256: match l18 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l19 = *ptr8
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l20 = *ptr8
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
+                                                );
+                                                _rt::string_lift(bytes21)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l22 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l23 = *ptr8
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l24 = *ptr8
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                _rt::string_lift(bytes25)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l26 as u64,
+                                    content_type: _rt::string_lift(bytes29),
+                                    preview: _rt::string_lift(bytes32),
+                                    notes: result41,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l42 = i32::from(*ptr8.add(8).cast::<u8>());
+                                let v63 = match l42 {
+                                    0 => {
+                                        let e63 = {
+                                            let l43 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l44 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len45 = l44;
+                                            let bytes45 = _rt::Vec::from_raw_parts(
+                                                l43.cast(),
+                                                len45,
+                                                len45,
+                                            );
+                                            let l46 = *ptr8
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l47 = *ptr8
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            (_rt::string_lift(bytes45), _rt::string_lift(bytes48))
+                                        };
+                                        ArtifactError::InvalidArgument(e63)
+                                    }
+                                    1 => {
+                                        let e63 = {
+                                            let l49 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l50 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            _rt::string_lift(bytes51)
+                                        };
+                                        ArtifactError::UnknownTask(e63)
+                                    }
+                                    2 => {
+                                        let e63 = {
+                                            let l52 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l53 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len54 = l53;
+                                            let bytes54 = _rt::Vec::from_raw_parts(
+                                                l52.cast(),
+                                                len54,
+                                                len54,
+                                            );
+                                            _rt::string_lift(bytes54)
+                                        };
+                                        ArtifactError::UnknownArtifact(e63)
+                                    }
+                                    3 => {
+                                        let e63 = {
+                                            let l55 = *ptr8.add(16).cast::<i64>();
+                                            let l56 = *ptr8.add(24).cast::<i64>();
+                                            (l55 as u64, l56 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e63)
+                                    }
+                                    4 => {
+                                        let e63 = {
+                                            let l57 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::Unreadable(e63)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e63 = {
+                                            let l60 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l61 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len62 = l61;
+                                            let bytes62 = _rt::Vec::from_raw_parts(
+                                                l60.cast(),
+                                                len62,
+                                                len62,
+                                            );
+                                            _rt::string_lift(bytes62)
+                                        };
+                                        ArtifactError::NotStored(e63)
+                                    }
+                                };
+                                v63
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Writes a PNG of a tensor `u8 [height, width]` (grey) or `u8 [height, width, channels]`
+            /// of 1 (grey), 2 (grey and opacity), 3 (RGB) or 4 (RGBA) channels, at most 16,384 wide
+            /// and high.
+            #[allow(async_fn_in_trait)]
+            pub fn put_image(
+                run: &Run,
+                name: &str,
+                image: &Tensor,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec4 = notes;
+                    let len4 = vec4.len();
+                    let layout4 = _rt::alloc::Layout::from_size_align(
+                            vec4.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result4, _cleanup4) = wit_bindgen::rt::Cleanup::new(layout4);
+                    for (i, e) in vec4.into_iter().enumerate() {
+                        let base = result4
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            let vec3 = t1_1;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr3.cast_mut();
+                        }
+                    }
+                    let ptr5 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-image"]
+                        fn wit_import6(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import6(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import6(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        (image).handle() as i32,
+                        result4,
+                        len4,
+                        ptr5,
+                    );
+                    let l7 = i32::from(*ptr5.add(0).cast::<u8>());
+                    let result61 = match l7 {
+                        0 => {
+                            let e = {
+                                let l8 = *ptr5.add(8).cast::<*mut u8>();
+                                let l9 = *ptr5
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len10 = l9;
+                                let bytes10 = _rt::Vec::from_raw_parts(
+                                    l8.cast(),
+                                    len10,
+                                    len10,
+                                );
+                                let l11 = *ptr5
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l12 = *ptr5
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l13 = *ptr5
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len14 = l13;
+                                let bytes14 = _rt::Vec::from_raw_parts(
+                                    l12.cast(),
+                                    len14,
+                                    len14,
+                                );
+                                let l15 = i32::from(
+                                    *ptr5
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l19 = i32::from(
+                                    *ptr5
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l23 = *ptr5
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l24 = *ptr5
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l25 = *ptr5
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len26 = l25;
+                                let bytes26 = _rt::Vec::from_raw_parts(
+                                    l24.cast(),
+                                    len26,
+                                    len26,
+                                );
+                                let l27 = *ptr5
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l28 = *ptr5
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len29 = l28;
+                                let bytes29 = _rt::Vec::from_raw_parts(
+                                    l27.cast(),
+                                    len29,
+                                    len29,
+                                );
+                                let l30 = *ptr5
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l31 = *ptr5
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base38 = l30;
+                                let len38 = l31;
+                                let mut result38 = _rt::Vec::with_capacity(len38);
+                                for i in 0..len38 {
+                                    let base = base38
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e38 = {
+                                        let l32 = *base.add(0).cast::<*mut u8>();
+                                        let l33 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len34 = l33;
+                                        let bytes34 = _rt::Vec::from_raw_parts(
+                                            l32.cast(),
+                                            len34,
+                                            len34,
+                                        );
+                                        let l35 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l36 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len37 = l36;
+                                        let bytes37 = _rt::Vec::from_raw_parts(
+                                            l35.cast(),
+                                            len37,
+                                            len37,
+                                        );
+                                        (_rt::string_lift(bytes34), _rt::string_lift(bytes37))
+                                    };
+                                    result38.push(e38);
+                                }
+                                _rt::cabi_dealloc(
+                                    base38,
+                                    len38 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes10),
+                                    version: l11 as u32,
+                                    kind: _rt::string_lift(bytes14),
+                                    sha256: match l15 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l16 = *ptr5
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l17 = *ptr5
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
+                                                );
+                                                _rt::string_lift(bytes18)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l19 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l20 = *ptr5
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l21 = *ptr5
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len22 = l21;
+                                                let bytes22 = _rt::Vec::from_raw_parts(
+                                                    l20.cast(),
+                                                    len22,
+                                                    len22,
+                                                );
+                                                _rt::string_lift(bytes22)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l23 as u64,
+                                    content_type: _rt::string_lift(bytes26),
+                                    preview: _rt::string_lift(bytes29),
+                                    notes: result38,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l39 = i32::from(*ptr5.add(8).cast::<u8>());
+                                let v60 = match l39 {
+                                    0 => {
+                                        let e60 = {
+                                            let l40 = *ptr5.add(16).cast::<*mut u8>();
+                                            let l41 = *ptr5
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len42 = l41;
+                                            let bytes42 = _rt::Vec::from_raw_parts(
+                                                l40.cast(),
+                                                len42,
+                                                len42,
+                                            );
+                                            let l43 = *ptr5
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l44 = *ptr5
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len45 = l44;
+                                            let bytes45 = _rt::Vec::from_raw_parts(
+                                                l43.cast(),
+                                                len45,
+                                                len45,
+                                            );
+                                            (_rt::string_lift(bytes42), _rt::string_lift(bytes45))
+                                        };
+                                        ArtifactError::InvalidArgument(e60)
+                                    }
+                                    1 => {
+                                        let e60 = {
+                                            let l46 = *ptr5.add(16).cast::<*mut u8>();
+                                            let l47 = *ptr5
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            _rt::string_lift(bytes48)
+                                        };
+                                        ArtifactError::UnknownTask(e60)
+                                    }
+                                    2 => {
+                                        let e60 = {
+                                            let l49 = *ptr5.add(16).cast::<*mut u8>();
+                                            let l50 = *ptr5
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            _rt::string_lift(bytes51)
+                                        };
+                                        ArtifactError::UnknownArtifact(e60)
+                                    }
+                                    3 => {
+                                        let e60 = {
+                                            let l52 = *ptr5.add(16).cast::<i64>();
+                                            let l53 = *ptr5.add(24).cast::<i64>();
+                                            (l52 as u64, l53 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e60)
+                                    }
+                                    4 => {
+                                        let e60 = {
+                                            let l54 = *ptr5.add(16).cast::<*mut u8>();
+                                            let l55 = *ptr5
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len56 = l55;
+                                            let bytes56 = _rt::Vec::from_raw_parts(
+                                                l54.cast(),
+                                                len56,
+                                                len56,
+                                            );
+                                            _rt::string_lift(bytes56)
+                                        };
+                                        ArtifactError::Unreadable(e60)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e60 = {
+                                            let l57 = *ptr5.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr5
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::NotStored(e60)
+                                    }
+                                };
+                                v60
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result61
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Keeps bytes as a file, of the kind that the end of `name` says: `.json`, `.yaml`,
+            /// `.yml`, `.csv.gz`, `.parquet`, `.npz` and `.png`; anything else is a `file`.
+            #[allow(async_fn_in_trait)]
+            pub fn put_bytes(
+                run: &Run,
+                name: &str,
+                content: &[u8],
+                content_type: Option<&str>,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = content;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let (result3_0, result3_1, result3_2) = match content_type {
+                        Some(e) => {
+                            let vec2 = e;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            (1i32, ptr2.cast_mut(), len2)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let vec7 = notes;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = wit_bindgen::rt::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t4_0, t4_1) = e;
+                            let vec5 = t4_0;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                            let vec6 = t4_1;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr6.cast_mut();
+                        }
+                    }
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-bytes"]
+                        fn wit_import9(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result3_0,
+                        result3_1,
+                        result3_2,
+                        result7,
+                        len7,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result64 = match l10 {
+                        0 => {
+                            let e = {
+                                let l11 = *ptr8.add(8).cast::<*mut u8>();
+                                let l12 = *ptr8
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len13 = l12;
+                                let bytes13 = _rt::Vec::from_raw_parts(
+                                    l11.cast(),
+                                    len13,
+                                    len13,
+                                );
+                                let l14 = *ptr8
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l15 = *ptr8
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l16 = *ptr8
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len17 = l16;
+                                let bytes17 = _rt::Vec::from_raw_parts(
+                                    l15.cast(),
+                                    len17,
+                                    len17,
+                                );
+                                let l18 = i32::from(
+                                    *ptr8
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l22 = i32::from(
+                                    *ptr8
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l26 = *ptr8
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l27 = *ptr8
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l28 = *ptr8
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len29 = l28;
+                                let bytes29 = _rt::Vec::from_raw_parts(
+                                    l27.cast(),
+                                    len29,
+                                    len29,
+                                );
+                                let l30 = *ptr8
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l31 = *ptr8
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len32 = l31;
+                                let bytes32 = _rt::Vec::from_raw_parts(
+                                    l30.cast(),
+                                    len32,
+                                    len32,
+                                );
+                                let l33 = *ptr8
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l34 = *ptr8
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base41 = l33;
+                                let len41 = l34;
+                                let mut result41 = _rt::Vec::with_capacity(len41);
+                                for i in 0..len41 {
+                                    let base = base41
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e41 = {
+                                        let l35 = *base.add(0).cast::<*mut u8>();
+                                        let l36 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len37 = l36;
+                                        let bytes37 = _rt::Vec::from_raw_parts(
+                                            l35.cast(),
+                                            len37,
+                                            len37,
+                                        );
+                                        let l38 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l39 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len40 = l39;
+                                        let bytes40 = _rt::Vec::from_raw_parts(
+                                            l38.cast(),
+                                            len40,
+                                            len40,
+                                        );
+                                        (_rt::string_lift(bytes37), _rt::string_lift(bytes40))
+                                    };
+                                    result41.push(e41);
+                                }
+                                _rt::cabi_dealloc(
+                                    base41,
+                                    len41 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes13),
+                                    version: l14 as u32,
+                                    kind: _rt::string_lift(bytes17),
+                                    sha256: match l18 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l19 = *ptr8
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l20 = *ptr8
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
+                                                );
+                                                _rt::string_lift(bytes21)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l22 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l23 = *ptr8
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l24 = *ptr8
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                _rt::string_lift(bytes25)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l26 as u64,
+                                    content_type: _rt::string_lift(bytes29),
+                                    preview: _rt::string_lift(bytes32),
+                                    notes: result41,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l42 = i32::from(*ptr8.add(8).cast::<u8>());
+                                let v63 = match l42 {
+                                    0 => {
+                                        let e63 = {
+                                            let l43 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l44 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len45 = l44;
+                                            let bytes45 = _rt::Vec::from_raw_parts(
+                                                l43.cast(),
+                                                len45,
+                                                len45,
+                                            );
+                                            let l46 = *ptr8
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l47 = *ptr8
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            (_rt::string_lift(bytes45), _rt::string_lift(bytes48))
+                                        };
+                                        ArtifactError::InvalidArgument(e63)
+                                    }
+                                    1 => {
+                                        let e63 = {
+                                            let l49 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l50 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            _rt::string_lift(bytes51)
+                                        };
+                                        ArtifactError::UnknownTask(e63)
+                                    }
+                                    2 => {
+                                        let e63 = {
+                                            let l52 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l53 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len54 = l53;
+                                            let bytes54 = _rt::Vec::from_raw_parts(
+                                                l52.cast(),
+                                                len54,
+                                                len54,
+                                            );
+                                            _rt::string_lift(bytes54)
+                                        };
+                                        ArtifactError::UnknownArtifact(e63)
+                                    }
+                                    3 => {
+                                        let e63 = {
+                                            let l55 = *ptr8.add(16).cast::<i64>();
+                                            let l56 = *ptr8.add(24).cast::<i64>();
+                                            (l55 as u64, l56 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e63)
+                                    }
+                                    4 => {
+                                        let e63 = {
+                                            let l57 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::Unreadable(e63)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e63 = {
+                                            let l60 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l61 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len62 = l61;
+                                            let bytes62 = _rt::Vec::from_raw_parts(
+                                                l60.cast(),
+                                                len62,
+                                                len62,
+                                            );
+                                            _rt::string_lift(bytes62)
+                                        };
+                                        ArtifactError::NotStored(e63)
+                                    }
+                                };
+                                v63
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Keeps the file `/scratch/<path>`, by the rules of `put-bytes`.
+            #[allow(async_fn_in_trait)]
+            pub fn put_file(
+                run: &Run,
+                name: &str,
+                path: &str,
+                content_type: Option<&str>,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = path;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let (result3_0, result3_1, result3_2) = match content_type {
+                        Some(e) => {
+                            let vec2 = e;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            (1i32, ptr2.cast_mut(), len2)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let vec7 = notes;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = wit_bindgen::rt::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t4_0, t4_1) = e;
+                            let vec5 = t4_0;
+                            let ptr5 = vec5.as_ptr().cast::<u8>();
+                            let len5 = vec5.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len5;
+                            *base.add(0).cast::<*mut u8>() = ptr5.cast_mut();
+                            let vec6 = t4_1;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr6.cast_mut();
+                        }
+                    }
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-file"]
+                        fn wit_import9(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result3_0,
+                        result3_1,
+                        result3_2,
+                        result7,
+                        len7,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result64 = match l10 {
+                        0 => {
+                            let e = {
+                                let l11 = *ptr8.add(8).cast::<*mut u8>();
+                                let l12 = *ptr8
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len13 = l12;
+                                let bytes13 = _rt::Vec::from_raw_parts(
+                                    l11.cast(),
+                                    len13,
+                                    len13,
+                                );
+                                let l14 = *ptr8
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l15 = *ptr8
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l16 = *ptr8
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len17 = l16;
+                                let bytes17 = _rt::Vec::from_raw_parts(
+                                    l15.cast(),
+                                    len17,
+                                    len17,
+                                );
+                                let l18 = i32::from(
+                                    *ptr8
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l22 = i32::from(
+                                    *ptr8
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l26 = *ptr8
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l27 = *ptr8
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l28 = *ptr8
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len29 = l28;
+                                let bytes29 = _rt::Vec::from_raw_parts(
+                                    l27.cast(),
+                                    len29,
+                                    len29,
+                                );
+                                let l30 = *ptr8
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l31 = *ptr8
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len32 = l31;
+                                let bytes32 = _rt::Vec::from_raw_parts(
+                                    l30.cast(),
+                                    len32,
+                                    len32,
+                                );
+                                let l33 = *ptr8
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l34 = *ptr8
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base41 = l33;
+                                let len41 = l34;
+                                let mut result41 = _rt::Vec::with_capacity(len41);
+                                for i in 0..len41 {
+                                    let base = base41
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e41 = {
+                                        let l35 = *base.add(0).cast::<*mut u8>();
+                                        let l36 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len37 = l36;
+                                        let bytes37 = _rt::Vec::from_raw_parts(
+                                            l35.cast(),
+                                            len37,
+                                            len37,
+                                        );
+                                        let l38 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l39 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len40 = l39;
+                                        let bytes40 = _rt::Vec::from_raw_parts(
+                                            l38.cast(),
+                                            len40,
+                                            len40,
+                                        );
+                                        (_rt::string_lift(bytes37), _rt::string_lift(bytes40))
+                                    };
+                                    result41.push(e41);
+                                }
+                                _rt::cabi_dealloc(
+                                    base41,
+                                    len41 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes13),
+                                    version: l14 as u32,
+                                    kind: _rt::string_lift(bytes17),
+                                    sha256: match l18 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l19 = *ptr8
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l20 = *ptr8
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
+                                                );
+                                                _rt::string_lift(bytes21)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l22 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l23 = *ptr8
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l24 = *ptr8
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len25 = l24;
+                                                let bytes25 = _rt::Vec::from_raw_parts(
+                                                    l23.cast(),
+                                                    len25,
+                                                    len25,
+                                                );
+                                                _rt::string_lift(bytes25)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l26 as u64,
+                                    content_type: _rt::string_lift(bytes29),
+                                    preview: _rt::string_lift(bytes32),
+                                    notes: result41,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l42 = i32::from(*ptr8.add(8).cast::<u8>());
+                                let v63 = match l42 {
+                                    0 => {
+                                        let e63 = {
+                                            let l43 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l44 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len45 = l44;
+                                            let bytes45 = _rt::Vec::from_raw_parts(
+                                                l43.cast(),
+                                                len45,
+                                                len45,
+                                            );
+                                            let l46 = *ptr8
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l47 = *ptr8
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            (_rt::string_lift(bytes45), _rt::string_lift(bytes48))
+                                        };
+                                        ArtifactError::InvalidArgument(e63)
+                                    }
+                                    1 => {
+                                        let e63 = {
+                                            let l49 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l50 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            _rt::string_lift(bytes51)
+                                        };
+                                        ArtifactError::UnknownTask(e63)
+                                    }
+                                    2 => {
+                                        let e63 = {
+                                            let l52 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l53 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len54 = l53;
+                                            let bytes54 = _rt::Vec::from_raw_parts(
+                                                l52.cast(),
+                                                len54,
+                                                len54,
+                                            );
+                                            _rt::string_lift(bytes54)
+                                        };
+                                        ArtifactError::UnknownArtifact(e63)
+                                    }
+                                    3 => {
+                                        let e63 = {
+                                            let l55 = *ptr8.add(16).cast::<i64>();
+                                            let l56 = *ptr8.add(24).cast::<i64>();
+                                            (l55 as u64, l56 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e63)
+                                    }
+                                    4 => {
+                                        let e63 = {
+                                            let l57 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::Unreadable(e63)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e63 = {
+                                            let l60 = *ptr8.add(16).cast::<*mut u8>();
+                                            let l61 = *ptr8
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len62 = l61;
+                                            let bytes62 = _rt::Vec::from_raw_parts(
+                                                l60.cast(),
+                                                len62,
+                                                len62,
+                                            );
+                                            _rt::string_lift(bytes62)
+                                        };
+                                        ArtifactError::NotStored(e63)
+                                    }
+                                };
+                                v63
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Keeps all files under `/scratch/<folder>` with their paths as one zip archive. The same
+            /// files give the same bytes.
+            #[allow(async_fn_in_trait)]
+            pub fn put_folder(
+                run: &Run,
+                name: &str,
+                folder: &str,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = folder;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec5 = notes;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            let vec4 = t2_1;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr4.cast_mut();
+                        }
+                    }
+                    let ptr6 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-folder"]
+                        fn wit_import7(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import7(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import7(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result5,
+                        len5,
+                        ptr6,
+                    );
+                    let l8 = i32::from(*ptr6.add(0).cast::<u8>());
+                    let result62 = match l8 {
+                        0 => {
+                            let e = {
+                                let l9 = *ptr6.add(8).cast::<*mut u8>();
+                                let l10 = *ptr6
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len11 = l10;
+                                let bytes11 = _rt::Vec::from_raw_parts(
+                                    l9.cast(),
+                                    len11,
+                                    len11,
+                                );
+                                let l12 = *ptr6
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l13 = *ptr6
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l14 = *ptr6
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len15 = l14;
+                                let bytes15 = _rt::Vec::from_raw_parts(
+                                    l13.cast(),
+                                    len15,
+                                    len15,
+                                );
+                                let l16 = i32::from(
+                                    *ptr6
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l20 = i32::from(
+                                    *ptr6
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l24 = *ptr6
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l25 = *ptr6
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l26 = *ptr6
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len27 = l26;
+                                let bytes27 = _rt::Vec::from_raw_parts(
+                                    l25.cast(),
+                                    len27,
+                                    len27,
+                                );
+                                let l28 = *ptr6
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l29 = *ptr6
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len30 = l29;
+                                let bytes30 = _rt::Vec::from_raw_parts(
+                                    l28.cast(),
+                                    len30,
+                                    len30,
+                                );
+                                let l31 = *ptr6
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l32 = *ptr6
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base39 = l31;
+                                let len39 = l32;
+                                let mut result39 = _rt::Vec::with_capacity(len39);
+                                for i in 0..len39 {
+                                    let base = base39
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e39 = {
+                                        let l33 = *base.add(0).cast::<*mut u8>();
+                                        let l34 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len35 = l34;
+                                        let bytes35 = _rt::Vec::from_raw_parts(
+                                            l33.cast(),
+                                            len35,
+                                            len35,
+                                        );
+                                        let l36 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l37 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len38 = l37;
+                                        let bytes38 = _rt::Vec::from_raw_parts(
+                                            l36.cast(),
+                                            len38,
+                                            len38,
+                                        );
+                                        (_rt::string_lift(bytes35), _rt::string_lift(bytes38))
+                                    };
+                                    result39.push(e39);
+                                }
+                                _rt::cabi_dealloc(
+                                    base39,
+                                    len39 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes11),
+                                    version: l12 as u32,
+                                    kind: _rt::string_lift(bytes15),
+                                    sha256: match l16 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l17 = *ptr6
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr6
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                _rt::string_lift(bytes19)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l20 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l21 = *ptr6
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l22 = *ptr6
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                _rt::string_lift(bytes23)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l24 as u64,
+                                    content_type: _rt::string_lift(bytes27),
+                                    preview: _rt::string_lift(bytes30),
+                                    notes: result39,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l40 = i32::from(*ptr6.add(8).cast::<u8>());
+                                let v61 = match l40 {
+                                    0 => {
+                                        let e61 = {
+                                            let l41 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l42 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len43 = l42;
+                                            let bytes43 = _rt::Vec::from_raw_parts(
+                                                l41.cast(),
+                                                len43,
+                                                len43,
+                                            );
+                                            let l44 = *ptr6
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l45 = *ptr6
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len46 = l45;
+                                            let bytes46 = _rt::Vec::from_raw_parts(
+                                                l44.cast(),
+                                                len46,
+                                                len46,
+                                            );
+                                            (_rt::string_lift(bytes43), _rt::string_lift(bytes46))
+                                        };
+                                        ArtifactError::InvalidArgument(e61)
+                                    }
+                                    1 => {
+                                        let e61 = {
+                                            let l47 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l48 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len49 = l48;
+                                            let bytes49 = _rt::Vec::from_raw_parts(
+                                                l47.cast(),
+                                                len49,
+                                                len49,
+                                            );
+                                            _rt::string_lift(bytes49)
+                                        };
+                                        ArtifactError::UnknownTask(e61)
+                                    }
+                                    2 => {
+                                        let e61 = {
+                                            let l50 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l51 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len52 = l51;
+                                            let bytes52 = _rt::Vec::from_raw_parts(
+                                                l50.cast(),
+                                                len52,
+                                                len52,
+                                            );
+                                            _rt::string_lift(bytes52)
+                                        };
+                                        ArtifactError::UnknownArtifact(e61)
+                                    }
+                                    3 => {
+                                        let e61 = {
+                                            let l53 = *ptr6.add(16).cast::<i64>();
+                                            let l54 = *ptr6.add(24).cast::<i64>();
+                                            (l53 as u64, l54 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e61)
+                                    }
+                                    4 => {
+                                        let e61 = {
+                                            let l55 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l56 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len57 = l56;
+                                            let bytes57 = _rt::Vec::from_raw_parts(
+                                                l55.cast(),
+                                                len57,
+                                                len57,
+                                            );
+                                            _rt::string_lift(bytes57)
+                                        };
+                                        ArtifactError::Unreadable(e61)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e61 = {
+                                            let l58 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l59 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len60 = l59;
+                                            let bytes60 = _rt::Vec::from_raw_parts(
+                                                l58.cast(),
+                                                len60,
+                                                len60,
+                                            );
+                                            _rt::string_lift(bytes60)
+                                        };
+                                        ArtifactError::NotStored(e61)
+                                    }
+                                };
+                                v61
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result62
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Records an address (`http`, `https`, `s3`, `gs`, `azure`); nothing is read or stored.
+            #[allow(async_fn_in_trait)]
+            pub fn put_link(
+                run: &Run,
+                name: &str,
+                uri: &str,
+                notes: &[(_rt::String, _rt::String)],
+            ) -> Result<Artifact, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 24 + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 24
+                            + 16 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = uri;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec5 = notes;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t2_0, t2_1) = e;
+                            let vec3 = t2_0;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len3;
+                            *base.add(0).cast::<*mut u8>() = ptr3.cast_mut();
+                            let vec4 = t2_1;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr4.cast_mut();
+                        }
+                    }
+                    let ptr6 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "put-link"]
+                        fn wit_import7(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import7(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import7(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        result5,
+                        len5,
+                        ptr6,
+                    );
+                    let l8 = i32::from(*ptr6.add(0).cast::<u8>());
+                    let result62 = match l8 {
+                        0 => {
+                            let e = {
+                                let l9 = *ptr6.add(8).cast::<*mut u8>();
+                                let l10 = *ptr6
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len11 = l10;
+                                let bytes11 = _rt::Vec::from_raw_parts(
+                                    l9.cast(),
+                                    len11,
+                                    len11,
+                                );
+                                let l12 = *ptr6
+                                    .add(8 + 2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i32>();
+                                let l13 = *ptr6
+                                    .add(8 + 3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l14 = *ptr6
+                                    .add(8 + 4 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len15 = l14;
+                                let bytes15 = _rt::Vec::from_raw_parts(
+                                    l13.cast(),
+                                    len15,
+                                    len15,
+                                );
+                                let l16 = i32::from(
+                                    *ptr6
+                                        .add(8 + 5 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l20 = i32::from(
+                                    *ptr6
+                                        .add(8 + 8 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<u8>(),
+                                );
+                                let l24 = *ptr6
+                                    .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<i64>();
+                                let l25 = *ptr6
+                                    .add(24 + 10 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l26 = *ptr6
+                                    .add(24 + 11 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len27 = l26;
+                                let bytes27 = _rt::Vec::from_raw_parts(
+                                    l25.cast(),
+                                    len27,
+                                    len27,
+                                );
+                                let l28 = *ptr6
+                                    .add(24 + 12 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l29 = *ptr6
+                                    .add(24 + 13 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len30 = l29;
+                                let bytes30 = _rt::Vec::from_raw_parts(
+                                    l28.cast(),
+                                    len30,
+                                    len30,
+                                );
+                                let l31 = *ptr6
+                                    .add(24 + 14 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l32 = *ptr6
+                                    .add(24 + 15 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base39 = l31;
+                                let len39 = l32;
+                                let mut result39 = _rt::Vec::with_capacity(len39);
+                                for i in 0..len39 {
+                                    let base = base39
+                                        .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                    let e39 = {
+                                        let l33 = *base.add(0).cast::<*mut u8>();
+                                        let l34 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len35 = l34;
+                                        let bytes35 = _rt::Vec::from_raw_parts(
+                                            l33.cast(),
+                                            len35,
+                                            len35,
+                                        );
+                                        let l36 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l37 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len38 = l37;
+                                        let bytes38 = _rt::Vec::from_raw_parts(
+                                            l36.cast(),
+                                            len38,
+                                            len38,
+                                        );
+                                        (_rt::string_lift(bytes35), _rt::string_lift(bytes38))
+                                    };
+                                    result39.push(e39);
+                                }
+                                _rt::cabi_dealloc(
+                                    base39,
+                                    len39 * (4 * ::core::mem::size_of::<*const u8>()),
+                                    ::core::mem::size_of::<*const u8>(),
+                                );
+                                Artifact {
+                                    name: _rt::string_lift(bytes11),
+                                    version: l12 as u32,
+                                    kind: _rt::string_lift(bytes15),
+                                    sha256: match l16 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l17 = *ptr6
+                                                    .add(8 + 6 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l18 = *ptr6
+                                                    .add(8 + 7 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len19 = l18;
+                                                let bytes19 = _rt::Vec::from_raw_parts(
+                                                    l17.cast(),
+                                                    len19,
+                                                    len19,
+                                                );
+                                                _rt::string_lift(bytes19)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    uri: match l20 {
+                                        0 => None,
+                                        1 => {
+                                            let e = {
+                                                let l21 = *ptr6
+                                                    .add(8 + 9 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l22 = *ptr6
+                                                    .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                _rt::string_lift(bytes23)
+                                            };
+                                            Some(e)
+                                        }
+                                        _ => _rt::invalid_enum_discriminant(),
+                                    },
+                                    size_bytes: l24 as u64,
+                                    content_type: _rt::string_lift(bytes27),
+                                    preview: _rt::string_lift(bytes30),
+                                    notes: result39,
+                                }
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l40 = i32::from(*ptr6.add(8).cast::<u8>());
+                                let v61 = match l40 {
+                                    0 => {
+                                        let e61 = {
+                                            let l41 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l42 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len43 = l42;
+                                            let bytes43 = _rt::Vec::from_raw_parts(
+                                                l41.cast(),
+                                                len43,
+                                                len43,
+                                            );
+                                            let l44 = *ptr6
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l45 = *ptr6
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len46 = l45;
+                                            let bytes46 = _rt::Vec::from_raw_parts(
+                                                l44.cast(),
+                                                len46,
+                                                len46,
+                                            );
+                                            (_rt::string_lift(bytes43), _rt::string_lift(bytes46))
+                                        };
+                                        ArtifactError::InvalidArgument(e61)
+                                    }
+                                    1 => {
+                                        let e61 = {
+                                            let l47 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l48 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len49 = l48;
+                                            let bytes49 = _rt::Vec::from_raw_parts(
+                                                l47.cast(),
+                                                len49,
+                                                len49,
+                                            );
+                                            _rt::string_lift(bytes49)
+                                        };
+                                        ArtifactError::UnknownTask(e61)
+                                    }
+                                    2 => {
+                                        let e61 = {
+                                            let l50 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l51 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len52 = l51;
+                                            let bytes52 = _rt::Vec::from_raw_parts(
+                                                l50.cast(),
+                                                len52,
+                                                len52,
+                                            );
+                                            _rt::string_lift(bytes52)
+                                        };
+                                        ArtifactError::UnknownArtifact(e61)
+                                    }
+                                    3 => {
+                                        let e61 = {
+                                            let l53 = *ptr6.add(16).cast::<i64>();
+                                            let l54 = *ptr6.add(24).cast::<i64>();
+                                            (l53 as u64, l54 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e61)
+                                    }
+                                    4 => {
+                                        let e61 = {
+                                            let l55 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l56 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len57 = l56;
+                                            let bytes57 = _rt::Vec::from_raw_parts(
+                                                l55.cast(),
+                                                len57,
+                                                len57,
+                                            );
+                                            _rt::string_lift(bytes57)
+                                        };
+                                        ArtifactError::Unreadable(e61)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e61 = {
+                                            let l58 = *ptr6.add(16).cast::<*mut u8>();
+                                            let l59 = *ptr6
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len60 = l59;
+                                            let bytes60 = _rt::Vec::from_raw_parts(
+                                                l58.cast(),
+                                                len60,
+                                                len60,
+                                            );
+                                            _rt::string_lift(bytes60)
+                                        };
+                                        ArtifactError::NotStored(e61)
+                                    }
+                                };
+                                v61
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result62
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// The artifacts that a task made, by name: those of the task with this id, which is of the
+            /// same workspace, or the run's own.
+            #[allow(async_fn_in_trait)]
+            pub fn listing(
+                run: &Run,
+                task: Option<&str>,
+            ) -> Result<_rt::Vec<Artifact>, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 16
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let (result1_0, result1_1, result1_2) = match task {
+                        Some(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (1i32, ptr0.cast_mut(), len0)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let ptr2 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "listing"]
+                        fn wit_import3(_: i32, _: i32, _: *mut u8, _: usize, _: *mut u8);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import3(
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import3(
+                        (run).handle() as i32,
+                        result1_0,
+                        result1_1,
+                        result1_2,
+                        ptr2,
+                    );
+                    let l4 = i32::from(*ptr2.add(0).cast::<u8>());
+                    let result61 = match l4 {
+                        0 => {
+                            let e = {
+                                let l5 = *ptr2.add(8).cast::<*mut u8>();
+                                let l6 = *ptr2
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let base38 = l5;
+                                let len38 = l6;
+                                let mut result38 = _rt::Vec::with_capacity(len38);
+                                for i in 0..len38 {
+                                    let base = base38
+                                        .add(i * (16 + 16 * ::core::mem::size_of::<*const u8>()));
+                                    let e38 = {
+                                        let l7 = *base.add(0).cast::<*mut u8>();
+                                        let l8 = *base
+                                            .add(::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len9 = l8;
+                                        let bytes9 = _rt::Vec::from_raw_parts(
+                                            l7.cast(),
+                                            len9,
+                                            len9,
+                                        );
+                                        let l10 = *base
+                                            .add(2 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i32>();
+                                        let l11 = *base
+                                            .add(3 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l12 = *base
+                                            .add(4 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len13 = l12;
+                                        let bytes13 = _rt::Vec::from_raw_parts(
+                                            l11.cast(),
+                                            len13,
+                                            len13,
+                                        );
+                                        let l14 = i32::from(
+                                            *base
+                                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l18 = i32::from(
+                                            *base
+                                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<u8>(),
+                                        );
+                                        let l22 = *base
+                                            .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<i64>();
+                                        let l23 = *base
+                                            .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l24 = *base
+                                            .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len25 = l24;
+                                        let bytes25 = _rt::Vec::from_raw_parts(
+                                            l23.cast(),
+                                            len25,
+                                            len25,
+                                        );
+                                        let l26 = *base
+                                            .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l27 = *base
+                                            .add(16 + 13 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len28 = l27;
+                                        let bytes28 = _rt::Vec::from_raw_parts(
+                                            l26.cast(),
+                                            len28,
+                                            len28,
+                                        );
+                                        let l29 = *base
+                                            .add(16 + 14 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l30 = *base
+                                            .add(16 + 15 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let base37 = l29;
+                                        let len37 = l30;
+                                        let mut result37 = _rt::Vec::with_capacity(len37);
+                                        for i in 0..len37 {
+                                            let base = base37
+                                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                                            let e37 = {
+                                                let l31 = *base.add(0).cast::<*mut u8>();
+                                                let l32 = *base
+                                                    .add(::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len33 = l32;
+                                                let bytes33 = _rt::Vec::from_raw_parts(
+                                                    l31.cast(),
+                                                    len33,
+                                                    len33,
+                                                );
+                                                let l34 = *base
+                                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l35 = *base
+                                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len36 = l35;
+                                                let bytes36 = _rt::Vec::from_raw_parts(
+                                                    l34.cast(),
+                                                    len36,
+                                                    len36,
+                                                );
+                                                (_rt::string_lift(bytes33), _rt::string_lift(bytes36))
+                                            };
+                                            result37.push(e37);
+                                        }
+                                        _rt::cabi_dealloc(
+                                            base37,
+                                            len37 * (4 * ::core::mem::size_of::<*const u8>()),
+                                            ::core::mem::size_of::<*const u8>(),
+                                        );
+                                        Artifact {
+                                            name: _rt::string_lift(bytes9),
+                                            version: l10 as u32,
+                                            kind: _rt::string_lift(bytes13),
+                                            sha256: match l14 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l15 = *base
+                                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l16 = *base
+                                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len17 = l16;
+                                                        let bytes17 = _rt::Vec::from_raw_parts(
+                                                            l15.cast(),
+                                                            len17,
+                                                            len17,
+                                                        );
+                                                        _rt::string_lift(bytes17)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                            uri: match l18 {
+                                                0 => None,
+                                                1 => {
+                                                    let e = {
+                                                        let l19 = *base
+                                                            .add(9 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<*mut u8>();
+                                                        let l20 = *base
+                                                            .add(10 * ::core::mem::size_of::<*const u8>())
+                                                            .cast::<usize>();
+                                                        let len21 = l20;
+                                                        let bytes21 = _rt::Vec::from_raw_parts(
+                                                            l19.cast(),
+                                                            len21,
+                                                            len21,
+                                                        );
+                                                        _rt::string_lift(bytes21)
+                                                    };
+                                                    Some(e)
+                                                }
+                                                _ => _rt::invalid_enum_discriminant(),
+                                            },
+                                            size_bytes: l22 as u64,
+                                            content_type: _rt::string_lift(bytes25),
+                                            preview: _rt::string_lift(bytes28),
+                                            notes: result37,
+                                        }
+                                    };
+                                    result38.push(e38);
+                                }
+                                _rt::cabi_dealloc(
+                                    base38,
+                                    len38 * (16 + 16 * ::core::mem::size_of::<*const u8>()),
+                                    8,
+                                );
+                                result38
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l39 = i32::from(*ptr2.add(8).cast::<u8>());
+                                let v60 = match l39 {
+                                    0 => {
+                                        let e60 = {
+                                            let l40 = *ptr2.add(16).cast::<*mut u8>();
+                                            let l41 = *ptr2
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len42 = l41;
+                                            let bytes42 = _rt::Vec::from_raw_parts(
+                                                l40.cast(),
+                                                len42,
+                                                len42,
+                                            );
+                                            let l43 = *ptr2
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l44 = *ptr2
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len45 = l44;
+                                            let bytes45 = _rt::Vec::from_raw_parts(
+                                                l43.cast(),
+                                                len45,
+                                                len45,
+                                            );
+                                            (_rt::string_lift(bytes42), _rt::string_lift(bytes45))
+                                        };
+                                        ArtifactError::InvalidArgument(e60)
+                                    }
+                                    1 => {
+                                        let e60 = {
+                                            let l46 = *ptr2.add(16).cast::<*mut u8>();
+                                            let l47 = *ptr2
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len48 = l47;
+                                            let bytes48 = _rt::Vec::from_raw_parts(
+                                                l46.cast(),
+                                                len48,
+                                                len48,
+                                            );
+                                            _rt::string_lift(bytes48)
+                                        };
+                                        ArtifactError::UnknownTask(e60)
+                                    }
+                                    2 => {
+                                        let e60 = {
+                                            let l49 = *ptr2.add(16).cast::<*mut u8>();
+                                            let l50 = *ptr2
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len51 = l50;
+                                            let bytes51 = _rt::Vec::from_raw_parts(
+                                                l49.cast(),
+                                                len51,
+                                                len51,
+                                            );
+                                            _rt::string_lift(bytes51)
+                                        };
+                                        ArtifactError::UnknownArtifact(e60)
+                                    }
+                                    3 => {
+                                        let e60 = {
+                                            let l52 = *ptr2.add(16).cast::<i64>();
+                                            let l53 = *ptr2.add(24).cast::<i64>();
+                                            (l52 as u64, l53 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e60)
+                                    }
+                                    4 => {
+                                        let e60 = {
+                                            let l54 = *ptr2.add(16).cast::<*mut u8>();
+                                            let l55 = *ptr2
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len56 = l55;
+                                            let bytes56 = _rt::Vec::from_raw_parts(
+                                                l54.cast(),
+                                                len56,
+                                                len56,
+                                            );
+                                            _rt::string_lift(bytes56)
+                                        };
+                                        ArtifactError::Unreadable(e60)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e60 = {
+                                            let l57 = *ptr2.add(16).cast::<*mut u8>();
+                                            let l58 = *ptr2
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len59 = l58;
+                                            let bytes59 = _rt::Vec::from_raw_parts(
+                                                l57.cast(),
+                                                len59,
+                                                len59,
+                                            );
+                                            _rt::string_lift(bytes59)
+                                        };
+                                        ArtifactError::NotStored(e60)
+                                    }
+                                };
+                                v60
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result61
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// Opens the last version of an artifact, of the task with this id or of the run's own. Its
+            /// content is fetched and compared with its digest. All that a run opens may have as many
+            /// bytes as it may keep under `/scratch`, which it does not use up.
+            ///
+            /// What a run makes of it depends on more than its action, data set and seed.
+            #[allow(async_fn_in_trait)]
+            pub fn open(
+                run: &Run,
+                task: Option<&str>,
+                name: &str,
+            ) -> Result<Opened, ArtifactError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 16
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let (result1_0, result1_1, result1_2) = match task {
+                        Some(e) => {
+                            let vec0 = e;
+                            let ptr0 = vec0.as_ptr().cast::<u8>();
+                            let len0 = vec0.len();
+                            (1i32, ptr0.cast_mut(), len0)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let vec2 = name;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let ptr3 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "open"]
+                        fn wit_import4(
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import4(
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import4(
+                        (run).handle() as i32,
+                        result1_0,
+                        result1_1,
+                        result1_2,
+                        ptr2.cast_mut(),
+                        len2,
+                        ptr3,
+                    );
+                    let l5 = i32::from(*ptr3.add(0).cast::<u8>());
+                    let result29 = match l5 {
+                        0 => {
+                            let e = {
+                                let l6 = *ptr3.add(8).cast::<i32>();
+                                Opened::from_handle(l6 as u32)
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l7 = i32::from(*ptr3.add(8).cast::<u8>());
+                                let v28 = match l7 {
+                                    0 => {
+                                        let e28 = {
+                                            let l8 = *ptr3.add(16).cast::<*mut u8>();
+                                            let l9 = *ptr3
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len10 = l9;
+                                            let bytes10 = _rt::Vec::from_raw_parts(
+                                                l8.cast(),
+                                                len10,
+                                                len10,
+                                            );
+                                            let l11 = *ptr3
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l12 = *ptr3
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len13 = l12;
+                                            let bytes13 = _rt::Vec::from_raw_parts(
+                                                l11.cast(),
+                                                len13,
+                                                len13,
+                                            );
+                                            (_rt::string_lift(bytes10), _rt::string_lift(bytes13))
+                                        };
+                                        ArtifactError::InvalidArgument(e28)
+                                    }
+                                    1 => {
+                                        let e28 = {
+                                            let l14 = *ptr3.add(16).cast::<*mut u8>();
+                                            let l15 = *ptr3
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len16 = l15;
+                                            let bytes16 = _rt::Vec::from_raw_parts(
+                                                l14.cast(),
+                                                len16,
+                                                len16,
+                                            );
+                                            _rt::string_lift(bytes16)
+                                        };
+                                        ArtifactError::UnknownTask(e28)
+                                    }
+                                    2 => {
+                                        let e28 = {
+                                            let l17 = *ptr3.add(16).cast::<*mut u8>();
+                                            let l18 = *ptr3
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len19 = l18;
+                                            let bytes19 = _rt::Vec::from_raw_parts(
+                                                l17.cast(),
+                                                len19,
+                                                len19,
+                                            );
+                                            _rt::string_lift(bytes19)
+                                        };
+                                        ArtifactError::UnknownArtifact(e28)
+                                    }
+                                    3 => {
+                                        let e28 = {
+                                            let l20 = *ptr3.add(16).cast::<i64>();
+                                            let l21 = *ptr3.add(24).cast::<i64>();
+                                            (l20 as u64, l21 as u64)
+                                        };
+                                        ArtifactError::QuotaExceeded(e28)
+                                    }
+                                    4 => {
+                                        let e28 = {
+                                            let l22 = *ptr3.add(16).cast::<*mut u8>();
+                                            let l23 = *ptr3
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len24 = l23;
+                                            let bytes24 = _rt::Vec::from_raw_parts(
+                                                l22.cast(),
+                                                len24,
+                                                len24,
+                                            );
+                                            _rt::string_lift(bytes24)
+                                        };
+                                        ArtifactError::Unreadable(e28)
+                                    }
+                                    5 => ArtifactError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                        let e28 = {
+                                            let l25 = *ptr3.add(16).cast::<*mut u8>();
+                                            let l26 = *ptr3
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len27 = l26;
+                                            let bytes27 = _rt::Vec::from_raw_parts(
+                                                l25.cast(),
+                                                len27,
+                                                len27,
+                                            );
+                                            _rt::string_lift(bytes27)
+                                        };
+                                        ArtifactError::NotStored(e28)
+                                    }
+                                };
+                                v28
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result29
+                }
+            }
+            impl Opened {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn info(&self) -> Artifact {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 16 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 16 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]opened.info"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = *ptr0.add(0).cast::<*mut u8>();
+                        let l3 = *ptr0
+                            .add(::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len4 = l3;
+                        let bytes4 = _rt::Vec::from_raw_parts(l2.cast(), len4, len4);
+                        let l5 = *ptr0
+                            .add(2 * ::core::mem::size_of::<*const u8>())
+                            .cast::<i32>();
+                        let l6 = *ptr0
+                            .add(3 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l7 = *ptr0
+                            .add(4 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len8 = l7;
+                        let bytes8 = _rt::Vec::from_raw_parts(l6.cast(), len8, len8);
+                        let l9 = i32::from(
+                            *ptr0
+                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                .cast::<u8>(),
+                        );
+                        let l13 = i32::from(
+                            *ptr0
+                                .add(8 * ::core::mem::size_of::<*const u8>())
+                                .cast::<u8>(),
+                        );
+                        let l17 = *ptr0
+                            .add(8 + 10 * ::core::mem::size_of::<*const u8>())
+                            .cast::<i64>();
+                        let l18 = *ptr0
+                            .add(16 + 10 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l19 = *ptr0
+                            .add(16 + 11 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len20 = l19;
+                        let bytes20 = _rt::Vec::from_raw_parts(l18.cast(), len20, len20);
+                        let l21 = *ptr0
+                            .add(16 + 12 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l22 = *ptr0
+                            .add(16 + 13 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let len23 = l22;
+                        let bytes23 = _rt::Vec::from_raw_parts(l21.cast(), len23, len23);
+                        let l24 = *ptr0
+                            .add(16 + 14 * ::core::mem::size_of::<*const u8>())
+                            .cast::<*mut u8>();
+                        let l25 = *ptr0
+                            .add(16 + 15 * ::core::mem::size_of::<*const u8>())
+                            .cast::<usize>();
+                        let base32 = l24;
+                        let len32 = l25;
+                        let mut result32 = _rt::Vec::with_capacity(len32);
+                        for i in 0..len32 {
+                            let base = base32
+                                .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                            let e32 = {
+                                let l26 = *base.add(0).cast::<*mut u8>();
+                                let l27 = *base
+                                    .add(::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len28 = l27;
+                                let bytes28 = _rt::Vec::from_raw_parts(
+                                    l26.cast(),
+                                    len28,
+                                    len28,
+                                );
+                                let l29 = *base
+                                    .add(2 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<*mut u8>();
+                                let l30 = *base
+                                    .add(3 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len31 = l30;
+                                let bytes31 = _rt::Vec::from_raw_parts(
+                                    l29.cast(),
+                                    len31,
+                                    len31,
+                                );
+                                (_rt::string_lift(bytes28), _rt::string_lift(bytes31))
+                            };
+                            result32.push(e32);
+                        }
+                        _rt::cabi_dealloc(
+                            base32,
+                            len32 * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        );
+                        let result33 = Artifact {
+                            name: _rt::string_lift(bytes4),
+                            version: l5 as u32,
+                            kind: _rt::string_lift(bytes8),
+                            sha256: match l9 {
+                                0 => None,
+                                1 => {
+                                    let e = {
+                                        let l10 = *ptr0
+                                            .add(6 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l11 = *ptr0
+                                            .add(7 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len12 = l11;
+                                        let bytes12 = _rt::Vec::from_raw_parts(
+                                            l10.cast(),
+                                            len12,
+                                            len12,
+                                        );
+                                        _rt::string_lift(bytes12)
+                                    };
+                                    Some(e)
+                                }
+                                _ => _rt::invalid_enum_discriminant(),
+                            },
+                            uri: match l13 {
+                                0 => None,
+                                1 => {
+                                    let e = {
+                                        let l14 = *ptr0
+                                            .add(9 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<*mut u8>();
+                                        let l15 = *ptr0
+                                            .add(10 * ::core::mem::size_of::<*const u8>())
+                                            .cast::<usize>();
+                                        let len16 = l15;
+                                        let bytes16 = _rt::Vec::from_raw_parts(
+                                            l14.cast(),
+                                            len16,
+                                            len16,
+                                        );
+                                        _rt::string_lift(bytes16)
+                                    };
+                                    Some(e)
+                                }
+                                _ => _rt::invalid_enum_discriminant(),
+                            },
+                            size_bytes: l17 as u64,
+                            content_type: _rt::string_lift(bytes20),
+                            preview: _rt::string_lift(bytes23),
+                            notes: result32,
+                        };
+                        result33
+                    }
+                }
+            }
+            impl Opened {
+                #[allow(unused_unsafe, clippy::all)]
+                /// `length` bytes from the byte `offset` on, or as many as there are; at most 64 MiB at
+                /// once.
+                #[allow(async_fn_in_trait)]
+                pub fn read(
+                    &self,
+                    offset: u64,
+                    length: u64,
+                ) -> Result<_rt::Vec<u8>, ArtifactError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]opened.read"]
+                            fn wit_import1(_: i32, _: i64, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i64,
+                            _: i64,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            _rt::as_i64(&offset),
+                            _rt::as_i64(&length),
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result28 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<*mut u8>();
+                                    let l4 = *ptr0
+                                        .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len5 = l4;
+                                    <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5))
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l6 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v27 = match l6 {
+                                        0 => {
+                                            let e27 = {
+                                                let l7 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l8 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len9 = l8;
+                                                let bytes9 = _rt::Vec::from_raw_parts(
+                                                    l7.cast(),
+                                                    len9,
+                                                    len9,
+                                                );
+                                                let l10 = *ptr0
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l11 = *ptr0
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len12 = l11;
+                                                let bytes12 = _rt::Vec::from_raw_parts(
+                                                    l10.cast(),
+                                                    len12,
+                                                    len12,
+                                                );
+                                                (_rt::string_lift(bytes9), _rt::string_lift(bytes12))
+                                            };
+                                            ArtifactError::InvalidArgument(e27)
+                                        }
+                                        1 => {
+                                            let e27 = {
+                                                let l13 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l14 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len15 = l14;
+                                                let bytes15 = _rt::Vec::from_raw_parts(
+                                                    l13.cast(),
+                                                    len15,
+                                                    len15,
+                                                );
+                                                _rt::string_lift(bytes15)
+                                            };
+                                            ArtifactError::UnknownTask(e27)
+                                        }
+                                        2 => {
+                                            let e27 = {
+                                                let l16 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l17 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len18 = l17;
+                                                let bytes18 = _rt::Vec::from_raw_parts(
+                                                    l16.cast(),
+                                                    len18,
+                                                    len18,
+                                                );
+                                                _rt::string_lift(bytes18)
+                                            };
+                                            ArtifactError::UnknownArtifact(e27)
+                                        }
+                                        3 => {
+                                            let e27 = {
+                                                let l19 = *ptr0.add(16).cast::<i64>();
+                                                let l20 = *ptr0.add(24).cast::<i64>();
+                                                (l19 as u64, l20 as u64)
+                                            };
+                                            ArtifactError::QuotaExceeded(e27)
+                                        }
+                                        4 => {
+                                            let e27 = {
+                                                let l21 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l22 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len23 = l22;
+                                                let bytes23 = _rt::Vec::from_raw_parts(
+                                                    l21.cast(),
+                                                    len23,
+                                                    len23,
+                                                );
+                                                _rt::string_lift(bytes23)
+                                            };
+                                            ArtifactError::Unreadable(e27)
+                                        }
+                                        5 => ArtifactError::Stopped,
+                                        n => {
+                                            debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                            let e27 = {
+                                                let l24 = *ptr0.add(16).cast::<*mut u8>();
+                                                let l25 = *ptr0
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len26 = l25;
+                                                let bytes26 = _rt::Vec::from_raw_parts(
+                                                    l24.cast(),
+                                                    len26,
+                                                    len26,
+                                                );
+                                                _rt::string_lift(bytes26)
+                                            };
+                                            ArtifactError::NotStored(e27)
+                                        }
+                                    };
+                                    v27
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result28
+                    }
+                }
+            }
+            impl Opened {
+                #[allow(unused_unsafe, clippy::all)]
+                /// The artifact as a data set of this one file: tables (`csv.gz`, `parquet`), arrays
+                /// (`npz`) and images (`png`) are read as those of data sets are, while this
+                /// handle lives. Its id is 0, and no version can be made of it.
+                #[allow(async_fn_in_trait)]
+                pub fn dataset(&self) -> Dataset {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]opened.dataset"]
+                            fn wit_import0(_: i32) -> i32;
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) -> i32 {
+                            unreachable!()
+                        }
+                        let ret = wit_import0((self).handle() as i32);
+                        super::super::super::trainshed::plugin::dataset::Dataset::from_handle(
+                            ret as u32,
+                        )
+                    }
+                }
+            }
+            impl Opened {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Writes the content to the new file `/scratch/<path>`; of a `folder`, its files below
+                /// the folder of that name. On an error some of it may have been written.
+                #[allow(async_fn_in_trait)]
+                pub fn save(&self, path: &str) -> Result<(), ArtifactError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16
+                                + 4 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let vec0 = path;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/artifacts@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]opened.save"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result26 = match l3 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    let v25 = match l4 {
+                                        0 => {
+                                            let e25 = {
+                                                let l5 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l6 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len7 = l6;
+                                                let bytes7 = _rt::Vec::from_raw_parts(
+                                                    l5.cast(),
+                                                    len7,
+                                                    len7,
+                                                );
+                                                let l8 = *ptr1
+                                                    .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<*mut u8>();
+                                                let l9 = *ptr1
+                                                    .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                (_rt::string_lift(bytes7), _rt::string_lift(bytes10))
+                                            };
+                                            ArtifactError::InvalidArgument(e25)
+                                        }
+                                        1 => {
+                                            let e25 = {
+                                                let l11 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l12 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len13 = l12;
+                                                let bytes13 = _rt::Vec::from_raw_parts(
+                                                    l11.cast(),
+                                                    len13,
+                                                    len13,
+                                                );
+                                                _rt::string_lift(bytes13)
+                                            };
+                                            ArtifactError::UnknownTask(e25)
+                                        }
+                                        2 => {
+                                            let e25 = {
+                                                let l14 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l15 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len16 = l15;
+                                                let bytes16 = _rt::Vec::from_raw_parts(
+                                                    l14.cast(),
+                                                    len16,
+                                                    len16,
+                                                );
+                                                _rt::string_lift(bytes16)
+                                            };
+                                            ArtifactError::UnknownArtifact(e25)
+                                        }
+                                        3 => {
+                                            let e25 = {
+                                                let l17 = *ptr1.add(16).cast::<i64>();
+                                                let l18 = *ptr1.add(24).cast::<i64>();
+                                                (l17 as u64, l18 as u64)
+                                            };
+                                            ArtifactError::QuotaExceeded(e25)
+                                        }
+                                        4 => {
+                                            let e25 = {
+                                                let l19 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l20 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len21 = l20;
+                                                let bytes21 = _rt::Vec::from_raw_parts(
+                                                    l19.cast(),
+                                                    len21,
+                                                    len21,
+                                                );
+                                                _rt::string_lift(bytes21)
+                                            };
+                                            ArtifactError::Unreadable(e25)
+                                        }
+                                        5 => ArtifactError::Stopped,
+                                        n => {
+                                            debug_assert_eq!(n, 6, "invalid enum discriminant");
+                                            let e25 = {
+                                                let l22 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l23 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len24 = l23;
+                                                let bytes24 = _rt::Vec::from_raw_parts(
+                                                    l22.cast(),
+                                                    len24,
+                                                    len24,
+                                                );
+                                                _rt::string_lift(bytes24)
+                                            };
+                                            ArtifactError::NotStored(e25)
+                                        }
+                                    };
+                                    v25
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result26
+                    }
+                }
+            }
+        }
         /// What a run shows of its work beside curves, single values and lines.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod reports {
@@ -11361,8 +15904,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 5294] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x90(\x01A\x02\x01A\x16\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 6476] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xae1\x01A\x02\x01A\x19\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -11463,20 +16006,47 @@ alid-argument\x01\x08\0\x0equota-exceeded\x01\x0c\0\x07stopped\0\0\x0anot-stored
 j\0\x01\x0e\x01@\x04\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\0\x13\x04\
 \0\x04save\x01\x14\x01@\x05\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\x09\
 inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin\
-/models@0.1.0\x05\x0a\x02\x03\0\x01\x0creport-error\x01B\x11\x02\x03\x02\x01\x01\
-\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\
-\x0b\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\
-\x05titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\
-\x01p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0c\
-content-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
+/models@0.1.0\x05\x0a\x02\x03\0\x03\x07dataset\x01BD\x02\x03\x02\x01\x05\x04\0\x06\
+tensor\x03\0\0\x02\x03\x02\x01\x0b\x04\0\x07dataset\x03\0\x02\x02\x03\x02\x01\x09\
+\x04\0\x03run\x03\0\x04\x01px\x01pu\x01ps\x01p\x7f\x01h\x01\x01q\x05\x08integers\
+\x01\x06\0\x07numbers\x01\x07\0\x05texts\x01\x08\0\x08booleans\x01\x09\0\x06tens\
+or\x01\x0a\0\x04\0\x06values\x03\0\x0b\x01r\x02\x04names\x06values\x0c\x04\0\x06\
+column\x03\0\x0d\x01m\x02\x06csv-gz\x07parquet\x04\0\x0ctable-format\x03\0\x0f\x01\
+ks\x01o\x02ss\x01p\x12\x01r\x09\x04names\x07versiony\x04kinds\x06sha256\x11\x03u\
+ri\x11\x0asize-bytesw\x0ccontent-types\x07previews\x05notes\x13\x04\0\x08artifac\
+t\x03\0\x14\x01o\x02ww\x01q\x07\x10invalid-argument\x01\x12\0\x0cunknown-task\x01\
+s\0\x10unknown-artifact\x01s\0\x0equota-exceeded\x01\x16\0\x0aunreadable\x01s\0\x07\
+stopped\0\0\x0anot-stored\x01s\0\x04\0\x0eartifact-error\x03\0\x17\x04\0\x06open\
+ed\x03\x01\x01h\x19\x01@\x01\x04self\x1a\0\x15\x04\0\x13[method]opened.info\x01\x1b\
+\x01p}\x01j\x01\x1c\x01\x18\x01@\x03\x04self\x1a\x06offsetw\x06lengthw\0\x1d\x04\
+\0\x13[method]opened.read\x01\x1e\x01i\x03\x01@\x01\x04self\x1a\0\x1f\x04\0\x16[\
+method]opened.dataset\x01\x20\x01j\0\x01\x18\x01@\x02\x04self\x1a\x04paths\0!\x04\
+\0\x13[method]opened.save\x01\"\x01h\x05\x01j\x01\x15\x01\x18\x01@\x04\x03run#\x04\
+names\x08documents\x05notes\x13\0$\x04\0\x08put-json\x01%\x01p\x0e\x01@\x05\x03r\
+un#\x04names\x07columns&\x06format\x10\x05notes\x13\0$\x04\0\x09put-table\x01'\x01\
+o\x02s\x0a\x01p(\x01@\x04\x03run#\x04names\x07tensors)\x05notes\x13\0$\x04\0\x0b\
+put-tensors\x01*\x01@\x04\x03run#\x04names\x05image\x0a\x05notes\x13\0$\x04\0\x09\
+put-image\x01+\x01@\x05\x03run#\x04names\x07content\x1c\x0ccontent-type\x11\x05n\
+otes\x13\0$\x04\0\x09put-bytes\x01,\x01@\x05\x03run#\x04names\x04paths\x0cconten\
+t-type\x11\x05notes\x13\0$\x04\0\x08put-file\x01-\x01@\x04\x03run#\x04names\x06f\
+olders\x05notes\x13\0$\x04\0\x0aput-folder\x01.\x01@\x04\x03run#\x04names\x03uri\
+s\x05notes\x13\0$\x04\0\x08put-link\x01/\x01p\x15\x01j\x010\x01\x18\x01@\x02\x03\
+run#\x04task\x11\01\x04\0\x07listing\x012\x01i\x19\x01j\x013\x01\x18\x01@\x03\x03\
+run#\x04task\x11\x04names\04\x04\0\x04open\x015\x03\0\x20trainshed:plugin/artifa\
+cts@0.1.0\x05\x0c\x02\x03\0\x01\x0creport-error\x01B\x11\x02\x03\x02\x01\x01\x04\
+\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\
+\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\x05\
+titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\x01\
+p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0cc\
+ontent-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
 \x03run\x06\x07payload\x01\0\x07\x04\0\x06trials\x01\x0d\x03\0\x1etrainshed:plug\
-in/reports@0.1.0\x05\x0c\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
-\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0b\x04\0\x0creport-error\x03\
+in/reports@0.1.0\x05\x0e\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
+\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x0creport-error\x03\
 \0\x04\x01h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\
 \0\x07\x04\0\x07connect\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05name\
 s\x09\0\x0a\x04\0\x0flog-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\
 \x04names\x04texts\x06formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrain\
-shed:plugin/settings@0.1.0\x05\x0d\x04\0>trainshed:plugin/imports-with-all-of-it\
+shed:plugin/settings@0.1.0\x05\x0f\x04\0>trainshed:plugin/imports-with-all-of-it\
 s-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\
 \x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
 wit-bindgen-rust\x060.60.0";

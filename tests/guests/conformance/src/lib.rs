@@ -4,6 +4,7 @@
 //! report, and has a second action.
 
 mod arrays;
+mod artifacts;
 mod changes;
 mod layers;
 mod reports;
@@ -30,6 +31,10 @@ enum Settings {
     Train(u64),
     /// Reports everything that can be reported.
     Report {},
+    /// Puts artifacts of every kind, with this number in them, and reads them again.
+    Artifacts(i64),
+    /// Reads the artifacts that `Artifacts` made in the task of this id.
+    ReadArtifacts(String),
 }
 
 impl Train for Conformance {
@@ -37,7 +42,7 @@ impl Train for Conformance {
         Category::Other, environment: ["GRANTED", "HIDDEN"], log_env: ["GRANTED", "ABSENT"]
     );
     const SUMMARY: &'static str =
-        "Checks the SDK against fixtures, trains a small model, or reports.";
+        "Checks the SDK against fixtures, trains a small model, reports, or keeps artifacts.";
     type Hyperparameters = Settings;
 
     fn train(
@@ -50,6 +55,8 @@ impl Train for Conformance {
             Settings::Check(group) => check(&group),
             Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
             Settings::Report {} => reports::report(run),
+            Settings::Artifacts(number) => artifacts::put(run, number),
+            Settings::ReadArtifacts(task) => artifacts::read(run, Some(&task)),
         }
     }
 }
