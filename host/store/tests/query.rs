@@ -189,7 +189,7 @@ impl Lab {
                 )
                 .bind(&workspace)
                 .bind(&task.id)
-                .bind(value)
+                .bind(text(value, is_sqlite))
                 .execute(&mut *transaction)
                 .await
                 .unwrap();

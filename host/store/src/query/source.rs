@@ -260,6 +260,21 @@ fn own(entity: Entity, name: &str) -> Source {
     Source::Own { sql, nullable }
 }
 
+/// The names of tasks, as if they were in a table of their own: so the planner of a statement
+/// that begins with a name goes by its index, and not by that of the order.
+pub(super) fn names_of_tasks() -> Other {
+    Other {
+        from: "task as n",
+        rows: "n.workspace = $1".to_owned(),
+        names: Vec::new(),
+        key: "n.id",
+        owner: "task.id".to_owned(),
+        owner_nullable: false,
+        value: "n.name",
+        is_typed: false,
+    }
+}
+
 fn set(entity: Entity, name: &str) -> Other {
     let table = table(entity);
     match name {

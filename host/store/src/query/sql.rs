@@ -13,7 +13,7 @@ use trainshed_core::query::{
 
 use super::cursor::{Cursor, KeyValue};
 use super::resolve::Node;
-use super::source::{Key, KeyKind, Other, Source, number, source, table};
+use super::source::{Key, KeyKind, Other, Source, names_of_tasks, number, source, table};
 use super::{Phase, Resolved};
 use crate::database::Kind;
 use crate::file::bigint;
@@ -51,7 +51,7 @@ impl Statement {
         let mut statement = Self::new(kind, workspace);
         let table = table(query.entity);
         let given = usize::from(phase == Phase::Missing);
-        // A metric that rows are ordered by leads to them through its own index.
+        // A metric or parameter that rows are ordered by leads to them through its own index.
         let leading = match few {
             None => statement.leading(query, phase),
             Some(_) => None,
@@ -327,36 +327,63 @@ impl Statement {
         }
     }
 
-    /// The rows of a tag or a metric that pass a test, which an index finds.
+    /// The rows of a tag, a metric, a parameter or a name that pass a test, which an index finds.
     fn counted(&mut self, entity: Entity, test: &Test) -> Option<(Other, String)> {
-        let positive = match test.condition() {
+        let condition = test.condition();
+        let is_equality = match condition {
+            Condition::Compare(comparison, _) => *comparison == Comparison::Equal,
+            Condition::In { negated, .. } => !negated,
+            Condition::Match { negated, pattern } => {
+                !negated && matches!(pattern.literal(), Some(Literal::Equal(_)))
+            }
+            Condition::Null { .. } => false,
+        };
+        let is_positive = match condition {
             Condition::Compare(comparison, _) => *comparison != Comparison::NotEqual,
             Condition::In { negated, .. } | Condition::Match { negated, .. } => !negated,
             Condition::Null { .. } => false,
         };
-        match source(entity, test.field()) {
-            Source::Other(other) if positive && matches!(other.key, "t.owner" | "s.task") => {
-                let operand = Operand {
-                    text: other.value,
-                    number: None,
+        let (other, is_indexed) = match source(entity, test.field()) {
+            Source::Own { sql, .. } if sql == "task.name" => (names_of_tasks(), is_equality),
+            Source::Own { .. } => return None,
+            Source::Other(other) => {
+                let is_indexed = match other.key {
+                    "t.owner" | "s.task" => is_positive,
+                    // Of its texts, the index has the beginnings.
+                    "p.task" => match condition {
+                        Condition::Compare(_, Value::Real(_)) => is_positive,
+                        Condition::Match { .. } => false,
+                        _ => is_equality,
+                    },
+                    _ => false,
                 };
-                let rows = self.rows(&other);
-                let passes = self.passes(test.field().kind(), &operand, test.condition());
-                Some((other, format!("{rows} and {passes}")))
+                (other, is_indexed)
             }
-            _ => None,
+        };
+        if !is_indexed {
+            return None;
         }
+        let operand = self.operand(&other);
+        let rows = self.rows(&other);
+        let passes = self.passes(test.field().kind(), &operand, condition);
+        Some((other, format!("{rows} and {passes}")))
     }
 
-    /// The curve by which rows are ordered first, where only those that have it are wanted.
+    /// The curve or the parameter by which rows are ordered first, where only those that have
+    /// it are wanted.
     fn leading(&mut self, query: &Resolved, phase: Phase) -> Option<Other> {
         let first = query.keys.first()?;
-        match source(query.entity, &first.field) {
-            Source::Other(other)
-                if phase == Phase::Present && matches!(first.field, Field::Metric { .. }) =>
-            {
-                Some(other)
-            }
+        let Source::Other(other) = source(query.entity, &first.field) else {
+            return None;
+        };
+        match first.field {
+            _ if phase != Phase::Present => None,
+            Field::Metric { .. } => Some(other),
+            Field::Parameter { .. } if !first.is_text_of_typed => Some(Other {
+                value: number(self.kind),
+                is_typed: false,
+                ..other
+            }),
             _ => None,
         }
     }
@@ -519,10 +546,7 @@ impl Statement {
                 }
             }
             Source::Other(other) => {
-                let operand = Operand {
-                    text: other.value,
-                    number: other.is_typed.then(|| number(self.kind)),
-                };
+                let operand = self.operand(&other);
                 let rows = self.rows(&other);
                 let passes = self.passes(kind, &operand, &condition);
                 format!(
@@ -534,6 +558,13 @@ impl Statement {
         match negated {
             true => format!("(not {positive})"),
             false => positive,
+        }
+    }
+
+    fn operand(&self, other: &Other) -> Operand<'static> {
+        Operand {
+            text: other.value,
+            number: other.is_typed.then(|| number(self.kind)),
         }
     }
 
@@ -593,6 +624,16 @@ impl Statement {
                 let exact = self.literal(operand.text, &Literal::Equal(path.clone()));
                 let below = self.literal(operand.text, &Literal::Prefix(format!("{path}/")));
                 format!("({exact} or {below})")
+            }
+            // An index has the beginnings of texts that can be long.
+            Value::Text(text) if comparison == Comparison::Equal && operand.number.is_some() => {
+                let beginning: String = text.chars().take(BEGINNING).collect();
+                let beginning = self.bind_text(&beginning);
+                let place = self.bind_text(text);
+                format!(
+                    "substr({0}, 1, {BEGINNING}) = {beginning} and {0} = {place}",
+                    operand.text
+                )
             }
             Value::Text(text) if comparison.is_equality() => {
                 let place = self.bind_text(text);
@@ -673,6 +714,9 @@ impl Statement {
         }
     }
 }
+
+/// How many characters of a parameter's text its index has.
+const BEGINNING: usize = 100;
 
 /// A text with a NUL character is in no database: PostgreSQL refuses it.
 const NEVER: &str = "1 = 0";
