@@ -14,6 +14,7 @@ mod again;
 mod agents;
 mod architecture;
 mod artifacts;
+mod autolog;
 mod cli;
 mod conformance;
 mod datasets;

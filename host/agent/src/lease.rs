@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
 use trainshed_core::report::{Purpose, Report, TrialDecision, TrialReport};
@@ -159,6 +160,7 @@ async fn supervised(
     let (reports, waiting) = mpsc::channel(spool::CHANNEL);
     let measured = reports.clone();
     let initial_second = lease.initial_second;
+    let records_resources = Autolog::of(&lease.params).resources;
     let services = Arc::new(LeaseServices {
         points: Mutex::default(),
         saved: Mutex::default(),
@@ -196,8 +198,10 @@ async fn supervised(
         let executed = execute(agent, lease, work_dir, services.clone(), signal);
         let measuring = async {
             match &agent.readings {
-                Some(readings) => monitor::report(readings.clone(), measured, initial_second).await,
-                None => std::future::pending().await,
+                Some(readings) if records_resources => {
+                    monitor::report(readings.clone(), measured, initial_second).await
+                }
+                _ => std::future::pending().await,
             }
         };
         let outcome = tokio::select! {

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::autolog::Autolog;
 use crate::digest::Digest;
 use crate::draft::Script;
 use crate::id::TaskId;
@@ -235,7 +236,7 @@ impl std::fmt::Display for PluginRef {
 }
 
 const TOP_FIELDS: [&str; 5] = ["action", "params", "plugin", "creator", "script"];
-const COMMON_FIELDS: [&str; 9] = [
+const COMMON_FIELDS: [&str; 11] = [
     "name",
     "description",
     "project",
@@ -245,6 +246,8 @@ const COMMON_FIELDS: [&str; 9] = [
     "dataset",
     "limits",
     "reuse",
+    "autolog",
+    "log_params",
 ];
 const TRAIN_FIELDS: [&str; 9] = [
     "checkpoint",
@@ -480,6 +483,7 @@ impl Common {
             })?,
         };
         let (again, initial_iteration) = again(params)?;
+        Autolog::parse(params)?;
         let seed = match params.get("seed") {
             None => Some(DEFAULT_SEED),
             Some(Value::Null) => None,
@@ -813,7 +817,7 @@ pub fn check_space(space: &Value, pointer: &str) -> Result<(), ActionError> {
     Ok(())
 }
 
-fn refuse_unknown(
+pub(crate) fn refuse_unknown(
     fields: &Map<String, Value>,
     pointer: &str,
     known: &[&[&str]],
@@ -925,7 +929,12 @@ fn limits(params: &Map<String, Value>) -> Result<LimitRequest, ActionError> {
     }
 }
 
-fn wrong_type(pointer: &str, subject: &str, expected: &str, found: &Value) -> ActionError {
+pub(crate) fn wrong_type(
+    pointer: &str,
+    subject: &str,
+    expected: &str,
+    found: &Value,
+) -> ActionError {
     ActionError::wrong_type(pointer, subject, expected, found)
 }
 

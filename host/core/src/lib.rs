@@ -8,6 +8,7 @@
 pub mod action;
 pub mod address;
 pub mod artifact;
+pub mod autolog;
 pub mod dataset;
 pub mod digest;
 pub mod draft;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::autolog::Autolog;
 use crate::draft::InvalidField;
 use crate::text::shortened;
 
@@ -286,8 +287,13 @@ fn put(values: &mut Map<String, Value>, name: &str, value: Value) {
 
 /// `settings` as the section `General` among `parameters` has them: values that differ are
 /// replaced, those that are gone are removed, others are added. Settings whose parameters
-/// nobody has touched come back exactly as they were.
-pub fn overridden(settings: &Map<String, Value>, parameters: &[Parameter]) -> Map<String, Value> {
+/// nobody has touched come back exactly as they were, and so do those that `autolog` shows no
+/// parameters of.
+pub fn overridden(
+    settings: &Map<String, Value>,
+    autolog: &Autolog,
+    parameters: &[Parameter],
+) -> Map<String, Value> {
     let before = flattened(settings);
     let general = parameters
         .iter()
@@ -297,7 +303,7 @@ pub fn overridden(settings: &Map<String, Value>, parameters: &[Parameter]) -> Ma
         .collect();
     let mut settings = settings.clone();
     for name in before.keys() {
-        if !now.contains_key(name.as_str()) {
+        if autolog.shows(name) && !now.contains_key(name.as_str()) {
             remove(&mut settings, name);
         }
     }
@@ -479,7 +485,10 @@ mod tests {
     fn general_overrides_settings() {
         let settings = map(json!({"lr": 0.1, "model": {"hidden": 8, "bias": true}, "a/b": 1}));
         let mut parameters = from_nested(&map(json!({"General": settings.clone()}))).unwrap();
-        assert_eq!(overridden(&settings, &parameters), settings);
+        assert_eq!(
+            overridden(&settings, &Autolog::default(), &parameters),
+            settings
+        );
         parameters.retain(|parameter| parameter.name != "model/bias");
         parameters.push(Parameter::new("General", "model/depth", json!(2)));
         parameters.push(Parameter::new("General", "new/x", json!("y")));
@@ -492,7 +501,10 @@ mod tests {
         let expected = json!({
             "lr": 0.1, "model": {"hidden": 8, "depth": 2}, "a/b": 2, "new": {"x": "y"},
         });
-        assert_eq!(overridden(&settings, &parameters), map(expected));
+        assert_eq!(
+            overridden(&settings, &Autolog::default(), &parameters),
+            map(expected)
+        );
     }
 
     #[test]
@@ -561,7 +573,7 @@ mod tests {
                 .into_iter()
                 .map(|(name, value)| Parameter::new(GENERAL, &name, value))
                 .collect();
-            prop_assert_eq!(overridden(&settings, &rows), settings);
+            prop_assert_eq!(overridden(&settings, &Autolog::default(), &rows), settings);
         }
 
         #[test]

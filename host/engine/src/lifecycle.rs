@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use trainshed_core::action::{Action, ActionError, Again, TUNE};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::draft::{CloneRequest, InvalidField, NewDraft, TaskEdit};
 use trainshed_core::name::{check_name, encode_job_name};
 use trainshed_core::parameter::{Parameter, from_nested};
@@ -381,7 +382,8 @@ fn action_defaults(draft: &NewDraft) -> Map<String, Value> {
 
 /// The work with what the parameters say of its settings.
 fn overridden(mut work: NewWork, parameters: &[Parameter]) -> NewWork {
-    let settings = trainshed_core::parameter::overridden(&work.settings, parameters);
+    let autolog = Autolog::of(&work.params);
+    let settings = trainshed_core::parameter::overridden(&work.settings, &autolog, parameters);
     if settings != work.settings {
         work.params.remove("hyperparameters");
         let field = match work.action {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use trainshed_core::action::{Action, ActionError, Again, PluginRef, TUNE, Tune, Work};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::draft::DEVELOPMENT;
 use trainshed_core::name::nearest;
 use trainshed_core::parameter::{GENERAL, Parameter, flattened};
@@ -474,18 +475,30 @@ pub(crate) fn drawn_seed() -> u64 {
     u64::try_from(random).expect("48 bits fit")
 }
 
-/// The parameters to find a task by: the plugin's settings in section `General`, the other
-/// fields of the action in section `Args`.
+/// The parameters to find a task by: the plugin's settings in section `General`, as far as the
+/// action lets them be shown, and the other fields of the action in section `Args`.
 fn parameters(settings: &Map<String, Value>, params: &Map<String, Value>) -> Vec<Parameter> {
     // The settings are in `General`. Their fields are left out whole.
     let mut args = params.clone();
     for field in SETTINGS_FIELDS {
         args.remove(field);
     }
-    let sections = [(GENERAL, settings), ("Args", &args)];
-    let parameters = sections.into_iter().flat_map(|(section, values)| {
-        let values = flattened(values).into_iter();
-        values.map(move |(name, value)| Parameter::new(section, &name, value))
-    });
-    parameters.collect()
+    let args = flattened(&args).into_iter();
+    let args = args.map(|(name, value)| Parameter::new("Args", &name, value));
+    let mut parameters = shown_settings(settings, params);
+    parameters.extend(args);
+    parameters
+}
+
+/// The plugin's settings as parameters, as far as the action's `params` let them be shown.
+pub(crate) fn shown_settings(
+    settings: &Map<String, Value>,
+    params: &Map<String, Value>,
+) -> Vec<Parameter> {
+    let autolog = Autolog::of(params);
+    flattened(settings)
+        .into_iter()
+        .filter(|(name, _)| autolog.shows(name))
+        .map(|(name, value)| Parameter::new(GENERAL, &name, value))
+        .collect()
 }

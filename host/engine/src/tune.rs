@@ -13,7 +13,6 @@ use serde_json::{Map, Value, json};
 use tokio::time::{Instant, timeout};
 use trainshed_core::action::{Action, ActionError, Tune, Work};
 use trainshed_core::limits::LimitRequest;
-use trainshed_core::parameter::{GENERAL, Parameter, flattened};
 use trainshed_core::report::{TrialAnswer, TrialDecision, TrialReport};
 use trainshed_core::task::{Outcome, TaskState, TaskType, Verb};
 use trainshed_core::view::{LeaseView, TaskView, TrialLease};
@@ -31,9 +30,20 @@ use uuid::Uuid;
 use crate::engine::Engine;
 use crate::event::Event as Change;
 use crate::lease::LOOK_EVERY;
+use crate::submit::shown_settings;
 
 /// The system tag of the task of a trial.
 const TRIAL: &str = "trial";
+/// Fields of a search's action that its trials have, too.
+const PASSED_ON: [&str; 7] = [
+    "project",
+    "limits",
+    "seed",
+    "num_cpus",
+    "num_gpus",
+    "autolog",
+    "log_params",
+];
 /// Experiments that are kept folded in memory.
 const MAX_KNOWN: usize = 64;
 /// Largest iteration of a report: every number up to it is a float without a rest.
@@ -762,12 +772,12 @@ impl Parent {
         params.insert("name".to_owned(), json!(name));
         params.insert("dataset".to_owned(), json!(task.dataset));
         params.insert("hyperparameter".to_owned(), json!(start.config));
-        for field in ["project", "limits", "seed", "num_cpus", "num_gpus"] {
+        for field in PASSED_ON {
             if let Some(value) = task.params.get(field) {
                 params.insert(field.to_owned(), value.clone());
             }
         }
-        let parameters = flattened(&start.config).into_iter();
+        let parameters = shown_settings(&start.config, &task.params);
         NewTask {
             id: TaskId::from_u128(Uuid::now_v7().as_u128()),
             project: task.project.clone(),
@@ -797,9 +807,7 @@ impl Parent {
                     limits: self.limits,
                     initial_iteration: 0,
                 }),
-            parameters: parameters
-                .map(|(name, value)| Parameter::new(GENERAL, &name, value))
-                .collect(),
+            parameters,
             configuration: Vec::new(),
             queued: false,
         }

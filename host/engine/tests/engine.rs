@@ -10,9 +10,13 @@ use futures::{StreamExt as _, stream};
 use serde_json::json;
 use trainshed_core::Digest;
 use trainshed_core::dataset::FileEntry;
-use trainshed_core::task::{Outcome, TaskState};
+use trainshed_core::draft::CloneRequest;
+use trainshed_core::parameter::Parameter;
+use trainshed_core::task::{Outcome, TaskState, Verb};
 use trainshed_core::view::{AgentInfo, NewDataset, TaskQuery};
-use trainshed_engine::{ChangeError, ConsoleQuery, LeaseError, PushError, VersionError};
+use trainshed_engine::{
+    ChangeError, ConsoleQuery, LeaseError, Move, PushError, QueueName, VersionError, WriteMode,
+};
 
 use lab::{Lab, NOW, batch, completed, failed, line, manifest, model, point, progress, single};
 
@@ -853,4 +857,42 @@ fn query() -> TaskQuery {
         limit: 100,
         ..TaskQuery::default()
     }
+}
+
+#[tokio::test]
+async fn settings_that_are_not_shown_as_parameters_are_still_those_of_every_clone() {
+    let lab = Lab::ready().await;
+    let hidden = json!({"epochs": true, "*": false});
+    let settings = json!({"lr": 0.1, "epochs": 2, "model": {"hidden": 8}});
+    let action = json!({
+        "name": "original", "dataset": 1, "hyperparameter": settings, "log_params": hidden,
+    });
+    let original = lab.submit(action).await;
+    let lease = lab.lease().await.unwrap();
+    assert_eq!(json!(lease.settings), settings);
+    lab.finish(&lease, completed(json!({}))).await.unwrap();
+
+    let request = CloneRequest::default();
+    let clone = lab
+        .engine
+        .clone_task(&lab.workspace, &original.id, request)
+        .await
+        .unwrap();
+    let edited = [Parameter::new("General", "epochs", json!(5))];
+    let set =
+        lab.engine
+            .set_parameters(&lab.workspace, &clone.id, &edited, WriteMode::Merge, false);
+    set.await.unwrap();
+    let wanted = Move::new(Verb::Enqueue).into_queue(QueueName::Name("default"));
+    let queued = lab.engine.move_task(&lab.workspace, &clone.id, &wanted);
+    queued.await.unwrap();
+    let lease = lab.lease().await.unwrap();
+    assert_eq!(lease.task, clone.id);
+    assert_eq!(
+        json!(lease.settings),
+        json!({"lr": 0.1, "epochs": 5, "model": {"hidden": 8}})
+    );
+    let story = lab.story(&clone.id).await;
+    let shown = story.lines().filter(|line| line.starts_with("General/"));
+    assert_eq!(shown.collect::<Vec<_>>(), ["General/epochs int 5"]);
 }

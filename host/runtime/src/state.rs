@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use serde_json::{Map, Value};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
 use trainshed_core::report::{LineSource, Report};
@@ -54,6 +55,8 @@ pub(crate) struct TaskState {
     /// How far each phase has come, in thousandths.
     pub(crate) progress: BTreeMap<String, u64>,
     pub(crate) saved_models: HashSet<String>,
+    /// Models that the plugin saved but the action keeps from being registered.
+    pub(crate) unregistered: HashSet<String>,
     /// How often a model was saved, so that no file is written twice.
     pub(crate) saves: u64,
     pub(crate) committed: bool,
@@ -102,6 +105,8 @@ pub(crate) struct Facts {
     pub(crate) params: String,
     /// The environment variables that the plugin was granted.
     pub(crate) environment: BTreeMap<String, String>,
+    /// What is recorded without being asked for.
+    pub(crate) autolog: Autolog,
     /// Where files wait for their upload.
     pub(crate) outgoing: PathBuf,
     /// Where the files of opened artifacts lie.
@@ -137,6 +142,7 @@ impl TaskState {
             seed: job.seed,
             params: Value::Object(job.params.clone()).to_string(),
             environment: job.environment.clone(),
+            autolog: Autolog::of(&job.params),
             outgoing,
             incoming,
         };
@@ -168,6 +174,7 @@ impl TaskState {
             seed: 0,
             params: "{}".to_owned(),
             environment: BTreeMap::new(),
+            autolog: Autolog::default(),
             outgoing: PathBuf::new(),
             incoming: PathBuf::new(),
         };
@@ -211,6 +218,7 @@ impl TaskState {
             curves: Curves::default(),
             progress: BTreeMap::new(),
             saved_models: HashSet::new(),
+            unregistered: HashSet::new(),
             saves: 0,
             committed: false,
             puts: 0,

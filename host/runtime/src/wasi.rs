@@ -11,6 +11,7 @@ use std::path::Path;
 
 use rand_chacha::ChaCha12Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::report::LineSource;
 use wasmtime::component::{HasData, Linker};
 use wasmtime_wasi::p2::bindings::filesystem::types;
@@ -36,6 +37,10 @@ pub(crate) fn for_task(
     console: &Console,
 ) -> wasmtime::Result<WasiCtx> {
     let mut builder = outside_any_task(job.seed, console);
+    let is_kept = Autolog::of(&job.params).stdout;
+    builder
+        .stdout(console.stream(LineSource::Stdout).kept_if(is_kept))
+        .stderr(console.stream(LineSource::Stderr).kept_if(is_kept));
     for (name, value) in &job.environment {
         builder.env(name, value);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 use sqlx::{Any, AnyConnection, Transaction};
+use trainshed_core::autolog::Autolog;
 use trainshed_core::parameter::{MAX_PARAMETERS, PROPERTIES, Parameter, overridden};
 use trainshed_core::{TaskId, Timestamp};
 
@@ -347,7 +348,8 @@ async fn override_settings(
     };
     let (before, mut params) = (parse(&settings)?, parse(&params)?);
     let parameters = read_parameters(transaction, workspace, task).await;
-    let after = overridden(&before, &parameters.map_err(change_error(action))?);
+    let parameters = parameters.map_err(change_error(action))?;
+    let after = overridden(&before, &Autolog::of(&params), &parameters);
     if after == before {
         return Ok(());
     }

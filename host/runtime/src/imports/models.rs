@@ -14,7 +14,7 @@ use trainshed_core::Digest;
 use trainshed_core::digest::Hasher;
 use trainshed_core::model::SavedModel;
 use trainshed_core::name::{is_model_name, is_series_name};
-use trainshed_core::report::Report;
+use trainshed_core::report::{LineSource, Report};
 use trainshed_tensor::{DType, Tensor};
 use wasmtime::component::Resource;
 
@@ -27,6 +27,8 @@ use crate::state::TaskState;
 
 /// Most tensors, and most labels, of one model.
 const MAX_ENTRIES: usize = 10_000;
+/// Most names of models that are not registered which a run remembers.
+const MAX_UNREGISTERED: usize = 10_000;
 /// Longest texts beside the weights, all together.
 const MAX_METADATA_BYTES: usize = 64 << 10;
 /// Longest class names, all together.
@@ -88,6 +90,9 @@ impl TaskState {
         program: Option<String>,
     ) -> Result<(), ModelError> {
         check(&name, &tensors, &details)?;
+        if self.keeps_unregistered(&name) {
+            return Ok(());
+        }
         let data_bytes = tensors
             .iter()
             .map(|(_, tensor)| tensor.bytes().len() as u64);
@@ -118,6 +123,21 @@ impl TaskState {
         reported.map_err(refusal)?;
         self.saved_models.insert(name);
         Ok(())
+    }
+
+    /// Whether the action keeps a model of this name from being registered; the console says so
+    /// once.
+    fn keeps_unregistered(&mut self, name: &str) -> bool {
+        if self.facts.autolog.registers(name) {
+            return false;
+        }
+        if self.unregistered.len() < MAX_UNREGISTERED && self.unregistered.insert(name.to_owned()) {
+            let told =
+                format!("the model `{name}` is not registered: `autolog.models` leaves it out");
+            // A console that takes nothing does not keep the plugin from going on.
+            let _ = self.console.text(LineSource::Host, told);
+        }
+        true
     }
 
     fn check_output(&self, bytes: u64) -> Result<(), ModelError> {

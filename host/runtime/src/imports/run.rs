@@ -255,6 +255,8 @@ impl HostRun for TaskState {
                 return Ok(Err(invalid("metrics", message)));
             }
         };
+        // A model that is not registered is nothing to go on from.
+        let checkpoint = checkpoint.filter(|name| !self.unregistered.contains(name));
         if let Some(name) = &checkpoint
             && !self.saved_models.contains(name)
         {

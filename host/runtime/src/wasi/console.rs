@@ -63,6 +63,7 @@ impl Console {
         ConsoleStream {
             console: self.clone(),
             source,
+            is_kept: true,
         }
     }
 
@@ -208,6 +209,15 @@ pub(crate) fn not_stored(reason: &str) -> Fatal {
 pub(crate) struct ConsoleStream {
     console: Console,
     source: LineSource,
+    /// Whether what is written is kept.
+    is_kept: bool,
+}
+
+impl ConsoleStream {
+    /// The same stream, which keeps nothing unless `is_kept`.
+    pub(crate) fn kept_if(self, is_kept: bool) -> Self {
+        Self { is_kept, ..self }
+    }
 }
 
 impl StdoutStream for ConsoleStream {
@@ -217,7 +227,7 @@ impl StdoutStream for ConsoleStream {
     }
 
     fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.console.stream(self.source))
+        Box::new(self.console.stream(self.source).kept_if(self.is_kept))
     }
 }
 
@@ -230,6 +240,9 @@ impl IsTerminal for ConsoleStream {
 #[async_trait::async_trait]
 impl OutputStream for ConsoleStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        if !self.is_kept {
+            return Ok(());
+        }
         let written = lock(&self.console.lines).write(self.source, &bytes);
         written.map_err(|fatal| StreamError::Trap(fatal.into()))
     }
