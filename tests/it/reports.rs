@@ -76,11 +76,21 @@ async fn everything_that_a_plugin_reports_is_there() {
         samples,
         [
             "\"image/png\" 12",
+            "\"image/png\" 12",
             "\"text/html\" 12",
             "\"audio/wav\" 12",
             "\"text/plain\" 12",
         ]
     );
+    let link = shed.read(&task, "samples?series=link").await;
+    let link = &link["samples"][0];
+    assert_eq!(link["uri"], "https://example.com/a.PNG?x=1");
+    assert_eq!(
+        (&link["sha256"], &link["name"]),
+        (&Value::Null, &json!("elsewhere"))
+    );
+    let nowhere = result["nowhere"].as_str().unwrap();
+    assert!(nowhere.starts_with("`uri` must be an address"), "{nowhere}");
     let kept = shed.read(&task, "samples?purpose=visualization").await;
     assert_eq!(kept["samples"][0]["extra"], json!({"of": "digit"}));
     assert_eq!(kept["samples"][0]["index"], 0);

@@ -163,10 +163,14 @@ pub(crate) async fn samples(
     if let Some(folder) = &arguments.save {
         make(folder)?;
         for sample in &samples {
+            // Of a link there is nothing but its address, which is in the list.
+            let Some(sha256) = &sample.sha256 else {
+                continue;
+            };
             let suffix = media_suffix(&sample.content_type);
             let (title, series) = (&sample.category, &sample.group);
             let name = file_name(title, series, sample.index, &sample.name, suffix);
-            client.download(&sample.sha256, &folder.join(name)).await?;
+            client.download(sha256, &folder.join(name)).await?;
         }
     }
     let rows = samples.iter().map(|sample| {
@@ -177,10 +181,19 @@ pub(crate) async fn samples(
             sample.content_type.clone(),
             size(sample.size_bytes),
             time(sample.at),
+            sample.uri.clone().unwrap_or_default(),
         ]
     });
     let rows = rows.collect();
-    let header = ["TITLE", "SERIES", "ITERATION", "TYPE", "SIZE", "AT"];
+    let header = [
+        "TITLE",
+        "SERIES",
+        "ITERATION",
+        "TYPE",
+        "SIZE",
+        "AT",
+        "ADDRESS",
+    ];
     output.list(&samples, &header, rows);
     Ok(())
 }

@@ -153,6 +153,22 @@ pub fn is_media_type(name: &str) -> bool {
     TYPES.iter().any(|known| known.name == name)
 }
 
+/// The type of a link of which none is known.
+pub const UNKNOWN_TYPE: &str = "application/octet-stream";
+
+/// The type that the end of an address speaks of, before `?` and `#`; none where it is no
+/// sample's.
+pub fn media_type_of_address(uri: &str) -> Option<&'static str> {
+    let path = uri.split(['?', '#']).next().unwrap_or_default();
+    let (_, suffix) = path.rsplit_once('.')?;
+    let suffix = match suffix.to_ascii_lowercase() {
+        suffix if suffix == "jpeg" => "jpg".to_owned(),
+        suffix => suffix,
+    };
+    let known = TYPES.iter().find(|known| known.suffix == suffix);
+    known.map(|known| known.name)
+}
+
 /// The suffix of files of the type `name`; `bin` where it is not known.
 pub fn media_suffix(name: &str) -> &'static str {
     let known = TYPES.iter().find(|known| known.name == name);

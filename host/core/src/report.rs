@@ -222,8 +222,8 @@ impl Purpose {
     }
 }
 
-/// An image, sound, video, page or text of a series of them; its file has been uploaded
-/// before.
+/// An image, sound, video, page or text of a series of them: a file that has been uploaded
+/// before, or an address that is only recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Sample {
     /// Why it is there.
@@ -238,11 +238,16 @@ pub struct Sample {
     /// Tells those of one place apart; mostly empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
-    /// Of its file.
-    pub sha256: Digest,
-    /// The length of its file.
+    /// Of its file; absent for a link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// Of a link: where it is. Nothing has looked there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// The length of its file; 0 for a link.
     pub size_bytes: u64,
-    /// See [`crate::media::media_type`].
+    /// See [`crate::media::media_type`]; of a link what was said or the end of the address
+    /// says, else `application/octet-stream`.
     pub content_type: String,
     /// When the host took it over.
     pub at: Timestamp,
@@ -374,7 +379,8 @@ pub struct NewPlot {
     pub at: Option<Timestamp>,
 }
 
-/// A sample as a program without a lease reports it; its file has been uploaded before.
+/// A sample as a program without a lease reports it: of a file that has been uploaded before, or
+/// an address that is only recorded. Exactly one of `sha256` and `uri` is given.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSample {
@@ -394,8 +400,12 @@ pub struct NewSample {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Of its file.
-    pub sha256: Digest,
-    /// What its file says that it is when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// Where it is, e.g. `https://…` or `s3://…`; nothing is read or stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// What its file, or the end of its address, says that it is when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     /// What belongs to it, at most 8 KiB.
@@ -508,7 +518,8 @@ mod tests {
                 group: "b".into(),
                 index: 7,
                 name: "c".into(),
-                sha256,
+                sha256: Some(sha256),
+                uri: None,
                 size_bytes: 1,
                 content_type: "text/plain".into(),
                 at: Timestamp(5),

@@ -296,11 +296,13 @@ impl Engine {
                 size_bytes: model.size_bytes,
             })
         });
-        let samples = samples.into_iter().map(|sample| TaskFile {
-            role: FileRole::Sample,
-            name: format!("{}/{}/{}", sample.category, sample.group, sample.index),
-            sha256: sample.sha256,
-            size_bytes: sample.size_bytes,
+        let samples = samples.into_iter().filter_map(|sample| {
+            Some(TaskFile {
+                role: FileRole::Sample,
+                name: format!("{}/{}/{}", sample.category, sample.group, sample.index),
+                sha256: sample.sha256?,
+                size_bytes: sample.size_bytes,
+            })
         });
         let artifacts = artifacts.into_iter().filter_map(|artifact| {
             Some(TaskFile {

@@ -3,7 +3,9 @@
 use futures::{Stream, TryStreamExt as _};
 use serde_json::{Map, Value};
 use trainshed_core::draft::InvalidField;
-use trainshed_core::media::{MAX_MEDIA_BYTES, MEDIA_HEAD_BYTES, media_type};
+use trainshed_core::media::{
+    MAX_MEDIA_BYTES, MEDIA_HEAD_BYTES, UNKNOWN_TYPE, media_type, media_type_of_address,
+};
 use trainshed_core::parameter::{check_connected, connected};
 use trainshed_core::report::{
     Line, LineSource, MAX_BATCH, NewLine, NewPlot, NewReports, NewSample, Plot, Report, Sample,
@@ -121,7 +123,7 @@ impl Engine {
                 Ok(piece)
             })
         });
-        sample.sha256 = self.put_unnamed_file(workspace, bounded).await?;
+        sample.sha256 = Some(self.put_unnamed_file(workspace, bounded).await?);
         let made = self.new_sample(workspace, sample, "").await?;
         let report = checked(String::new(), Report::Sample(made.clone()))?;
         let reports = ProgramReports {
@@ -293,10 +295,33 @@ impl Engine {
         new: NewSample,
         pointer: &str,
     ) -> Result<Sample, ReportsError> {
-        let (size_bytes, head) = match self.store.file_size(workspace, &new.sha256).await? {
-            Some(size_bytes) => (size_bytes, self.head(workspace, &new.sha256).await?),
+        let sha256 = match (new.sha256, &new.uri) {
+            (Some(sha256), None) => sha256,
+            (None, Some(uri)) => {
+                let by_address = media_type_of_address(uri).unwrap_or(UNKNOWN_TYPE);
+                return Ok(Sample {
+                    content_type: new.content_type.unwrap_or_else(|| by_address.to_owned()),
+                    purpose: new.purpose,
+                    category: new.title,
+                    group: new.series,
+                    index: new.iteration,
+                    name: new.name,
+                    sha256: None,
+                    uri: new.uri,
+                    size_bytes: 0,
+                    at: new.at.unwrap_or(self.now()),
+                    extra: new.extra,
+                });
+            }
+            _ => {
+                let message = "a sample has either `sha256` or `uri`".to_owned();
+                return Err(InvalidField::new(pointer.to_owned(), message).into());
+            }
+        };
+        let (size_bytes, head) = match self.store.file_size(workspace, &sha256).await? {
+            Some(size_bytes) => (size_bytes, self.head(workspace, &sha256).await?),
             None => {
-                let message = format!("the file {} has not been uploaded", new.sha256);
+                let message = format!("the file {sha256} has not been uploaded");
                 return Err(InvalidField::new(format!("{pointer}/sha256"), message).into());
             }
         };
@@ -311,7 +336,8 @@ impl Engine {
             group: new.series,
             index: new.iteration,
             name: new.name,
-            sha256: new.sha256,
+            sha256: Some(sha256),
+            uri: None,
             size_bytes,
             content_type: content_type.to_owned(),
             at: new.at.unwrap_or(self.now()),

@@ -2,8 +2,9 @@
 //! one must not make the store hold what nobody can show.
 
 use serde_json::{Map, Value};
+use trainshed_core::address::is_uri;
 use trainshed_core::figure::check_figure;
-use trainshed_core::media::{MAX_MEDIA_BYTES, is_media_type, type_names};
+use trainshed_core::media::{MAX_MEDIA_BYTES, UNKNOWN_TYPE, is_media_type, type_names};
 use trainshed_core::name::{MAX_NAME_BYTES, is_model_name, is_series_name};
 use trainshed_core::parameter::{ENVIRONMENT, Parameter};
 use trainshed_core::report::{Batch, MAX_BATCH, MAX_LINE_BYTES, Report, Sample, check_trials};
@@ -85,7 +86,17 @@ fn check_sample(sample: &Sample) -> Result<(), String> {
     if !sample.name.is_empty() {
         check_name("a sample", &sample.name)?;
     }
-    if !is_media_type(&sample.content_type) {
+    if sample.sha256.is_some() == sample.uri.is_some() {
+        return Err("a sample has either `sha256` or `uri`".to_owned());
+    }
+    if let Some(uri) = sample.uri.as_ref().filter(|uri| !is_uri(uri)) {
+        return Err(format!(
+            "`uri` of a sample must begin with a scheme, e.g. `https://`, but it is `{}`",
+            shortened(uri).escape_debug()
+        ));
+    }
+    let unknown_link = sample.uri.is_some() && sample.content_type == UNKNOWN_TYPE;
+    if !is_media_type(&sample.content_type) && !unknown_link {
         return Err(format!(
             "a sample is of type {}, but this one is `{}`",
             type_names(),

@@ -30,6 +30,7 @@ wasmtime::component::bindgen!({
         "trainshed:plugin/dataset.[method]dataset.commit-version": async | trappable,
         "trainshed:plugin/reports.plot": async | trappable,
         "trainshed:plugin/reports.media": async | trappable,
+        "trainshed:plugin/reports.media-link": async | trappable,
         "trainshed:plugin/reports.trials": async | trappable,
         "trainshed:plugin/settings.connect": async | trappable,
         "trainshed:plugin/settings.log-environment": async | trappable,

@@ -6,7 +6,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use trainshed_core::Digest;
 use trainshed_core::media::MAX_MEDIA_BYTES;
 use trainshed_core::query::Pattern;
 use trainshed_core::report::{Level, NewReports, NewSample, Purpose, Sample};
@@ -89,7 +88,8 @@ pub(crate) async fn put_sample(
         series: query.series,
         iteration: query.iteration,
         name: query.name,
-        sha256: Digest::of(b""),
+        sha256: None,
+        uri: None,
         content_type: declared.map(str::to_owned),
         extra: None,
         at: None,

@@ -187,3 +187,37 @@ async fn what_breaks_a_rule_is_named_and_nothing_is_recorded() {
     }
     caller.lab.close().await;
 }
+
+#[tokio::test]
+async fn a_sample_that_lies_elsewhere_is_kept_by_its_address() {
+    let caller = Caller::new().await;
+    let address = "https://example.com/wrong.jpeg#7";
+    let sample = json!({"title": "wrong", "series": "val", "iteration": 7, "uri": address});
+    let (status, _) = caller.report(&json!({"samples": [sample]})).await;
+    assert_eq!(status, 200);
+    let listed = caller.json("samples").await;
+    let listed = &listed["samples"][0];
+    assert_eq!(listed["uri"], address);
+    assert_eq!(listed["content_type"], "image/jpeg");
+    assert_eq!(listed.get("sha256"), None);
+    let never = Digest::of(b"never");
+    for (wrong, pointer) in [
+        (json!({"uri": "elsewhere"}), "/samples/0"),
+        (json!({"uri": address, "sha256": never}), "/samples/0"),
+        (json!({}), "/samples/0"),
+        (json!({"uri": address, "content_type": "x/y"}), "/samples/0"),
+    ] {
+        let mut sample = json!({"title": "a", "series": "b"});
+        sample
+            .as_object_mut()
+            .unwrap()
+            .extend(wrong.as_object().unwrap().clone());
+        let (status, problem) = caller.report(&json!({"samples": [sample]})).await;
+        assert_eq!(
+            (status.as_u16(), &problem["pointer"]),
+            (400, &json!(pointer)),
+            "{wrong}"
+        );
+    }
+    caller.lab.close().await;
+}

@@ -47,7 +47,8 @@ struct SampleRow {
     sample_group: String,
     position: i64,
     name: String,
-    sha256: String,
+    sha256: Option<String>,
+    uri: Option<String>,
     size_bytes: i64,
     content_type: String,
     at: i64,
@@ -81,7 +82,7 @@ impl Store {
         task: &TaskId,
     ) -> Result<Vec<Sample>, StoreError> {
         let rows: Vec<SampleRow> = sqlx::query_as(
-            "select kind, category, sample_group, position, name, sha256, size_bytes,
+            "select kind, category, sample_group, position, name, sha256, uri, size_bytes,
                     content_type, at, extra
                from sample where workspace = $1 and task = $2 and sha256 is not null
               order by category, sample_group, position, kind, name",
@@ -108,10 +109,10 @@ impl Store {
         let after = query.place()?;
         let (is_first, place) = (after.is_none(), after.unwrap_or_default());
         let rows: Vec<SampleRow> = sqlx::query_as(
-            "select kind, category, sample_group, position, name, sha256, size_bytes,
+            "select kind, category, sample_group, position, name, sha256, uri, size_bytes,
                     content_type, at, extra
                from sample
-              where workspace = $1 and task = $2 and sha256 is not null
+              where workspace = $1 and task = $2
                 and ($3 = '' or kind = $3) and ($4 = '' or category = $4)
                 and ($5 = '' or sample_group = $5) and ($6 < 0 or position = $6)
                 and ($7 < 0 or position >=
@@ -325,39 +326,46 @@ pub(crate) async fn retention(
     Ok(kept)
 }
 
-/// Records a sample; one at the same place is replaced. Returns false when its file has not
-/// been uploaded.
+/// Records a sample; one at the same place is replaced. Returns false when it is no link and its
+/// file has not been uploaded.
 pub(crate) async fn write_sample(
     transaction: &mut Tx,
     workspace: &Workspace,
     task: &TaskId,
     sample: &Sample,
 ) -> Result<bool, sqlx::Error> {
-    let extra = sample.extra.as_ref();
-    let written = sqlx::query(
+    let from = match &sample.uri {
+        Some(_) => "select $10, $1, $2, $3, $4, $5, $6, null, $11, $12, $7, $8, $9 where true",
+        None => {
+            "select workspace, $1, $2, $3, $4, $5, $6, sha256, null, size_bytes, $7, $8, $9
+               from file where workspace = $10 and sha256 = $11 and size_bytes = $12"
+        }
+    };
+    let insert = format!(
         "insert into sample (workspace, task, kind, category, sample_group, position, name,
-                             sha256, size_bytes, content_type, at, extra)
-         select workspace, $1, $2, $3, $4, $5, $6, sha256, size_bytes, $7, $8, $9
-           from file where workspace = $10 and sha256 = $11 and size_bytes = $12
+                             sha256, uri, size_bytes, content_type, at, extra) {from}
          on conflict (workspace, task, kind, category, sample_group, position, name) do update
-            set sha256 = excluded.sha256, uri = null, size_bytes = excluded.size_bytes,
+            set sha256 = excluded.sha256, uri = excluded.uri, size_bytes = excluded.size_bytes,
                 content_type = excluded.content_type, at = excluded.at,
-                extra = excluded.extra",
-    )
-    .bind(task.as_str())
-    .bind(sample.purpose.as_str())
-    .bind(&sample.category)
-    .bind(&sample.group)
-    .bind(bigint(sample.index))
-    .bind(&sample.name)
-    .bind(&sample.content_type)
-    .bind(sample.at.as_millis())
-    .bind(extra.map(|extra| json!(extra).to_string()))
-    .bind(workspace.as_str())
-    .bind(sample.sha256.to_string())
-    .bind(bigint(sample.size_bytes))
-    .execute(&mut **transaction)
-    .await?;
+                extra = excluded.extra"
+    );
+    let extra = sample.extra.as_ref();
+    let digest = sample.sha256.map(|digest| digest.to_string());
+    let written = sqlx::query(sqlx::AssertSqlSafe(insert))
+        .bind(task.as_str())
+        .bind(sample.purpose.as_str())
+        .bind(&sample.category)
+        .bind(&sample.group)
+        .bind(bigint(sample.index))
+        .bind(&sample.name)
+        .bind(&sample.content_type)
+        .bind(sample.at.as_millis())
+        .bind(extra.map(|extra| json!(extra).to_string()))
+        .bind(workspace.as_str())
+        .bind(sample.uri.clone().or(digest).unwrap_or_default())
+        .bind(bigint(sample.size_bytes))
+        .execute(&mut **transaction)
+        .await?;
     Ok(written.rows_affected() > 0)
 }
 
@@ -520,7 +528,12 @@ impl SampleRow {
             group: self.sample_group,
             index: unsigned(self.position),
             name: self.name,
-            sha256: self.sha256.parse().map_err(StoreError::damaged(action))?,
+            sha256: self
+                .sha256
+                .map(|digest| digest.parse())
+                .transpose()
+                .map_err(StoreError::damaged(action))?,
+            uri: self.uri,
             size_bytes: unsigned(self.size_bytes),
             content_type: self.content_type,
             at: Timestamp(self.at),

@@ -282,9 +282,10 @@ impl BatchWriter<'_> {
         let mut media = BTreeSet::new();
         for sample in samples {
             let written = write_sample(transaction, workspace, task, sample).await;
-            if !written.map_err(lease_error("record a sample"))? {
+            let written = written.map_err(lease_error("record a sample"))?;
+            if let (false, Some(sha256)) = (written, sample.sha256) {
                 return Err(LeaseError::MissingFile {
-                    sha256: sample.sha256,
+                    sha256,
                     size_bytes: sample.size_bytes,
                     role: format!("the sample `{}/{}`", sample.category, sample.group),
                 });

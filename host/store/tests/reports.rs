@@ -22,6 +22,7 @@ store_contract! {
     of_two_plots_of_an_iteration_the_later_holds_and_the_last_iterations_are_kept,
     media_are_kept_for_the_last_iterations_and_visualizations_for_ever,
     plots_and_samples_come_in_pages_and_by_iteration,
+    a_sample_may_be_a_link_and_a_file_may_take_its_place,
     a_program_reports_without_a_lease_and_once_for_a_key,
     points_are_deleted_when_their_project_says_so_and_summaries_stay,
     what_a_project_keeps_holds_for_those_below_it,
@@ -52,7 +53,8 @@ fn sample(kind: Purpose, index: u64, name: &str, content: &[u8]) -> Report {
         group: "validation".into(),
         index,
         name: name.into(),
-        sha256: Digest::of(content),
+        sha256: Some(Digest::of(content)),
+        uri: None,
         size_bytes: content.len() as u64,
         content_type: "image/png".into(),
         at: NOW,
@@ -439,4 +441,46 @@ async fn what_a_project_keeps_holds_for_those_below_it(lab: Lab) {
     keep(1).await;
     let expired = lab.store.expire_points(late).await.unwrap();
     assert_eq!(expired, [(lab.workspace.id().clone(), below.task)]);
+}
+
+async fn a_sample_may_be_a_link_and_a_file_may_take_its_place(lab: Lab) {
+    let running = lab.run("a run").await;
+    lab.put(b"picture").await;
+    let file = sample(Purpose::Media, 1, "a", b"picture");
+    let Report::Sample(mut link) = file.clone() else {
+        unreachable!("it is a sample");
+    };
+    (link.sha256, link.size_bytes) = (None, 0);
+    link.uri = Some("s3://bucket/a.png".into());
+    let kept = async || {
+        let query = ShownQuery {
+            limit: 10,
+            ..ShownQuery::default()
+        };
+        let listed = lab.store.samples_by(&lab.workspace, &running.task, &query);
+        listed.await.unwrap().items
+    };
+    lab.report(&running, 0, vec![Report::Sample(link.clone())])
+        .await;
+    assert_eq!(kept().await, [link.clone()]);
+    assert_eq!(
+        lab.store
+            .samples(&lab.workspace, &running.task)
+            .await
+            .unwrap(),
+        [],
+        "no file"
+    );
+    lab.report(&running, 1, vec![file.clone()]).await;
+    assert_eq!(
+        kept()
+            .await
+            .into_iter()
+            .map(Report::Sample)
+            .collect::<Vec<_>>(),
+        [file]
+    );
+    lab.report(&running, 2, vec![Report::Sample(link.clone())])
+        .await;
+    assert_eq!(kept().await, [link]);
 }

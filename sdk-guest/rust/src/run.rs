@@ -250,6 +250,32 @@ impl<'a> Run<'a> {
         )?)
     }
 
+    /// Records a sample that lies elsewhere: its address is kept and shown, and nothing is read
+    /// or stored. `media` has the rest; its content stays empty.
+    ///
+    /// # Errors
+    /// As [`Run::log_metric`], and when it is no address.
+    pub fn report_media_link(
+        &self,
+        title: &str,
+        series: &str,
+        iteration: u64,
+        uri: &str,
+        media: &Media<'_>,
+    ) -> Result<(), ReportError> {
+        let extra = json_or_none(&media.extra);
+        Ok(raw::reports::media_link(
+            self.raw,
+            title,
+            series,
+            iteration,
+            media.name,
+            media.content_type,
+            uri,
+            extra.as_deref(),
+        )?)
+    }
+
     /// Keeps the table of a plugin that tries configurations by itself, and gives it as it
     /// is kept: `trials` are objects by id, either with the fields `base`,
     /// `hyperparameters` and `metrics`, each a list in the order of its columns, or flat. The

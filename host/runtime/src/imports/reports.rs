@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value};
 use trainshed_core::Digest;
+use trainshed_core::address::is_uri;
 use trainshed_core::figure::check_figure;
-use trainshed_core::media::{MAX_MEDIA_BYTES, media_type};
+use trainshed_core::media::{
+    MAX_MEDIA_BYTES, UNKNOWN_TYPE, is_media_type, media_type, media_type_of_address, type_names,
+};
 use trainshed_core::report::{Plot, Purpose, Report, Sample, check_trials};
 use wasmtime::component::Resource;
 
@@ -83,7 +86,8 @@ impl Host for TaskState {
                 group: series,
                 index: iteration,
                 name,
-                sha256: Digest::of(&content),
+                sha256: Some(Digest::of(&content)),
+                uri: None,
                 size_bytes: content.len() as u64,
                 content_type: content_type.to_owned(),
                 at: now(),
@@ -92,6 +96,62 @@ impl Host for TaskState {
             &content,
             suffix,
         )
+        .await
+    }
+
+    async fn media_link(
+        &mut self,
+        _run: Resource<Run>,
+        title: String,
+        series: String,
+        iteration: u64,
+        name: String,
+        content_type: Option<String>,
+        uri: String,
+        extra: Option<String>,
+    ) -> Reported {
+        let checked = check_name("title", &title)
+            .and_then(|()| check_name("series", &series))
+            .and_then(|()| match name.as_str() {
+                "" => Ok(()),
+                name => check_name("name", name),
+            })
+            .and_then(|()| {
+                if is_uri(&uri) {
+                    return Ok(());
+                }
+                let wrong = "must be an address that begins with a scheme, e.g. `https://`";
+                Err(invalid("uri", wrong.to_owned()))
+            })
+            .and_then(|()| match content_type {
+                None => Ok(media_type_of_address(&uri)
+                    .unwrap_or(UNKNOWN_TYPE)
+                    .to_owned()),
+                Some(known) if is_media_type(&known) => Ok(known),
+                Some(_) => {
+                    let wrong = format!("must be one of {}", type_names());
+                    Err(invalid("content-type", wrong))
+                }
+            })
+            .and_then(|found| Ok((found, self.checked_extra(extra)?)))
+            .and_then(|checked| self.take_media(uri.len() as u64).map(|()| checked));
+        let (content_type, extra) = match checked {
+            Ok(checked) => checked,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.hand_over(Report::Sample(Sample {
+            purpose: Purpose::Media,
+            category: title,
+            group: series,
+            index: iteration,
+            name,
+            sha256: None,
+            uri: Some(uri),
+            size_bytes: 0,
+            content_type,
+            at: now(),
+            extra,
+        }))
         .await
     }
 
@@ -117,7 +177,7 @@ impl TaskState {
         content: &[u8],
         suffix: &str,
     ) -> Reported {
-        let sha256 = sample.sha256;
+        let sha256 = Digest::of(content);
         let file = self.facts.outgoing.join(format!("{sha256}.{suffix}"));
         std::fs::write(&file, content).map_err(|error| not_stored(&error.to_string()))?;
         let uploaded = self.services.upload(&file, sha256, sample.size_bytes).await;

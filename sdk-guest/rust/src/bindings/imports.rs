@@ -15108,6 +15108,204 @@ pub mod trainshed {
                 }
             }
             #[allow(unused_unsafe, clippy::all)]
+            /// Records a sample that lies elsewhere: its address (`https`, `http`, `s3`, `gs`, `azure`) is
+            /// kept and shown, by the rules of `media`; nothing is read or stored. Without
+            /// `content-type` the end of the address says the type.
+            #[allow(async_fn_in_trait)]
+            pub fn media_link(
+                run: &Run,
+                title: &str,
+                series: &str,
+                iteration: u64,
+                name: &str,
+                content_type: Option<&str>,
+                uri: &str,
+                extra: Option<&str>,
+            ) -> Result<(), ReportError> {
+                unsafe {
+                    #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                    #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 6 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 6
+                            * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = title;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = series;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let vec2 = name;
+                    let ptr2 = vec2.as_ptr().cast::<u8>();
+                    let len2 = vec2.len();
+                    let (result4_0, result4_1, result4_2) = match content_type {
+                        Some(e) => {
+                            let vec3 = e;
+                            let ptr3 = vec3.as_ptr().cast::<u8>();
+                            let len3 = vec3.len();
+                            (1i32, ptr3.cast_mut(), len3)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let vec5 = uri;
+                    let ptr5 = vec5.as_ptr().cast::<u8>();
+                    let len5 = vec5.len();
+                    let (result7_0, result7_1, result7_2) = match extra {
+                        Some(e) => {
+                            let vec6 = e;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            (1i32, ptr6.cast_mut(), len6)
+                        }
+                        None => (0i32, ::core::ptr::null_mut(), 0usize),
+                    };
+                    let ptr8 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/reports@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "media-link"]
+                        fn wit_import9(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import9(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i64,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import9(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        _rt::as_i64(&iteration),
+                        ptr2.cast_mut(),
+                        len2,
+                        result4_0,
+                        result4_1,
+                        result4_2,
+                        ptr5.cast_mut(),
+                        len5,
+                        result7_0,
+                        result7_1,
+                        result7_2,
+                        ptr8,
+                    );
+                    let l10 = i32::from(*ptr8.add(0).cast::<u8>());
+                    let result22 = match l10 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l11 = i32::from(
+                                    *ptr8.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                );
+                                use super::super::super::trainshed::plugin::run::ReportError as V21;
+                                let v21 = match l11 {
+                                    0 => {
+                                        let e21 = {
+                                            let l12 = *ptr8
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l13 = *ptr8
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len14 = l13;
+                                            let bytes14 = _rt::Vec::from_raw_parts(
+                                                l12.cast(),
+                                                len14,
+                                                len14,
+                                            );
+                                            let l15 = *ptr8
+                                                .add(4 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l16 = *ptr8
+                                                .add(5 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len17 = l16;
+                                            let bytes17 = _rt::Vec::from_raw_parts(
+                                                l15.cast(),
+                                                len17,
+                                                len17,
+                                            );
+                                            (_rt::string_lift(bytes14), _rt::string_lift(bytes17))
+                                        };
+                                        V21::InvalidArgument(e21)
+                                    }
+                                    1 => {
+                                        let e21 = {
+                                            let l18 = *ptr8
+                                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l19 = *ptr8
+                                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len20 = l19;
+                                            let bytes20 = _rt::Vec::from_raw_parts(
+                                                l18.cast(),
+                                                len20,
+                                                len20,
+                                            );
+                                            _rt::string_lift(bytes20)
+                                        };
+                                        V21::QuotaExceeded(e21)
+                                    }
+                                    n => {
+                                        debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                        V21::Stopped
+                                    }
+                                };
+                                v21
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result22
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
             /// Keeps the table of a plugin that tries configurations by itself: a JSON object with
             /// at least `trials`, and mostly `base`, `hyperparameters`, `metrics` (names of columns)
             /// and `best_trial`. The last one holds.
@@ -15904,8 +16102,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 6476] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xae1\x01A\x02\x01A\x19\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 6559] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x812\x01A\x02\x01A\x19\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -16033,23 +16231,25 @@ olders\x05notes\x13\0$\x04\0\x0aput-folder\x01.\x01@\x04\x03run#\x04names\x03uri
 s\x05notes\x13\0$\x04\0\x08put-link\x01/\x01p\x15\x01j\x010\x01\x18\x01@\x02\x03\
 run#\x04task\x11\01\x04\0\x07listing\x012\x01i\x19\x01j\x013\x01\x18\x01@\x03\x03\
 run#\x04task\x11\x04names\04\x04\0\x04open\x015\x03\0\x20trainshed:plugin/artifa\
-cts@0.1.0\x05\x0c\x02\x03\0\x01\x0creport-error\x01B\x11\x02\x03\x02\x01\x01\x04\
+cts@0.1.0\x05\x0c\x02\x03\0\x01\x0creport-error\x01B\x13\x02\x03\x02\x01\x01\x04\
 \0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\
 \x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\x05\
 titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\x01\
 p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0cc\
-ontent-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x02\
-\x03run\x06\x07payload\x01\0\x07\x04\0\x06trials\x01\x0d\x03\0\x1etrainshed:plug\
-in/reports@0.1.0\x05\x0e\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\
-\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x0creport-error\x03\
-\0\x04\x01h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\
-\0\x07\x04\0\x07connect\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05name\
-s\x09\0\x0a\x04\0\x0flog-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\
-\x04names\x04texts\x06formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrain\
-shed:plugin/settings@0.1.0\x05\x0f\x04\0>trainshed:plugin/imports-with-all-of-it\
-s-exports-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\
-\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10\
-wit-bindgen-rust\x060.60.0";
+ontent-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x08\
+\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0ccontent-type\x09\x03u\
+ris\x05extra\x0b\0\x07\x04\0\x0amedia-link\x01\x0d\x01@\x02\x03run\x06\x07payloa\
+d\x01\0\x07\x04\0\x06trials\x01\x0e\x03\0\x1etrainshed:plugin/reports@0.1.0\x05\x0e\
+\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03\
+run\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\x01\
+\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\0\x07\x04\0\x07connec\
+t\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05names\x09\0\x0a\x04\0\x0fl\
+og-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\x04texts\x06\
+formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrainshed:plugin/settings@0\
+.1.0\x05\x0f\x04\0>trainshed:plugin/imports-with-all-of-its-exports-removed@0.1.\
+0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\x03\0\0\0G\x09produce\
+rs\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.\
+60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -85,6 +85,13 @@ pub(crate) fn report(run: &Run) -> Result<Value, Failure> {
     run.log_visualization("kept", "image", 0, PNG, json!({"of": "digit"}))?;
     let mismatch = run.report_media("shown", "wrong", 2, &media(b"MZ", Some("image/png")));
 
+    let named = Media {
+        name: "elsewhere",
+        ..Media::default()
+    };
+    run.report_media_link("shown", "link", 2, "https://example.com/a.PNG?x=1", &named)?;
+    let nowhere = run.report_media_link("shown", "link", 2, "a.png", &named);
+
     let trials = Map::from_iter([("t1".to_owned(), json!({"lr": 0.1}))]);
     let table = run.log_trials(trials, &["trial_id"], &["lr"], &["loss"], "t1")?;
     Ok(json!({
@@ -92,6 +99,7 @@ pub(crate) fn report(run: &Run) -> Result<Value, Failure> {
         "text": text,
         "table": table,
         "refused": refused.err().map(|error| error.to_string()),
+        "nowhere": nowhere.err().map(|error| error.to_string()),
         "mismatch": mismatch.err().map(|error| error.to_string()),
     }))
 }
