@@ -297,11 +297,8 @@ async fn moves(from: Place, to: Place) {
     let imported = to.import(archive).await.unwrap();
     assert_eq!(imported.tasks, std::slice::from_ref(&second));
     assert_eq!(imported.notes, [""; 0]);
-    // The task that made the checkpoint is not there.
     let mut before = from.portrait(&second).await;
-    before["models"][0][1]["task"] = Value::Null;
-    before["models"][0][1]["task_name"] = Value::Null;
-    before["models"][0][1]["slot"] = Value::Null;
+    forget_maker(&mut before);
     pretty_assertions(&to.portrait(&second).await, &before);
     let table = to.read(&Digest::of(b"old")).await;
     assert_eq!(table.as_deref(), Some(&b"old"[..]));
@@ -322,6 +319,13 @@ async fn moves(from: Place, to: Place) {
     let series = to.store.series(&to.workspace, &second).await.unwrap();
     let train = series.iter().find(|curve| curve.title == "train").unwrap();
     assert_eq!((train.count, train.last), (5001, Real(1.0)));
+}
+
+/// The task that made the checkpoint is not there.
+fn forget_maker(portrait: &mut Value) {
+    for field in ["task", "task_name", "slot"] {
+        portrait["models"][0][1][field] = Value::Null;
+    }
 }
 
 #[track_caller]
@@ -695,6 +699,47 @@ async fn what_is_not_an_archive_of_ours_is_refused_and_leaves_nothing() {
         );
     }
     assert_eq!(lab.import(good().write()).await.unwrap().tasks, [task]);
+}
+
+/// The archive as the server before the reports of schema 9 would have written it.
+fn of_schema_8(entries: Entries, console: &Value) -> Entries {
+    let lines = console["lines"].to_string();
+    let mut entries = entries
+        .rows("console", |row| {
+            row["lines"] = lines.clone().into();
+            remove(row, &["content", "sources"]);
+        })
+        .rows("project", |row| remove(row, &["retention"]))
+        .rows("plugin", |row| remove(row, &["source"]))
+        .change("trainshed.json", |manifest| {
+            let mut json: Value = serde_json::from_slice(manifest).unwrap();
+            json["schema"] = 8.into();
+            remove(&mut json["tables"], &["trial_report"]);
+            *manifest = json.to_string().into_bytes();
+        });
+    entries
+        .0
+        .retain(|(name, _)| name != "tables/trial_report.ndjson");
+    entries
+}
+
+fn remove(row: &mut Value, columns: &[&str]) {
+    for column in columns {
+        let found = row.as_object_mut().unwrap().remove(*column);
+        assert!(found.is_some(), "{column}");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_of_an_older_schema_says_the_same() {
+    let (from, to) = (Place::sqlite().await, Place::postgres().await);
+    let (_, task) = from.filled().await;
+    let archive = from.export(std::slice::from_ref(&task)).await.unwrap();
+    let mut before = from.portrait(&task).await;
+    let older = of_schema_8(Entries::of(archive), &before["console"]);
+    to.import(older.write()).await.unwrap();
+    forget_maker(&mut before);
+    pretty_assertions(&to.portrait(&task).await, &before);
 }
 
 #[tokio::test]
