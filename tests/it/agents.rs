@@ -37,6 +37,18 @@ impl Drop for Agent {
 }
 
 #[tokio::test]
+async fn commands_on_the_data_folder_find_a_server_without_an_agent() {
+    let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--no-agent"]).await;
+    shed.push("digits-mlp").await;
+    let output = trainshed(shed.data_dir())
+        .args(["plugin", "ls"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8_lossy(&output.stdout);
+    assert!(listed.contains("digits-mlp"), "{output:?}");
+}
+
+#[tokio::test]
 async fn an_agent_on_another_machine_runs_the_tasks_of_a_server() {
     let shed = Shed::start_in(tempfile::tempdir().unwrap(), &["--no-agent"]).await;
     let plugin = shed.push("digits-mlp").await;

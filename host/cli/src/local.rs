@@ -34,12 +34,16 @@ pub(crate) struct LocalData<'a> {
     pub(crate) task_watchdog_s: u32,
     /// How old a run may be that another takes the place of.
     pub(crate) reuse_window_h: u32,
+    /// Whether other commands that are given the folder find this server: one that ends with
+    /// its command could leave them without an answer.
+    pub(crate) is_announced: bool,
 }
 
 /// A server on a data folder, for as long as this process needs one.
 pub(crate) struct LocalServer {
     client: Client,
-    data_dir: PathBuf,
+    /// The file by which other commands find it.
+    announcement: Option<PathBuf>,
     /// Tells the agent to stop; the server goes on, for what the agent still has to report.
     stop_agent: watch::Sender<bool>,
     stop_server: watch::Sender<bool>,
@@ -69,6 +73,7 @@ impl LocalServer {
             files,
             task_watchdog_s: TASK_WATCHDOG_S,
             reuse_window_h: REUSE_WINDOW_H,
+            is_announced: capacity.is_some(),
         };
         Self::start_at(data, address, capacity).await
     }
@@ -79,7 +84,7 @@ impl LocalServer {
         address: SocketAddr,
         capacity: Option<Capacity>,
     ) -> Result<Self, CliError> {
-        let data_dir = data.folder;
+        let (data_dir, is_announced) = (data.folder, data.is_announced);
         let (engine, key) = open_engine(data).await?;
         let listening = |source| CliError::Listen {
             address: address.to_string(),
@@ -87,7 +92,6 @@ impl LocalServer {
         };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let url = format!("http://{}", listener.local_addr().map_err(listening)?);
-        let serves = capacity.is_some();
         let (stop_agent, agent_stopping) = watch::channel(false);
         let (stop_server, mut server_stopping) = watch::channel(false);
         let sweeper = engine.spawn_sweeper();
@@ -100,7 +104,7 @@ impl LocalServer {
             sweeper.abort();
             ended
         });
-        if serves {
+        if is_announced {
             write_private(
                 &data_dir.join("server.json"),
                 &serde_json::to_vec(&ServerAddress { url: url.clone() })
@@ -118,7 +122,7 @@ impl LocalServer {
         });
         Ok(Self {
             client: Client::new(&url, &key),
-            data_dir: data_dir.to_owned(),
+            announcement: is_announced.then(|| data_dir.join("server.json")),
             stop_agent,
             stop_server,
             server,
@@ -136,7 +140,10 @@ impl LocalServer {
         if let Some(agent) = self.agent {
             // The agent's own end was logged where it was seen.
             let _ = agent.await;
-            let _ = fs::remove_file(self.data_dir.join("server.json"));
+        }
+        if let Some(file) = self.announcement {
+            // Nobody answers at the address any more: what is left of it misleads no command.
+            let _ = fs::remove_file(file);
         }
         self.stop_server.send_replace(true);
         // Streams that clients hold open must not hold the process.

@@ -30,6 +30,7 @@ pub(crate) async fn serve(
         files,
         task_watchdog_s: arguments.task_watchdog,
         reuse_window_h: arguments.reuse_window,
+        is_announced: true,
     };
     let server = LocalServer::start_at(data, arguments.listen, capacity).await?;
     output.say(&format!(
