@@ -24,7 +24,7 @@ use trainshed_runtime::{
     CheckpointFile, CommittedVersion, DatasetFiles, Job, JobWork, Refused, Services, StopHandle,
     StopSignal, TrialVerdict, stop_pair,
 };
-use trainshed_wire::{Client, ClientError, CommitVersion, Connect, ConnectText};
+use trainshed_wire::{Client, ClientError, CommitVersion, Connect, ConnectText, Finish};
 
 use crate::retry::until_answered;
 use crate::{Agent, MAX_PAUSED};
@@ -37,6 +37,10 @@ const POINTS_AT_ONCE: usize = 1024;
 const POINTS_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait of one renewal; well below the time after which a lease ends.
 const RENEW_WAIT: Duration = Duration::from_secs(10);
+
+/// How soon a run begins to renew its lease and to hear of a request to stop. Many trials end
+/// before, and cost a call less; whoever stops them hardly waits.
+const RENEW_AFTER: Duration = Duration::from_millis(250);
 
 /// How long the spool gets to report a model before the report that names it is sent again.
 const SPOOL_AHEAD: Duration = Duration::from_millis(5);
@@ -59,8 +63,10 @@ pub(crate) async fn run(
     };
     let client = &agent.config.client;
     let (task, fence) = (lease.task.clone(), lease.fence);
-    let outcome = tokio::select! {
-        outcome = supervised(agent, &lease, &place, &stop, signal) => stop.explain(outcome),
+    let (outcome, reports) = tokio::select! {
+        (outcome, last) = supervised(agent, &lease, &place, &stop, signal) => {
+            (stop.explain(outcome), last)
+        }
         never = stop_with_agent(stopping, &stop) => match never {},
         Lost = keep(client, &task, fence, &stop) => {
             // Nobody waits for the run any more, which ends it.
@@ -75,7 +81,21 @@ pub(crate) async fn run(
         false => outcome,
     };
     tracing::info!(%task, ?outcome, "the task ends");
-    if let Err(error) = until_answered(|| client.finish(&task, fence, &outcome)).await {
+    let end = Finish { outcome, reports };
+    let mut ended = until_answered(|| client.finish(&task, fence, &end)).await;
+    if let Err(error) = &ended
+        && !end.reports.is_empty()
+        && error.status() != Some(409)
+    {
+        let end = Finish {
+            outcome: Outcome::Failed {
+                reason: format!("the server refused a report: {}", with_causes(error)),
+            },
+            reports: Vec::new(),
+        };
+        ended = until_answered(|| client.finish(&task, fence, &end)).await;
+    }
+    if let Err(error) = ended {
         tracing::error!(%task, error = %with_causes(&error), "the end of the task was refused");
     }
 }
@@ -120,6 +140,7 @@ struct Lost;
 
 /// Renews the lease and passes on a request to stop, until the lease is lost.
 async fn keep(client: &Client, task: &TaskId, fence: i64, stop: &Stop) -> Lost {
+    tokio::time::sleep(RENEW_AFTER).await;
     loop {
         match until_answered(|| client.renew(task, fence, RENEW_WAIT)).await {
             Ok(LeaseState { stop: None }) => {}
@@ -136,16 +157,17 @@ async fn keep(client: &Client, task: &TaskId, fence: i64, stop: &Stop) -> Lost {
     }
 }
 
-/// Runs the task with its spool; the outcome is known when everything it told is at the server.
+/// Runs the task with its spool; the outcome is known when everything it told is at the server,
+/// but for the last reports, which go there with the outcome.
 async fn supervised(
     agent: &Arc<Agent>,
     lease: &LeaseView,
     place: &Arc<Place>,
     stop: &Stop,
     signal: StopSignal,
-) -> Outcome {
+) -> (Outcome, Vec<Report>) {
     place.complete().await;
-    let failed = |reason: String| Outcome::Failed { reason };
+    let failed = |reason: String| (Outcome::Failed { reason }, Vec::new());
     let folder = match tempfile::Builder::new()
         .prefix("task-")
         .tempdir_in(&agent.config.work_dir)
@@ -215,7 +237,7 @@ async fn supervised(
     };
     let (outcome, sent) = tokio::join!(executed, sent);
     match sent {
-        Ok(()) => outcome,
+        Ok(last) => (outcome, last),
         Err(error) => failed(with_causes(&error)),
     }
 }

@@ -9,9 +9,11 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 use trainshed_core::TaskId;
 use trainshed_core::report::{Batch, Report};
 use trainshed_core::view::LeaseState;
@@ -31,6 +33,10 @@ const MAX_WAITING_BYTES: u64 = 256 << 20;
 const MAX_BATCH_BYTES: u64 = 4 << 20;
 /// Reports of one batch.
 const MAX_BATCH_REPORTS: usize = 5_000;
+/// Bytes of the reports that come with the end of a task instead of before it.
+const MAX_LAST_BYTES: u64 = 64 << 10;
+/// Lines of a console wait no longer than this for others, or for the end of the task.
+const LINES_WAIT: Duration = Duration::from_millis(10);
 
 /// Why the spool gave up before everything was sent.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +49,8 @@ pub(crate) enum SpoolError {
     Refused(#[source] ClientError),
 }
 
-/// Sends everything that comes out of `reports`, in order, and returns when all is sent.
+/// Sends everything that comes out of `reports`, in order, and returns when all is sent but a
+/// little without points: that is given back, to come with the end of the task.
 ///
 /// `heard` is called with every answer of the server.
 ///
@@ -56,7 +63,7 @@ pub(crate) async fn pump(
     folder: &Path,
     mut reports: mpsc::Receiver<Vec<Report>>,
     heard: impl Fn(LeaseState),
-) -> Result<(), SpoolError> {
+) -> Result<Vec<Report>, SpoolError> {
     let mut file = SpoolFile::create(folder)?;
     let mut incoming = Vec::new();
     let mut open = true;
@@ -64,10 +71,22 @@ pub(crate) async fn pump(
     while open || file.waiting_bytes > 0 {
         if file.waiting_bytes == 0 {
             open = reports.recv_many(&mut incoming, CHANNEL).await > 0;
+            let deadline = Instant::now() + LINES_WAIT;
+            while open && incoming.len() < CHANNEL && are_lines(&incoming) {
+                let more = reports.recv_many(&mut incoming, CHANNEL);
+                let Ok(count) = timeout_at(deadline, more).await else {
+                    break;
+                };
+                open = count > 0;
+            }
             file.append(&mut incoming)?;
             continue;
         }
+        let is_little = file.waiting_bytes <= MAX_LAST_BYTES;
         let (reports_of_batch, frames) = file.take_batch()?;
+        if !open && is_little && file.waiting_bytes == 0 && frames.is_empty() {
+            return Ok(reports_of_batch);
+        }
         let batch = Batch {
             key,
             reports: reports_of_batch,
@@ -88,7 +107,12 @@ pub(crate) async fn pump(
         heard(state);
         key += 1;
     }
-    Ok(())
+    Ok(Vec::new())
+}
+
+fn are_lines(parcels: &[Vec<Report>]) -> bool {
+    let mut reports = parcels.iter().flatten();
+    reports.all(|report| matches!(report, Report::Line(_)))
 }
 
 /// A queue of reports in a file: written at its end, read from its beginning.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use trainshed_core::{Digest, TaskId, Timestamp, WorkspaceId};
+use trainshed_core::{AgentId, Digest, TaskId, Timestamp, WorkspaceId};
 use trainshed_store::{
     Database, EndedTask, FileSettings, GarbageRules, KeyedRequest, Store, StoreError, StoredAnswer,
     Workspace,
@@ -35,6 +35,11 @@ const REMEMBER_BATCHES_MS: i64 = 24 * 3_600_000;
 const TRUST_KEY: Duration = Duration::from_secs(5);
 /// Keys that are known to be good.
 const MAX_TRUSTED_KEYS: usize = 10_000;
+/// How often it is written down that an agent was seen: short against the time after which it
+/// counts as gone. Those of trials ask for work hundreds of times a second.
+const NOTE_AGENT_EVERY_MS: i64 = 5_000;
+/// Agents of which is known when they were written down.
+const MAX_NOTED_AGENTS: usize = 10_000;
 
 /// All use cases. Cheap to clone; the clones are one engine.
 #[derive(Clone)]
@@ -55,6 +60,8 @@ struct Shared {
     changes: Changes,
     /// Digests of keys that were found good, and when.
     keys: Mutex<HashMap<Digest, (Workspace, Instant)>>,
+    /// Agents that are registered, and when it was last written down that they were seen.
+    agents: Mutex<HashMap<(WorkspaceId, AgentId), Timestamp>>,
     experiments: Experiments,
 }
 
@@ -146,6 +153,7 @@ impl Engine {
                 clock: config.clock,
                 changes: Changes::new(),
                 keys: Mutex::default(),
+                agents: Mutex::default(),
                 experiments: Experiments::default(),
             }),
         };
@@ -328,6 +336,39 @@ impl Engine {
     fn trusted_keys(&self) -> MutexGuard<'_, HashMap<Digest, (Workspace, Instant)>> {
         let keys = self.shared.keys.lock();
         keys.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether `agent` is registered. That it was seen is written down now and then.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn see_agent(
+        &self,
+        workspace: &Workspace,
+        agent: &AgentId,
+    ) -> Result<bool, StoreError> {
+        let now = self.now();
+        let key = (workspace.id().clone(), agent.clone());
+        let noted = self.noted_agents().get(&key).copied();
+        let is_recent =
+            |noted: Timestamp| now.as_millis() - noted.as_millis() < NOTE_AGENT_EVERY_MS;
+        if noted.is_some_and(is_recent) {
+            return Ok(true);
+        }
+        let seen = self.store.see_agent(workspace, agent, now).await?;
+        if seen {
+            let mut agents = self.noted_agents();
+            if agents.len() >= MAX_NOTED_AGENTS {
+                agents.clear();
+            }
+            agents.insert(key, now);
+        }
+        Ok(seen)
+    }
+
+    fn noted_agents(&self) -> MutexGuard<'_, HashMap<(WorkspaceId, AgentId), Timestamp>> {
+        let agents = self.shared.agents.lock();
+        agents.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The time as the engine's clock tells it.

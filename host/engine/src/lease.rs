@@ -6,16 +6,15 @@ use tokio::time::{Instant, timeout};
 use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::report::Batch;
 use trainshed_core::resource::is_of_the_machine;
-use trainshed_core::task::Outcome;
-use trainshed_core::view::{
-    AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TaskView, TrialLease,
-};
+use trainshed_core::view::{AgentInfo, AgentView, DatasetView, LeaseState, LeaseView, TrialLease};
 use trainshed_core::{AgentId, TaskId};
-use trainshed_store::{ClaimedTask, Frame, LeaseError, NewVersion, StoreError, Waiting, Workspace};
+use trainshed_store::{
+    ClaimedTask, EndOfRun, Frame, LeaseError, NewVersion, StoreError, Waiting, Workspace,
+};
 
 use crate::engine::Engine;
 use crate::event::Event;
-use crate::validate::check_batch;
+use crate::validate::{check_batch, check_last_reports};
 
 /// How long a waiting call trusts that it would be woken: another engine on the same store
 /// wakes nobody here.
@@ -52,7 +51,7 @@ impl Engine {
         agent: &AgentId,
         wait: Duration,
     ) -> Result<Option<LeaseView>, LeaseError> {
-        let seen = self.store.see_agent(workspace, agent, self.now()).await;
+        let seen = self.see_agent(workspace, agent).await;
         if !seen.map_err(LeaseError::Store)? {
             return Err(LeaseError::UnknownAgent(agent.clone()));
         }
@@ -257,33 +256,32 @@ impl Engine {
     }
 
     /// Ends a task and shows what it made: its models whatever the outcome, its data set
-    /// version when it completed. Saying it again is harmless.
+    /// version when it completed. What it reported last is recorded with that. Saying it again
+    /// is harmless.
     ///
     /// # Errors
-    /// When the lease is over and did not end the task itself.
+    /// When the lease is over and did not end the task itself, or a report breaks a rule.
     pub async fn finish(
         &self,
         workspace: &Workspace,
         task: &TaskId,
         fence: i64,
-        outcome: Outcome,
-    ) -> Result<TaskView, LeaseError> {
-        let trial = self.store.trial_of(workspace, task).await;
-        match trial.map_err(LeaseError::Store)? {
-            Some(trial) => {
-                Box::pin(self.finish_trial(workspace, &trial, task, fence, outcome)).await?;
+        end: EndOfRun,
+    ) -> Result<(), LeaseError> {
+        check_last_reports(&end.reports).map_err(LeaseError::Invalid)?;
+        match self.trial_of_lease(workspace, task, fence).await? {
+            Some(leased) => {
+                let lease = (task, fence);
+                Box::pin(self.finish_trial(workspace, &leased, lease, end)).await?;
             }
             None => {
-                let now = self.now();
                 let finished = self
                     .store
-                    .finish_task(workspace, task, fence, &outcome, now);
+                    .finish_task(workspace, task, fence, &end, self.now());
                 finished.await?;
             }
         }
         self.changes().task_changed(workspace.id(), task);
-        let view = self.store.task(workspace, task).await;
-        let view = view.map_err(LeaseError::Store)?;
-        view.ok_or_else(|| LeaseError::UnknownTask(task.clone()))
+        Ok(())
     }
 }

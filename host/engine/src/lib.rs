@@ -49,11 +49,11 @@ pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
     Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError,
-    ConsoleQuery, CurvePage, Database, DatasetError, FileContent, FileSettings, GarbageRules,
-    KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch, ProjectError,
-    PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled, Sampling,
-    ShownQuery, StoreError, StoredAnswer, TransferError, UploadError, UploadPart, Workspace,
-    WriteMode, backup, restore,
+    ConsoleQuery, CurvePage, Database, DatasetError, EndOfRun, FileContent, FileSettings,
+    GarbageRules, KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch,
+    ProjectError, PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled,
+    Sampling, ShownQuery, StoreError, StoredAnswer, TransferError, UploadError, UploadPart,
+    Workspace, WriteMode, backup, restore,
 };
 pub use trainshed_tune::experiment::Refusal;
 pub use transfer::{AddTo, ExportTasksError};

@@ -6,24 +6,25 @@
 //! folded: a cache, so any number of servers may drive an experiment on one database.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout};
 use trainshed_core::action::{Action, ActionError, Tune, Work};
 use trainshed_core::limits::LimitRequest;
-use trainshed_core::report::{TrialAnswer, TrialDecision, TrialReport};
+use trainshed_core::report::{Report, TrialAnswer, TrialDecision, TrialReport};
 use trainshed_core::task::{Outcome, TaskState, TaskType, Verb};
-use trainshed_core::view::{LeaseView, TaskView, TrialLease};
+use trainshed_core::view::{DatasetView, LeaseView, TaskView, TrialLease};
 use trainshed_core::{AgentId, TaskId, WorkspaceId};
 use trainshed_store::{
-    Cause, ChangeError, ClaimedTask, EndOfExperiment, ExperimentEnd, LeaseError, LostTrial, Move,
-    NewTask, NewWork, Place, StartedTrial, Step, StepError, StoreError, TrialChange, TrialOf,
-    Workspace,
+    Cause, ChangeError, ClaimedTask, EndOfExperiment, EndOfRun, ExperimentEnd, LeaseError,
+    LostTrial, Move, NewTask, NewWork, Place, StartedTrial, Step, StepError, StoreError,
+    TrialChange, TrialOf, Workspace,
 };
 use trainshed_tune::experiment::event::{Ending, Event, Status};
-use trainshed_tune::experiment::{Next, Refusal, Report, Start, Upcoming};
+use trainshed_tune::experiment::{Next, Refusal, Report as TuneReport, Start, Upcoming};
 use trainshed_tune::{Decision, Experiment, payload};
 use uuid::Uuid;
 
@@ -55,10 +56,25 @@ const MAX_METRICS_BYTES: usize = 16 << 10;
 /// How often a step that came too late is decided anew, before the caller has to come again.
 const MAX_OVERTAKEN: usize = 100;
 
-/// Experiments whose logs have been read.
+/// Leases of trials that are known in memory.
+const MAX_LEASED: usize = 10_000;
+
+/// Experiments whose logs have been read, and the leases of trials that were handed out.
 #[derive(Default)]
 pub(crate) struct Experiments {
     known: Mutex<HashMap<(WorkspaceId, TaskId), Slot>>,
+    leased: Mutex<HashMap<Lease, Leased>>,
+}
+
+/// A lease: whose task, and its fence. It is always that of one attempt at one trial.
+type Lease = (WorkspaceId, TaskId, i64);
+
+/// A trial that runs.
+#[derive(Clone)]
+pub(crate) struct Leased {
+    trial: TrialOf,
+    /// What its experiment is judged by, where that is known.
+    metric: Option<String>,
 }
 
 /// One at a time drives an experiment within a process.
@@ -82,6 +98,15 @@ struct Parent {
     limits: LimitRequest,
     num_cpus: Option<f64>,
     num_gpus: Option<f64>,
+    /// Read for the first trial; it is the same for all.
+    supplies: OnceCell<Supplies>,
+}
+
+/// What an agent needs for every trial.
+struct Supplies {
+    dataset: DatasetView,
+    /// Environment variables that the plugin may read.
+    environment: Vec<String>,
 }
 
 /// What a step is to be.
@@ -109,6 +134,21 @@ impl<T> Deed<T> {
             ..Self::of(answer, events)
         }
     }
+}
+
+/// A trial that is handed to an agent.
+struct HandedOut {
+    number: u64,
+    attempt: u64,
+    settings: Map<String, Value>,
+    /// The name of the checkpoint behind which it goes on.
+    checkpoint: Option<String>,
+    /// Of its task.
+    name: String,
+    work: Option<NewWork>,
+    lease: TrialLease,
+    metric: String,
+    parent: Arc<Parent>,
 }
 
 /// Why an experiment could not be read.
@@ -139,6 +179,11 @@ impl Experiments {
             known.retain(|_, slot| Arc::strong_count(slot) > 1);
         }
         known.entry(key).or_default().clone()
+    }
+
+    fn leased(&self) -> MutexGuard<'_, HashMap<Lease, Leased>> {
+        let leased = self.leased.lock();
+        leased.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,7 +222,6 @@ impl Engine {
                     return Ok(Deed::of(None, events));
                 };
                 let task = known.parent.trial(&start);
-                let settings = start.config.clone();
                 let trial = known.experiment.trial(start.trial);
                 let lease = TrialLease {
                     id: start.id,
@@ -186,9 +230,19 @@ impl Engine {
                     milli_cpus: thousandths(known.parent.num_cpus.unwrap_or(1.0)),
                     milli_gpus: thousandths(known.parent.num_gpus.unwrap_or(0.0)),
                 };
-                let checkpoint = start.checkpoint.map(|(name, _)| name);
+                let handed = HandedOut {
+                    number: start.trial,
+                    attempt: start.attempt,
+                    settings: start.config,
+                    checkpoint: start.checkpoint.map(|(name, _)| name),
+                    name: task.name.clone(),
+                    work: task.work.clone(),
+                    lease,
+                    metric: known.experiment.metric().to_owned(),
+                    parent: known.parent.clone(),
+                };
                 Ok(Deed {
-                    answer: Some((settings, known.parent.limits, lease, checkpoint)),
+                    answer: Some(handed),
                     events,
                     cause: Cause::Alone,
                     start: Some(StartedTrial {
@@ -207,28 +261,91 @@ impl Engine {
             // Its definition does not hold any more; its task says so.
             Err(_) => return Ok(None),
         };
-        let (Some((settings, limits, lease, checkpoint)), Some((task, fence))) =
-            (done.answer, done.started)
-        else {
+        let (Some(handed), Some((task, fence))) = (done.answer, done.started) else {
             return Ok(None);
         };
         self.changes().task_changed(workspace.id(), &task);
+        let leased = Leased {
+            trial: TrialOf {
+                experiment: experiment.clone(),
+                number: handed.number,
+                attempt: handed.attempt,
+            },
+            metric: Some(handed.metric.clone()),
+        };
+        self.note_lease(workspace, &task, fence, leased);
+        let view = self.describe_trial(workspace, (task, fence), handed);
+        view.await.map(Some)
+    }
+
+    /// What an agent is told of a trial that it was handed.
+    async fn describe_trial(
+        &self,
+        workspace: &Workspace,
+        (task, fence): (TaskId, i64),
+        handed: HandedOut,
+    ) -> Result<LeaseView, StoreError> {
+        let parent = &handed.parent;
+        // A first attempt is what it was made of a moment ago, and has reported nothing.
+        if let (1, None, Some(work)) = (handed.attempt, &handed.checkpoint, handed.work)
+            && work.checkpoint.is_none()
+        {
+            let read = || self.read_supplies(workspace, &parent.task);
+            let supplies = parent.supplies.get_or_try_init(read).await?;
+            return Ok(LeaseView {
+                task,
+                name: handed.name,
+                fence,
+                ttl_ms: u64::try_from(self.lease_ttl().as_millis()).unwrap_or(u64::MAX),
+                action: work.action.to_owned(),
+                params: work.params,
+                settings: handed.settings,
+                seed: work.seed,
+                initial_iteration: work.initial_iteration,
+                initial_second: 0,
+                limits: parent.limits,
+                plugin: work.plugin,
+                environment: supplies.environment.clone(),
+                dataset: supplies.dataset.clone(),
+                checkpoint: None,
+                trial: Some(handed.lease),
+            });
+        }
         let claimed = ClaimedTask {
             task,
             fence,
-            settings,
-            limits,
+            settings: handed.settings,
+            limits: parent.limits,
         };
-        let described = self.describe_lease(workspace, claimed, Some(lease)).await;
-        let mut view = described?;
+        let described = self.describe_lease(workspace, claimed, Some(handed.lease));
+        let mut view = described.await?;
         if let (Some(name), Some(model), Some(lease)) =
-            (&checkpoint, &view.checkpoint, &mut view.trial)
+            (&handed.checkpoint, &view.checkpoint, &mut view.trial)
         {
             lease.iteration = lease
                 .iteration
                 .saturating_add(saved_since(name, model.iteration));
         }
-        Ok(Some(view))
+        Ok(view)
+    }
+
+    async fn read_supplies(
+        &self,
+        workspace: &Workspace,
+        task: &TaskView,
+    ) -> Result<Supplies, StoreError> {
+        let gone = |what: &str| StoreError::Damaged {
+            action: "describe a leased trial",
+            source: format!("the {what} of task {} is gone", task.id).into(),
+        };
+        let dataset = task.dataset.ok_or_else(|| gone("data set"))?;
+        let dataset = self.store.dataset(workspace, dataset).await?;
+        let plugin = task.plugin.as_ref().ok_or_else(|| gone("plugin"))?;
+        let plugin = self.store.plugin(workspace, &plugin.digest).await?;
+        Ok(Supplies {
+            dataset: dataset.ok_or_else(|| gone("data set"))?,
+            environment: plugin.ok_or_else(|| gone("plugin"))?.manifest.environment,
+        })
     }
 
     /// Takes in what a trial reports, and answers what it is to do. A report that was taken in
@@ -244,7 +361,7 @@ impl Engine {
         report: TrialReport,
     ) -> Result<TrialAnswer, LeaseError> {
         check_metrics(report.iteration, &report.metrics).map_err(LeaseError::Invalid)?;
-        let trial = self.leased_trial(workspace, task).await?;
+        let Leased { trial, .. } = self.leased_trial(workspace, task, fence).await?;
         let checkpoint = match &report.checkpoint {
             None => None,
             Some(name) => {
@@ -262,7 +379,7 @@ impl Engine {
         };
         let lease_until = self.lease_until();
         let (number, attempt) = (trial.number, trial.attempt);
-        let report = Report {
+        let report = TuneReport {
             trial: number,
             attempt,
             iteration: report.iteration,
@@ -318,7 +435,7 @@ impl Engine {
         let mut changes = self.subscribe();
         loop {
             let stop = self.store.stop_request(workspace, task, fence).await?;
-            let trial = self.leased_trial(workspace, task).await?;
+            let Leased { trial, .. } = self.leased_trial(workspace, task, fence).await?;
             let decided = self.drive(workspace, &trial.experiment, |known| {
                 let decision = known.experiment.decision(trial.number, trial.attempt);
                 // Another attempt at it has begun, so this one is to end.
@@ -348,58 +465,101 @@ impl Engine {
         &self,
         workspace: &Workspace,
         task: &TaskId,
-    ) -> Result<TrialOf, LeaseError> {
-        let trial = self.store.trial_of(workspace, task).await;
-        trial.map_err(LeaseError::Store)?.ok_or_else(|| {
+        fence: i64,
+    ) -> Result<Leased, LeaseError> {
+        let trial = self.trial_of_lease(workspace, task, fence).await?;
+        trial.ok_or_else(|| {
             LeaseError::Invalid("the task is no trial: it has no experiment to report to".into())
         })
+    }
+
+    /// The trial that is run under a lease; `None` when the task is no trial.
+    pub(crate) async fn trial_of_lease(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        fence: i64,
+    ) -> Result<Option<Leased>, LeaseError> {
+        let lease = (workspace.id().clone(), task.clone(), fence);
+        let known = self.experiments().leased().get(&lease).cloned();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let trial = self.store.trial_of(workspace, task).await;
+        let trial = trial.map_err(LeaseError::Store)?;
+        Ok(trial.map(|trial| Leased {
+            trial,
+            metric: None,
+        }))
+    }
+
+    fn note_lease(&self, workspace: &Workspace, task: &TaskId, fence: i64, leased: Leased) {
+        let mut known = self.experiments().leased();
+        if known.len() >= MAX_LEASED {
+            known.clear();
+        }
+        known.insert((workspace.id().clone(), task.clone(), fence), leased);
     }
 
     /// Ends the task of a trial, and tells its experiment.
     pub(crate) async fn finish_trial(
         &self,
         workspace: &Workspace,
-        trial: &TrialOf,
-        task: &TaskId,
-        fence: i64,
-        outcome: Outcome,
+        leased: &Leased,
+        (task, fence): (&TaskId, i64),
+        end: EndOfRun,
     ) -> Result<(), LeaseError> {
-        let view = self.store.task(workspace, task).await;
-        let view = view.map_err(LeaseError::Store)?;
-        let was_asked = view.is_some_and(|view| view.stopping);
-        let last = match &outcome {
-            Outcome::Completed { .. } => self.last_values(workspace, task).await,
-            Outcome::Failed { .. } | Outcome::Stopped { .. } => Ok(Map::new()),
+        let was_asked = match &end.outcome {
+            Outcome::Stopped { .. } => {
+                let view = self.store.task(workspace, task).await;
+                view.map_err(LeaseError::Store)?
+                    .is_some_and(|view| view.stopping)
+            }
+            Outcome::Completed { .. } | Outcome::Failed { .. } => false,
+        };
+        let last = match &end.outcome {
+            Outcome::Completed { result } if !leased.is_judged_by(result) => {
+                self.last_values(workspace, task, &end.reports).await
+            }
+            _ => Ok(Map::new()),
         };
         let last = last.map_err(LeaseError::Store)?;
+        let trial = &leased.trial;
         self.drive(workspace, &trial.experiment, |known| {
             let experiment = &mut known.experiment;
-            let ending = ending(&outcome, was_asked, experiment.metric(), &last);
+            let ending = ending(&end.outcome, was_asked, experiment.metric(), &last);
             // A trial that the log knows to have ended, or another attempt at it: its fence
             // tells the agent what there is to tell.
             let ended = experiment.end(trial.number, trial.attempt, ending, self.now_ms());
             let events = ended.unwrap_or_default();
-            let outcome = told(&outcome, trial.number, &events);
+            let end = EndOfRun {
+                outcome: told(&end.outcome, trial.number, &events),
+                reports: end.reports.clone(),
+            };
             Ok(Deed {
                 answer: (),
                 events,
                 cause: Cause::Finish {
                     task: task.clone(),
                     fence,
-                    outcome,
+                    end,
                 },
                 start: None,
             })
         })
         .await?;
+        let lease = (workspace.id().clone(), task.clone(), fence);
+        self.experiments().leased().remove(&lease);
         Ok(())
     }
 
-    /// The last values of curves and the single values of a task, by name.
+    /// The last values of curves and the single values of a task, by name; `reports` are those
+    /// that come with its end.
     async fn last_values(
         &self,
         workspace: &Workspace,
         task: &TaskId,
+        reports: &[Report],
     ) -> Result<Map<String, Value>, StoreError> {
         let mut values = Map::new();
         for curve in self.store.series(workspace, task).await? {
@@ -409,6 +569,11 @@ impl Engine {
         }
         for single in self.store.singles(workspace, task).await? {
             values.insert(single.name, json!(single.value.0));
+        }
+        for report in reports {
+            if let Report::Single { name, value } = report {
+                values.insert(name.clone(), json!(value.0));
+            }
         }
         Ok(values)
     }
@@ -545,6 +710,7 @@ impl Engine {
                 _ => effects(&events, &known.experiment, deed.start),
             };
             let share = known.experiment.progress().unwrap_or(0.0);
+            let share = (share * 1000.0).round() / 1000.0;
             let step = Step {
                 experiment: task,
                 after: &known.place,
@@ -725,6 +891,7 @@ fn definition(task: TaskView) -> Result<(Parent, Tune), ActionError> {
         limits: action.common.limits,
         num_cpus: tune.num_cpus,
         num_gpus: tune.num_gpus,
+        supplies: OnceCell::new(),
     };
     Ok((parent, tune))
 }
@@ -745,6 +912,7 @@ fn asked_definition(task: TaskView) -> (Parent, Tune) {
         limits: LimitRequest::default(),
         num_cpus: None,
         num_gpus: None,
+        supplies: OnceCell::new(),
     };
     (parent, tune)
 }
@@ -757,6 +925,14 @@ fn asked_definition(task: TaskView) -> (Parent, Tune) {
 )]
 fn thousandths(amount: f64) -> u64 {
     (amount.clamp(0.0, 1e6) * 1000.0).ceil() as u64
+}
+
+impl Leased {
+    /// Whether a result says by itself what the experiment is judged by.
+    fn is_judged_by(&self, result: &Map<String, Value>) -> bool {
+        let metric = self.metric.as_deref();
+        metric.is_some_and(|metric| result.contains_key(metric))
+    }
 }
 
 impl Parent {
@@ -951,7 +1127,12 @@ fn effects(
             }
             Event::Ended { trial, .. }
             | Event::Exploited { trial, .. }
-            | Event::Closed { trial, .. } => changes.push(TrialChange::Over(*trial)),
+            | Event::Closed { trial, .. } => {
+                // An end is mostly two events.
+                if !matches!(changes.last(), Some(TrialChange::Over(last)) if last == trial) {
+                    changes.push(TrialChange::Over(*trial));
+                }
+            }
             Event::Stopped { reason } => changes.push(TrialChange::StopAll(reason.clone())),
             Event::Created { .. }
             | Event::TrialCreated { .. }

@@ -40,6 +40,28 @@ pub(crate) fn check_batch(batch: &Batch, frames: &[Frame<'_>]) -> Result<(), Str
     Ok(())
 }
 
+/// Checks the reports that come with the end of a task.
+///
+/// # Errors
+/// A sentence that names the first report at fault and its value.
+pub(crate) fn check_last_reports(reports: &[Report]) -> Result<(), String> {
+    if reports.len() > MAX_BATCH {
+        return Err(format!(
+            "the end of a task has at most {MAX_BATCH} reports, but this has {}",
+            reports.len()
+        ));
+    }
+    for (index, report) in reports.iter().enumerate() {
+        if matches!(report, Report::Point(_)) {
+            return Err(format!(
+                "report {index}: points are reported before the end of their task"
+            ));
+        }
+        check_report(report).map_err(|wrong| format!("report {index}: {wrong}"))?;
+    }
+    Ok(())
+}
+
 pub(crate) fn check_report(report: &Report) -> Result<(), String> {
     match report {
         Report::Point(point) => {

@@ -18,7 +18,10 @@ use trainshed_engine::{
     ChangeError, ConsoleQuery, LeaseError, Move, PushError, QueueName, VersionError, WriteMode,
 };
 
-use lab::{Lab, NOW, batch, completed, failed, line, manifest, model, point, progress, single};
+use lab::{
+    Lab, NOW, batch, completed, failed, line, manifest, model, point, progress, single,
+    without_reports,
+};
 
 #[tokio::test]
 async fn a_train_action_goes_from_json_to_a_model() {
@@ -515,7 +518,7 @@ async fn a_waiting_task_is_stopped_at_once() {
     assert_eq!(again.unwrap(), stopped, "its reason stays");
     let finish = lab
         .engine
-        .finish(&lab.workspace, &task.id, 0, failed("x"))
+        .finish(&lab.workspace, &task.id, 0, without_reports(failed("x")))
         .await;
     assert!(
         matches!(finish, Err(LeaseError::Stale { .. })),
@@ -717,7 +720,7 @@ async fn workspaces_cannot_see_each_other() {
         Err(ChangeError::UnknownTask(_))
     ));
     let refused = engine
-        .finish(&other, &task.id, lease.fence, failed("x"))
+        .finish(&other, &task.id, lease.fence, without_reports(failed("x")))
         .await;
     assert!(matches!(refused, Err(LeaseError::UnknownTask(_))));
     let agent = engine.lease(&other, &lab.agent, Duration::ZERO).await;

@@ -1034,7 +1034,9 @@ async fn a_stopped_search_goes_on_with_what_it_would_have_run() {
         reason: String::new(),
     };
     lab.finish(&second, stopped).await.unwrap();
-    assert_eq!(lab.task(&task).await.status, TaskState::Stopped);
+    let ended = lab.task(&task).await;
+    assert_eq!(ended.status, TaskState::Stopped);
+    assert_eq!(ended.phases.phases()["trials"], 100.0);
 
     let (lab, _) = lab.reopen(1).await;
     assert_eq!(resume(&lab, false).await, "done");
@@ -1048,6 +1050,11 @@ async fn a_stopped_search_goes_on_with_what_it_would_have_run() {
         (TaskState::InProgress, "", false)
     );
     assert_eq!(running.result, None);
+    assert_eq!(
+        running.phases.phases()["trials"],
+        25.0,
+        "one of four trials has ended, whatever the stop showed"
+    );
     let again = lab.lease().await.unwrap();
     assert_eq!(
         (&again.task, &again.settings),

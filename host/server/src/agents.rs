@@ -9,15 +9,13 @@ use bytes::Bytes;
 use serde::Deserialize;
 use trainshed_core::report::{Batch, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
-use trainshed_core::task::Outcome;
 use trainshed_core::view::{
     AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, DatasetView, LeaseState,
-    TaskView,
 };
 use trainshed_core::{AgentId, TaskId, Timestamp};
-use trainshed_engine::{Engine, NewConfiguration};
+use trainshed_engine::{EndOfRun, Engine, NewConfiguration};
 use trainshed_wire::{
-    CommitVersion, Connect, ConnectText, Connected, ConnectedText, Wait, read_reports,
+    CommitVersion, Connect, ConnectText, Connected, ConnectedText, Finish, Wait, read_reports,
 };
 use utoipa::IntoParams;
 
@@ -158,18 +156,22 @@ pub(crate) async fn put_artifact(
     Ok(Json(put.await?))
 }
 
-/// `POST /leases/{task}/{fence}/finish`: ends the task. Saying it again is harmless.
-#[utoipa::path(post, path = "/leases/{task}/{fence}/finish", tag = "agents", responses((status = 200, body = TaskView)))]
+/// `POST /leases/{task}/{fence}/finish`: ends the task, and records what it reported last, which
+/// has no points. Saying it again is harmless.
+#[utoipa::path(post, path = "/leases/{task}/{fence}/finish", tag = "agents", responses((status = 204, description = "It has ended.")))]
 pub(crate) async fn finish(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     lease: Path<(String, i64)>,
-    Json(outcome): Json<Outcome>,
-) -> Result<Json<TaskView>, ApiError> {
+    Json(finish): Json<Finish>,
+) -> Result<StatusCode, ApiError> {
     let (task, fence) = held(lease)?;
-    Ok(Json(
-        engine.finish(&workspace, &task, fence, outcome).await?,
-    ))
+    let end = EndOfRun {
+        outcome: finish.outcome,
+        reports: finish.reports,
+    };
+    engine.finish(&workspace, &task, fence, end).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /leases/{task}/{fence}/trial-report`: what a trial of a tune action reports of itself;

@@ -102,8 +102,8 @@ impl Store {
         migrate_to(kind, &url, kind.newest_schema()).await?;
         let tables = Tables {
             kind,
-            writer: pool(1, &url, kind.writer_settings()).await?,
-            reader: pool(READERS, &url, kind.reader_settings()).await?,
+            writer: pool(1, kind, &url, kind.writer_settings()).await?,
+            reader: pool(READERS, kind, &url, kind.reader_settings()).await?,
         };
         let store = Self {
             kind,
@@ -208,12 +208,15 @@ impl Kind {
 /// Connections that have each run `settings`.
 async fn pool(
     connections: u32,
+    kind: Kind,
     url: &str,
     settings: &'static [&'static str],
 ) -> Result<AnyPool, StoreError> {
     AnyPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_PATIENCE)
+        // A file does not go away as a server does, and to ask costs as much as a statement.
+        .test_before_acquire(kind == Kind::Postgres)
         .after_connect(move |connection, _| {
             Box::pin(async move {
                 for setting in settings {
@@ -226,8 +229,11 @@ async fn pool(
             Box::pin(async move {
                 // When the disk is full, SQLite rolls back by itself. The driver's own attempt
                 // then fails, and it takes the transaction for open for ever: what later ones
-                // commit would never be written. Such a connection is not used again.
-                connection.ping().await?;
+                // commit would never be written. Such a connection is not used again. Mostly
+                // nothing is open, and then nothing has to be waited for.
+                if connection.is_in_transaction() {
+                    connection.ping().await?;
+                }
                 Ok(!connection.is_in_transaction())
             })
         })

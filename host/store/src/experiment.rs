@@ -16,10 +16,11 @@ use trainshed_core::{AgentId, TaskId, Timestamp};
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
-use crate::lease::{LeaseError, finish_within, hold_lease, record_run};
+use crate::lease::{EndOfRun, LeaseError, RunParts, finish_within, hold_lease, record_run};
 use crate::lifecycle::active_namesake;
 use crate::points::TaskKey;
-use crate::task::{InsertTaskError, NewTask, insert_parts, link_checkpoint};
+use crate::project::ensure_project;
+use crate::task::{InsertTaskError, NewRun, NewTask, insert_into, insert_parts, link_checkpoint};
 use crate::workspace::Workspace;
 
 /// Where a task is in an experiment.
@@ -139,7 +140,7 @@ pub enum Cause {
         /// Of its lease.
         fence: i64,
         /// How.
-        outcome: Outcome,
+        end: EndOfRun,
     },
     /// The user wants the experiment to stop.
     Stop {
@@ -178,6 +179,8 @@ pub enum Waiting {
 
 /// Events that one statement writes; most steps have one or two.
 const EVENTS_AT_ONCE: usize = 16;
+/// The fence of the first lease of a task.
+const FIRST_FENCE: i64 = 1;
 const STEP: &str = "record a step of an experiment";
 
 impl Store {
@@ -432,14 +435,9 @@ impl Store {
                 let transaction = &mut *writer.transaction;
                 hold_lease(transaction, workspace, &task, fence, lease_until).await?;
             }
-            Cause::Finish {
-                task,
-                fence,
-                outcome,
-            } => {
+            Cause::Finish { task, fence, end } => {
                 let transaction = &mut *writer.transaction;
-                let model =
-                    finish_within(transaction, workspace, &task, fence, &outcome, now).await?;
+                let model = finish_within(transaction, workspace, &task, fence, &end, now).await?;
                 writer.keep_model(&task, model).await?;
                 settled = Some(TaskKey::new(workspace, &task));
             }
@@ -470,6 +468,20 @@ impl Store {
         }
         Ok((place, started))
     }
+}
+
+/// What there is around the task of a trial that is made.
+#[derive(sqlx::FromRow)]
+struct Surroundings {
+    /// The id of its project.
+    project: Option<String>,
+    /// Tasks that wait or run under its name.
+    namesakes: i64,
+    /// Whether the experiment waits for its first trial.
+    waits: i64,
+    machine: Option<String>,
+    digest: Option<String>,
+    sha256: Option<String>,
 }
 
 struct StepWriter<'a> {
@@ -622,6 +634,87 @@ impl StepWriter<'_> {
 
     /// Hands a trial to an agent: its task is made, or runs once more.
     async fn start(&mut self, started: StartedTrial) -> Result<(TaskId, i64), StepError> {
+        // A trial has no task before its first attempt, because both are written together.
+        let lease = match started.attempt {
+            ..=1 => self.start_first(&started).await?,
+            _ => self.start_again(&started).await?,
+        };
+        sqlx::query(
+            "insert into trial (workspace, task, experiment, number, attempt, state)
+             values ($1, $2, $3, $4, $5, 'running')
+             on conflict (workspace, task) do update
+                set attempt = excluded.attempt, state = excluded.state",
+        )
+        .bind(self.workspace.as_str())
+        .bind(lease.0.as_str())
+        .bind(self.experiment.as_str())
+        .bind(bigint(started.number))
+        .bind(bigint(started.attempt))
+        .execute(&mut **self.transaction)
+        .await
+        .map_err(failed)?;
+        Ok(lease)
+    }
+
+    /// Makes the task of a trial, which runs at once.
+    async fn start_first(&mut self, started: &StartedTrial) -> Result<(TaskId, i64), StepError> {
+        let work = started.task.work.as_ref();
+        let around: Surroundings = sqlx::query_as(
+            "select (select id from project where workspace = $1 and path = $2) as project,
+                    (select count(*) from task
+                      where workspace = $1 and encoded_name = $3
+                        and state in ('queued', 'in_progress') and action <> '') as namesakes,
+                    (select count(*) from task
+                      where workspace = $1 and id = $4 and state = 'queued') as waits,
+                    (select machine from agent where workspace = $1 and id = $5) as machine,
+                    (select digest from dataset where id = $6) as digest,
+                    (select sha256 from model where id = $7) as sha256",
+        )
+        .bind(self.workspace.as_str())
+        .bind(&started.task.project)
+        .bind(&started.task.encoded_name)
+        .bind(self.experiment.as_str())
+        .bind(started.agent.as_str())
+        .bind(work.map(|work| bigint(work.dataset)))
+        .bind(work.and_then(|work| work.checkpoint).map(bigint))
+        .fetch_one(&mut **self.transaction)
+        .await
+        .map_err(failed)?;
+        if around.waits > 0 {
+            self.begin().await?;
+        }
+        let project = match around.project {
+            Some(project) => project,
+            None => {
+                let path = &started.task.project;
+                let made = ensure_project(self.transaction, self.workspace, path, self.now);
+                made.await.map_err(failed)?
+            }
+        };
+        let parts = RunParts {
+            machine: around.machine,
+            digest: around.digest,
+            sha256: around.sha256,
+        };
+        let run = NewRun {
+            agent: &started.agent,
+            lease_until: started.lease_until,
+            record: parts.record()?,
+        };
+        let mut task = started.task.clone();
+        if around.namesakes > 0 {
+            // Somebody took the name of a trial; trials go on all the same.
+            task.encoded_name = format!("{}_{}", task.encoded_name, task.id);
+        }
+        let place = (project.as_str(), Some(&run));
+        insert_into(self.transaction, self.workspace, &task, place, self.now)
+            .await
+            .map_err(failed)?;
+        Ok((task.id, FIRST_FENCE))
+    }
+
+    /// Makes the task of a trial run once more.
+    async fn start_again(&mut self, started: &StartedTrial) -> Result<(TaskId, i64), StepError> {
         let known: Option<(String,)> = sqlx::query_as(
             "select task from trial where workspace = $1 and experiment = $2 and number = $3",
         )
@@ -631,40 +724,12 @@ impl StepWriter<'_> {
         .fetch_optional(&mut **self.transaction)
         .await
         .map_err(failed)?;
-        let mut task = started.task;
-        let id = match known {
-            Some((id,)) => {
-                let id: TaskId = id.parse().map_err(StoreError::damaged(STEP))?;
-                self.renew(&id, &task).await?;
-                id
-            }
-            None => {
-                let transaction = &mut *self.transaction;
-                let other = active_namesake(transaction, self.workspace, &task.encoded_name);
-                if other.await?.is_some() {
-                    // Somebody took the name of a trial; trials go on all the same.
-                    task.encoded_name = format!("{}_{}", task.encoded_name, task.id);
-                }
-                insert_parts(self.transaction, self.workspace, &task, self.now)
-                    .await
-                    .map_err(failed)?;
-                task.id
-            }
+        let Some((id,)) = known else {
+            // Its task was deleted.
+            return self.start_first(started).await;
         };
-        sqlx::query(
-            "insert into trial (workspace, task, experiment, number, attempt, state)
-             values ($1, $2, $3, $4, $5, 'running')
-             on conflict (workspace, task) do update
-                set attempt = excluded.attempt, state = excluded.state",
-        )
-        .bind(self.workspace.as_str())
-        .bind(id.as_str())
-        .bind(self.experiment.as_str())
-        .bind(bigint(started.number))
-        .bind(bigint(started.attempt))
-        .execute(&mut **self.transaction)
-        .await
-        .map_err(failed)?;
+        let id: TaskId = id.parse().map_err(StoreError::damaged(STEP))?;
+        self.renew(&id, &started.task).await?;
         let (fence,): (i64,) = sqlx::query_as(
             "update task
                 set state = 'in_progress', state_reason = '', state_message = '', agent = $1,
@@ -683,7 +748,12 @@ impl StepWriter<'_> {
         .await
         .map_err(failed)?;
         record_run(self.transaction, self.workspace, id.as_str()).await?;
-        // The experiment itself runs from its first trial on.
+        self.begin().await?;
+        Ok((id, fence))
+    }
+
+    /// The experiment itself runs from its first trial on.
+    async fn begin(&mut self) -> Result<(), StepError> {
         sqlx::query(
             "update task
                 set state = 'in_progress', started = $1, state_changed = $1, last_update = $1
@@ -695,7 +765,7 @@ impl StepWriter<'_> {
         .execute(&mut **self.transaction)
         .await
         .map_err(failed)?;
-        Ok((id, fence))
+        Ok(())
     }
 
     /// Another attempt may have another configuration, and goes on from another model.
@@ -743,30 +813,18 @@ impl StepWriter<'_> {
         Ok(())
     }
 
+    /// Shows the share of trials that have ended. It is less than before when the experiment
+    /// was continued.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a share from 0 to 1"
     )]
     async fn show_progress(&mut self, share: f64) -> Result<(), StepError> {
-        let known: Option<(String,)> =
-            sqlx::query_as("select progress from task where workspace = $1 and id = $2")
-                .bind(self.workspace.as_str())
-                .bind(self.experiment.as_str())
-                .fetch_optional(&mut **self.transaction)
-                .await
-                .map_err(failed)?;
-        let Some((known,)) = known else {
-            return Ok(());
-        };
-        let before: Progress = serde_json::from_str(&known).map_err(StoreError::damaged(STEP))?;
-        let mut progress = before.clone();
-        progress.advance("dataset", 1, 1);
         let thousandths = (share.clamp(0.0, 1.0) * 1000.0).round() as u64;
+        let mut progress = Progress::default();
+        progress.advance("dataset", 1, 1);
         progress.advance(TRIALS_PHASE, thousandths, 1000);
-        if progress == before {
-            return Ok(());
-        }
         sqlx::query(
             "update task set progress = $1, last_update = $2 where workspace = $3 and id = $4",
         )

@@ -7,7 +7,7 @@
 use serde_json::{Map, Value, json};
 use sqlx::{Any, Transaction};
 use trainshed_core::limits::LimitRequest;
-use trainshed_core::progress::Progress;
+use trainshed_core::report::Report;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, DatasetView, RunRecord};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
@@ -18,9 +18,10 @@ use crate::dataset::{
     stage_version,
 };
 use crate::error::StoreError;
-use crate::file::unsigned;
+use crate::file::{bigint, unsigned};
 use crate::model::show_models;
 use crate::points::TaskKey;
+use crate::report::{Told, write_last_reports};
 use crate::workspace::Workspace;
 
 /// Why a write of a running task was refused. Nothing of it was kept.
@@ -90,6 +91,16 @@ pub struct ClaimedTask {
     pub settings: Map<String, Value>,
     /// What the action asks for.
     pub limits: LimitRequest,
+}
+
+/// How the run of a task ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndOfRun {
+    /// The state, and the result or the reason.
+    pub outcome: Outcome,
+    /// What it reported last, without points: recorded with its end, and not again when the
+    /// end is told again. Names and numbers have been checked.
+    pub reports: Vec<Report>,
 }
 
 /// What a writer learns of its task when it holds the lease.
@@ -348,28 +359,40 @@ impl Store {
         Ok(staged)
     }
 
-    /// Ends a running task. One transaction writes the state and shows what the task made:
-    /// its models whatever the outcome, its data set version when it completed. Ending it
-    /// again under the same lease changes nothing and is no error.
+    /// Ends a running task. One transaction writes what it reported last and the state, and
+    /// shows what the task made: its models whatever the outcome, its data set version when it
+    /// completed. Ending it again under the same lease changes nothing and is no error.
     ///
     /// # Errors
-    /// [`LeaseError::Stale`] when the lease is over and did not end the task itself.
+    /// [`LeaseError::Stale`] when the lease is over and did not end the task itself; as
+    /// [`Store::append_batch`] for the reports.
     pub async fn finish_task(
         &self,
         workspace: &Workspace,
         task: &TaskId,
         fence: i64,
-        outcome: &Outcome,
+        end: &EndOfRun,
         now: Timestamp,
     ) -> Result<(), LeaseError> {
         let action = "finish a task";
         let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
-        finish_within(&mut transaction, workspace, task, fence, outcome, now).await?;
+        finish_within(&mut transaction, workspace, task, fence, end, now).await?;
         let committed = transaction.commit().await;
         committed.map_err(lease_error(action))?;
         self.ingest.shared.settle(&TaskKey::new(workspace, task));
         Ok(())
     }
+}
+
+/// What is to be known of a task that ends.
+#[derive(sqlx::FromRow)]
+struct Ending {
+    action: String,
+    output_model: Option<String>,
+    progress: String,
+    checkpoint: Option<i64>,
+    models: i64,
+    versions: i64,
 }
 
 /// Ends a running task within a transaction; the model that is its result.
@@ -380,62 +403,85 @@ pub(crate) async fn finish_within(
     workspace: &Workspace,
     task: &TaskId,
     fence: i64,
-    outcome: &Outcome,
+    end: &EndOfRun,
     now: Timestamp,
 ) -> Result<Option<i64>, LeaseError> {
     let action = "finish a task";
-    let (result, reason) = match outcome {
+    let (result, reason) = match &end.outcome {
         Outcome::Completed { result } => (Some(result), ""),
         Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
     };
-    let ended: Option<(String, Option<String>, String)> = sqlx::query_as(
-        "update task
-            set state = $1, state_reason = $2, ended = $3, state_changed = $3,
-                last_update = $3, lease_until = null, ended_fence = fence
-          where workspace = $4 and id = $5 and fence = $6 and state = 'in_progress'
-      returning action, output_model, progress",
+    let ending: Option<Ending> = sqlx::query_as(
+        "select action, output_model, progress, checkpoint,
+                (select count(*) from model where workspace = $1 and task = $2) as models,
+                (select count(*) from dataset
+                  where workspace = $1 and task = $2 and state = 'staged') as versions
+           from task
+          where workspace = $1 and id = $2 and fence = $3 and state = 'in_progress'",
     )
-    .bind(outcome.state().as_str())
-    .bind(reason)
-    .bind(now.as_millis())
     .bind(workspace.as_str())
     .bind(task.as_str())
     .bind(fence)
     .fetch_optional(&mut **transaction)
     .await
     .map_err(lease_error(action))?;
-    let Some((task_action, output, progress)) = ended else {
+    let Some(ending) = ending else {
         check_finished(transaction, workspace, task, fence).await?;
         return Ok(None);
     };
-
-    let model = show_models(transaction, workspace.as_str(), task, output.as_deref());
-    let model = model.await.map_err(lease_error(action))?;
-    let dataset = if result.is_some() {
-        show_staged_version(transaction, workspace.as_str(), task).await
-    } else {
-        let deleted = delete_staged_version(transaction, workspace.as_str(), task).await;
-        deleted.map(|()| None)
+    let last = Told {
+        progress: &ending.progress,
+        checkpoint: ending.checkpoint,
     };
-    let dataset = dataset.map_err(lease_error(action))?;
-    if let Some(result) = result {
+    let told = write_last_reports(transaction, (workspace, task), last, &end.reports, now).await?;
+    let (mut progress, output) = (told.progress, told.output.or(ending.output_model));
+
+    let model = if ending.models > 0 || told.models > 0 {
+        let shown = show_models(transaction, workspace.as_str(), task, output.as_deref());
+        shown.await.map_err(lease_error(action))?
+    } else {
+        None
+    };
+    let dataset = match (result, ending.versions) {
+        (_, 0) => None,
+        (Some(_), _) => show_staged_version(transaction, workspace.as_str(), task)
+            .await
+            .map_err(lease_error(action))?,
+        (None, _) => {
+            let deleted = delete_staged_version(transaction, workspace.as_str(), task).await;
+            deleted.map_err(lease_error(action))?;
+            None
+        }
+    };
+    let result = result.map(|result| {
         let mut result = result.clone();
-        match task_action.as_str() {
+        match ending.action.as_str() {
             "preprocess" => result.insert("dataset_id".into(), dataset.into()),
             _ => result.insert("model_id".into(), model.into()),
         };
-        let mut progress: Progress = serde_json::from_str(&progress)
-            .map_err(|error| LeaseError::Store(StoreError::damaged(action)(error)))?;
         progress.finish();
-        sqlx::query("update task set result = $1, progress = $2 where workspace = $3 and id = $4")
-            .bind(Value::Object(result).to_string())
-            .bind(serde_json::json!(progress).to_string())
-            .bind(workspace.as_str())
-            .bind(task.as_str())
-            .execute(&mut **transaction)
-            .await
-            .map_err(lease_error(action))?;
-    }
+        Value::Object(result).to_string()
+    });
+    sqlx::query(
+        "update task
+            set state = $1, state_reason = $2, ended = $3, state_changed = $3,
+                last_update = $3, lease_until = null, ended_fence = fence,
+                result = coalesce($4, result), progress = $5, output_model = $6,
+                last_iteration = case when last_iteration < $7 then $7 else last_iteration end
+          where workspace = $8 and id = $9",
+    )
+    .bind(end.outcome.state().as_str())
+    .bind(reason)
+    .bind(now.as_millis())
+    .bind(result)
+    .bind(json!(progress).to_string())
+    .bind(output)
+    .bind(bigint(told.last_iteration.unwrap_or(0)))
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .execute(&mut **transaction)
+    .await
+    .map_err(lease_error(action))?;
     Ok(model)
 }
 
@@ -527,35 +573,51 @@ pub(crate) async fn record_run(
 ) -> Result<(), StoreError> {
     let action = "record what a run is made of";
     let failed = || StoreError::database(action);
-    let (machine, dataset, checkpoint): (Option<String>, Option<String>, Option<String>) =
-        sqlx::query_as(
-            "select agent.machine, dataset.digest, model.sha256
-               from task
-               left join agent on agent.workspace = task.workspace and agent.id = task.agent
-               left join dataset on dataset.id = task.dataset
-               left join model on model.id = task.checkpoint
-              where task.workspace = $1 and task.id = $2",
-        )
-        .bind(workspace.as_str())
-        .bind(task)
-        .fetch_one(&mut **transaction)
-        .await
-        .map_err(failed())?;
-    let digest = |text: Option<String>| text.map(|text| text.parse()).transpose();
-    let record = RunRecord {
-        machine: machine
-            .map(|machine| serde_json::from_str(&machine))
-            .transpose()
-            .map_err(StoreError::damaged(action))?,
-        dataset_digest: digest(dataset).map_err(StoreError::damaged(action))?,
-        checkpoint_digest: digest(checkpoint).map_err(StoreError::damaged(action))?,
-    };
+    let parts: RunParts = sqlx::query_as(
+        "select agent.machine, dataset.digest, model.sha256
+           from task
+           left join agent on agent.workspace = task.workspace and agent.id = task.agent
+           left join dataset on dataset.id = task.dataset
+           left join model on model.id = task.checkpoint
+          where task.workspace = $1 and task.id = $2",
+    )
+    .bind(workspace.as_str())
+    .bind(task)
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(failed())?;
     sqlx::query("update task set record = $1 where workspace = $2 and id = $3")
-        .bind(json!(record).to_string())
+        .bind(parts.record()?)
         .bind(workspace.as_str())
         .bind(task)
         .execute(&mut **transaction)
         .await
         .map_err(failed())?;
     Ok(())
+}
+
+/// What a run is made of, as the tables have it.
+#[derive(sqlx::FromRow)]
+pub(crate) struct RunParts {
+    /// Of the agent, as JSON.
+    pub(crate) machine: Option<String>,
+    /// Of the data set.
+    pub(crate) digest: Option<String>,
+    /// Of the checkpoint.
+    pub(crate) sha256: Option<String>,
+}
+
+impl RunParts {
+    /// The record of the run, as JSON.
+    pub(crate) fn record(self) -> Result<String, StoreError> {
+        let action = "record what a run is made of";
+        let digest = |text: Option<String>| text.map(|text| text.parse()).transpose();
+        let machine = self.machine.map(|machine| serde_json::from_str(&machine));
+        let record = RunRecord {
+            machine: machine.transpose().map_err(StoreError::damaged(action))?,
+            dataset_digest: digest(self.digest).map_err(StoreError::damaged(action))?,
+            checkpoint_digest: digest(self.sha256).map_err(StoreError::damaged(action))?,
+        };
+        Ok(json!(record).to_string())
+    }
 }

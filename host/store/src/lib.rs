@@ -64,7 +64,7 @@ pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};
 pub use idempotency::{KeyedRequest, StoredAnswer};
 pub use interrupt::EndedTask;
-pub use lease::{ClaimedTask, LeaseError};
+pub use lease::{ClaimedTask, EndOfRun, LeaseError};
 pub use lifecycle::{Move, QueueName};
 pub use media::{MAX_SHOWN, ShownQuery};
 pub use parameter::WriteMode;

@@ -1,9 +1,9 @@
 //! Parameters and user properties of tasks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Transaction};
 use trainshed_core::autolog::Autolog;
 use trainshed_core::parameter::{MAX_PARAMETERS, PROPERTIES, Parameter, overridden};
 use trainshed_core::{TaskId, Timestamp};
@@ -13,7 +13,11 @@ use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::bigint;
 use crate::lease::{LeaseError, hold_lease, lease_error};
+use crate::points::placeholders;
 use crate::workspace::Workspace;
+
+/// Rows of one statement.
+const ROWS: usize = 32;
 
 /// Whether written parameters take the place of the former ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -249,23 +253,32 @@ pub(crate) async fn write_parameters(
     task: &TaskId,
     parameters: &[Parameter],
 ) -> Result<(), sqlx::Error> {
-    for parameter in parameters {
-        sqlx::query(
+    // One statement may not write a row twice; the last of a name counts.
+    let named = parameters
+        .iter()
+        .map(|parameter| ((&parameter.section, &parameter.name), parameter));
+    let all: Vec<&Parameter> = BTreeMap::from_iter(named).into_values().collect();
+    for parameters in all.chunks(ROWS) {
+        let statement = format!(
             "insert into parameter (workspace, task, section, name, type, value, description)
-             values ($1, $2, $3, $4, $5, $6, $7)
+             values {}
              on conflict (workspace, task, section, name) do update
                 set type = excluded.type, value = excluded.value,
                     description = excluded.description",
-        )
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .bind(&parameter.section)
-        .bind(&parameter.name)
-        .bind(&parameter.kind)
-        .bind(parameter.stored_value())
-        .bind(&parameter.description)
-        .execute(&mut **transaction)
-        .await?;
+            placeholders(parameters.len(), 7)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for parameter in parameters {
+            insert = insert
+                .bind(workspace.as_str())
+                .bind(task.as_str())
+                .bind(&parameter.section)
+                .bind(&parameter.name)
+                .bind(&parameter.kind)
+                .bind(parameter.stored_value())
+                .bind(&parameter.description);
+        }
+        insert.execute(&mut **transaction).await?;
     }
     Ok(())
 }

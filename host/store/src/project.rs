@@ -357,6 +357,10 @@ pub(crate) async fn ensure_project(
     path: &str,
     now: Timestamp,
 ) -> Result<String, sqlx::Error> {
+    // Mostly it is there.
+    if let Some(id) = project_at(transaction, workspace, path).await? {
+        return Ok(id);
+    }
     let parents = path.match_indices('/').map(|(end, _)| &path[..end]);
     for path in parents.chain([path]) {
         sqlx::query(
@@ -370,13 +374,22 @@ pub(crate) async fn ensure_project(
         .execute(&mut **transaction)
         .await?;
     }
-    let (id,): (String,) =
+    let made = project_at(transaction, workspace, path).await?;
+    made.ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn project_at(
+    transaction: &mut Tx,
+    workspace: &Workspace,
+    path: &str,
+) -> Result<Option<String>, sqlx::Error> {
+    let found: Option<(String,)> =
         sqlx::query_as("select id from project where workspace = $1 and path = $2")
             .bind(workspace.as_str())
             .bind(path)
-            .fetch_one(&mut **transaction)
+            .fetch_optional(&mut **transaction)
             .await?;
-    Ok(id)
+    Ok(found.map(|(id,)| id))
 }
 
 /// Whether `path` lies below `project`.
@@ -416,14 +429,8 @@ async fn id_at(
     workspace: &Workspace,
     path: &str,
 ) -> Result<Option<String>, StoreError> {
-    let found: Option<(String,)> =
-        sqlx::query_as("select id from project where workspace = $1 and path = $2")
-            .bind(workspace.as_str())
-            .bind(path)
-            .fetch_optional(&mut **transaction)
-            .await
-            .map_err(StoreError::database("look a project up"))?;
-    Ok(found.map(|(id,)| id))
+    let found = project_at(transaction, workspace, path).await;
+    found.map_err(StoreError::database("look a project up"))
 }
 
 /// Ids and paths of the project at `path` and all below it, the upper before the lower.

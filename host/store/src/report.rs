@@ -110,17 +110,13 @@ impl Store {
                 return Ok(Reported { repeated: true });
             }
         }
-        let held = Held {
-            progress,
-            checkpoint: None,
-            dataset: None,
-            stop_requested: None,
-            stop_reason: None,
-        };
         let writer = BatchWriter {
             workspace,
             task,
-            held: &held,
+            told: Told {
+                progress: &progress,
+                checkpoint: None,
+            },
             now,
         };
         writer
@@ -144,17 +140,56 @@ pub(crate) async fn write_lease_batch(
     let writer = BatchWriter {
         workspace,
         task,
-        held,
+        told: Told {
+            progress: &held.progress,
+            checkpoint: held.checkpoint,
+        },
         now,
     };
     writer.write(transaction, reports, last_iteration).await
+}
+
+/// Writes reports that come with the end of a task, within the transaction that ends it. What
+/// they change of the task's row is left to the caller.
+pub(crate) async fn write_last_reports(
+    transaction: &mut Tx,
+    (workspace, task): (&Workspace, &TaskId),
+    told: Told<'_>,
+    reports: &[Report],
+    now: Timestamp,
+) -> Result<Changes, LeaseError> {
+    let writer = BatchWriter {
+        workspace,
+        task,
+        told,
+        now,
+    };
+    writer.write_parts(transaction, reports, None).await
+}
+
+/// What was told of a task before.
+pub(crate) struct Told<'a> {
+    /// How far it had come, as JSON.
+    pub(crate) progress: &'a str,
+    /// The model that it goes on from.
+    pub(crate) checkpoint: Option<i64>,
+}
+
+/// What reports change of the row of their task.
+pub(crate) struct Changes {
+    pub(crate) progress: Progress,
+    pub(crate) last_iteration: Option<u64>,
+    /// The name of the model that is the result, where they say which.
+    pub(crate) output: Option<String>,
+    /// How many models they are of.
+    pub(crate) models: usize,
 }
 
 /// Writes the reports of one batch, within the transaction that holds the task's lease.
 struct BatchWriter<'a> {
     workspace: &'a Workspace,
     task: &'a TaskId,
-    held: &'a Held,
+    told: Told<'a>,
     now: Timestamp,
 }
 
@@ -166,12 +201,26 @@ impl BatchWriter<'_> {
         &self,
         transaction: &mut Tx,
         reports: &[Report],
-        mut last_iteration: Option<u64>,
+        last_iteration: Option<u64>,
     ) -> Result<(), LeaseError> {
+        let parts = self.write_parts(transaction, reports, last_iteration);
+        let changes = parts.await?;
+        self.write_task(transaction, &changes)
+            .await
+            .map_err(lease_error("record reports"))
+    }
+
+    /// Writes all that is not in the row of the task.
+    async fn write_parts(
+        &self,
+        transaction: &mut Tx,
+        reports: &[Report],
+        mut last_iteration: Option<u64>,
+    ) -> Result<Changes, LeaseError> {
         let (mut lines, mut samples, mut plots) = (Vec::new(), Vec::new(), Vec::new());
         let mut singles = BTreeMap::new();
-        let (mut output, mut trials) = (None, None);
-        let mut progress: Progress = serde_json::from_str(&self.held.progress)
+        let (mut output, mut trials, mut models) = (None, None, 0);
+        let mut progress: Progress = serde_json::from_str(self.told.progress)
             .map_err(|error| LeaseError::Store(StoreError::damaged("read progress")(error)))?;
         for report in reports {
             match report {
@@ -211,7 +260,8 @@ impl BatchWriter<'_> {
                     }
                 }
                 Report::Model(model) => {
-                    let parent = self.held.checkpoint;
+                    models += 1;
+                    let parent = self.told.checkpoint;
                     let staged = stage_model(
                         transaction,
                         self.workspace,
@@ -228,7 +278,7 @@ impl BatchWriter<'_> {
                         });
                     }
                 }
-                Report::Output { name } => output = Some(name.as_str()),
+                Report::Output { name } => output = Some(name.clone()),
             }
         }
         let key = TaskKey::new(self.workspace, self.task);
@@ -248,9 +298,12 @@ impl BatchWriter<'_> {
         append_lines(transaction, self.workspace, self.task, &lines)
             .await
             .map_err(LeaseError::Store)?;
-        self.write_task(transaction, &progress, last_iteration, output)
-            .await
-            .map_err(lease_error("record reports"))
+        Ok(Changes {
+            progress,
+            last_iteration,
+            output,
+            models,
+        })
     }
 
     /// Refuses the batch that makes a single value too many.
@@ -333,23 +386,17 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    async fn write_task(
-        &self,
-        transaction: &mut Tx,
-        progress: &Progress,
-        last_iteration: Option<u64>,
-        output: Option<&str>,
-    ) -> Result<(), sqlx::Error> {
+    async fn write_task(&self, transaction: &mut Tx, changes: &Changes) -> Result<(), sqlx::Error> {
         sqlx::query(
             "update task
                 set progress = $1, output_model = coalesce($2, output_model), last_update = $3,
                     last_iteration = case when last_iteration < $4 then $4 else last_iteration end
               where workspace = $5 and id = $6",
         )
-        .bind(serde_json::json!(progress).to_string())
-        .bind(output)
+        .bind(serde_json::json!(changes.progress).to_string())
+        .bind(changes.output.as_deref())
         .bind(self.now.as_millis())
-        .bind(bigint(last_iteration.unwrap_or(0)))
+        .bind(bigint(changes.last_iteration.unwrap_or(0)))
         .bind(self.workspace.as_str())
         .bind(self.task.as_str())
         .execute(&mut **transaction)

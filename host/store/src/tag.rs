@@ -1,8 +1,12 @@
 //! The tags by which tasks, models, data sets and projects are found.
 
-use sqlx::{Any, Transaction};
+use sqlx::{Any, AssertSqlSafe, Transaction};
 
+use crate::points::placeholders;
 use crate::workspace::Workspace;
+
+/// Rows of one statement.
+const ROWS: usize = 16;
 
 /// Writes the tags and the system tags of `owner` in place of its former ones; `kind` is
 /// `task`, `model`, `dataset` or `project`.
@@ -14,20 +18,36 @@ pub(crate) async fn write_tags(
     (tags, system_tags): (&[String], &[String]),
 ) -> Result<(), sqlx::Error> {
     delete_tags(transaction, workspace, kind, owner).await?;
+    insert_tags(transaction, workspace, kind, owner, (tags, system_tags)).await
+}
+
+/// Writes the tags and the system tags of an `owner` that has none.
+pub(crate) async fn insert_tags(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    kind: &'static str,
+    owner: &str,
+    (tags, system_tags): (&[String], &[String]),
+) -> Result<(), sqlx::Error> {
     let tags = tags.iter().map(|tag| (0, tag));
     let system_tags = system_tags.iter().map(|tag| (1, tag));
-    for (is_system, tag) in tags.chain(system_tags) {
-        sqlx::query(
-            "insert into tag (workspace, kind, is_system, tag, owner) values ($1, $2, $3, $4, $5)
+    let all: Vec<(i64, &String)> = tags.chain(system_tags).collect();
+    for tags in all.chunks(ROWS) {
+        let statement = format!(
+            "insert into tag (workspace, kind, is_system, tag, owner) values {}
              on conflict do nothing",
-        )
-        .bind(workspace.as_str())
-        .bind(kind)
-        .bind(is_system)
-        .bind(tag)
-        .bind(owner)
-        .execute(&mut **transaction)
-        .await?;
+            placeholders(tags.len(), 5)
+        );
+        let mut insert = sqlx::query(AssertSqlSafe(statement));
+        for (is_system, tag) in tags {
+            insert = insert
+                .bind(workspace.as_str())
+                .bind(kind)
+                .bind(*is_system)
+                .bind(*tag)
+                .bind(owner);
+        }
+        insert.execute(&mut **transaction).await?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use trainshed_core::parameter::Parameter;
 use trainshed_core::progress::Progress;
 use trainshed_core::task::{TaskState, TaskType};
 use trainshed_core::view::{ModelLink, Page, PluginSummary, TaskModels, TaskQuery, TaskView};
-use trainshed_core::{TaskId, Timestamp};
+use trainshed_core::{AgentId, TaskId, Timestamp};
 
 use crate::configuration::{NewConfiguration, write_configuration};
 use crate::database::{Kind, Store};
@@ -20,7 +20,7 @@ use crate::file::{bigint, unsigned};
 use crate::lifecycle::active_namesake;
 use crate::parameter::write_parameters;
 use crate::project::ensure_project;
-use crate::tag::write_tags;
+use crate::tag::insert_tags;
 use crate::workspace::{DEFAULT_QUEUE, Workspace};
 
 /// A task to be inserted.
@@ -83,6 +83,17 @@ pub struct NewWork {
     pub limits: LimitRequest,
     /// Added to every iteration that the run reports.
     pub initial_iteration: u64,
+}
+
+/// A run that begins with its task.
+#[derive(Debug)]
+pub(crate) struct NewRun<'a> {
+    /// Who runs it.
+    pub(crate) agent: &'a AgentId,
+    /// When the lease ends.
+    pub(crate) lease_until: Timestamp,
+    /// What it is made of, as JSON.
+    pub(crate) record: String,
 }
 
 /// Why a task was not inserted.
@@ -390,12 +401,24 @@ pub(crate) async fn insert_parts(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let project = ensure_project(transaction, workspace, &task.project, now).await?;
-    insert_row(transaction, workspace, task, &project, now).await?;
+    insert_into(transaction, workspace, task, (&project, None), now).await
+}
+
+/// Writes everything of a task whose id is not in use into the project with the id `project`;
+/// with `run`, an agent runs it from now on.
+pub(crate) async fn insert_into(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &NewTask,
+    (project, run): (&str, Option<&NewRun<'_>>),
+    now: Timestamp,
+) -> Result<(), sqlx::Error> {
+    insert_row(transaction, workspace, task, (project, run), now).await?;
     let (tags, system_tags) = (&task.tags, &task.system_tags);
     let owner = task.id.as_str();
-    write_tags(transaction, workspace, "task", owner, (tags, system_tags)).await?;
+    insert_tags(transaction, workspace, "task", owner, (tags, system_tags)).await?;
     let checkpoint = task.work.as_ref().and_then(|work| work.checkpoint);
-    link_checkpoint(transaction, workspace, &task.id, checkpoint).await?;
+    insert_checkpoint(transaction, workspace, &task.id, checkpoint).await?;
     write_parameters(transaction, workspace, &task.id, &task.parameters).await?;
     for configuration in &task.configuration {
         write_configuration(transaction, workspace, &task.id, configuration, now).await?;
@@ -418,6 +441,15 @@ pub(crate) async fn link_checkpoint(
     .bind(task.as_str())
     .execute(&mut **transaction)
     .await?;
+    insert_checkpoint(transaction, workspace, task, checkpoint).await
+}
+
+async fn insert_checkpoint(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    checkpoint: Option<u64>,
+) -> Result<(), sqlx::Error> {
     let Some(checkpoint) = checkpoint else {
         return Ok(());
     };
@@ -437,10 +469,15 @@ async fn insert_row(
     transaction: &mut Transaction<'static, Any>,
     workspace: &Workspace,
     task: &NewTask,
-    project: &str,
+    (project, run): (&str, Option<&NewRun<'_>>),
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let work = task.work.as_ref();
+    let state = match run {
+        Some(_) => TaskState::InProgress,
+        None if task.queued => TaskState::Queued,
+        None => TaskState::Created,
+    };
     let json = |value: serde_json::Value| value.to_string();
     let none = LimitRequest::default();
     sqlx::query(
@@ -449,10 +486,12 @@ async fn insert_row(
                            system_tags, action, params, settings, plugin_digest, plugin_name,
                            plugin_version, dataset, checkpoint, seed, limits, script, container,
                            runtime, record, output_destination, progress, initial_iteration,
-                           last_iteration, created, queue, queued, last_update, fence, attempts)
+                           last_iteration, created, queue, queued, last_update, fence, attempts,
+                           agent, lease_until, started)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', '', $10, $11, $12, $13, $14, $15, $16,
-                 $17, $18, $19, $20, $21, $22, $23, $24, $25, '{}', '{}', $26, $27, $30, 0, $10,
-                 (select id from queue where workspace = $1 and name = $28), $29, $10, 0, 0)",
+                 $17, $18, $19, $20, $21, $22, $23, $24, $25, '{}', $31, $26, $27, $30, 0, $10,
+                 (select id from queue where workspace = $1 and name = $28), $29, $10, $32, $32,
+                 $33, $34, $35)",
     )
     .bind(workspace.as_str())
     .bind(task.id.as_str())
@@ -462,7 +501,7 @@ async fn insert_row(
     .bind(task.task_type.as_str())
     .bind(task.parent.as_ref().map(TaskId::as_str))
     .bind(&task.creator)
-    .bind(if task.queued { "queued" } else { "created" })
+    .bind(state.as_str())
     .bind(now.as_millis())
     .bind(&task.comment)
     .bind(json(serde_json::json!(task.tags)))
@@ -497,6 +536,11 @@ async fn insert_row(
     .bind(if task.queued { DEFAULT_QUEUE } else { "" })
     .bind(task.queued.then_some(now.as_millis()))
     .bind(work.map_or(0, |work| bigint(work.initial_iteration)))
+    .bind(run.map_or("{}", |run| run.record.as_str()))
+    .bind(i64::from(run.is_some()))
+    .bind(run.map(|run| run.agent.as_str()))
+    .bind(run.map(|run| run.lease_until.as_millis()))
+    .bind(run.map(|_| now.as_millis()))
     .execute(&mut **transaction)
     .await?;
     Ok(())

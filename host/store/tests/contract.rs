@@ -43,6 +43,7 @@ store_contract! {
     console_lines_are_numbered_across_batches,
     a_single_value_and_a_sample_replace_their_former,
     a_task_is_claimed_once_however_many_agents_ask,
+    what_a_task_reports_last_is_recorded_with_its_end_and_once,
     two_active_tasks_cannot_share_an_encoded_name,
     pages_list_each_task_once_and_filters_narrow_them,
     a_wrong_cursor_is_named,
@@ -376,6 +377,52 @@ async fn a_task_is_claimed_once_however_many_agents_ask(lab: Lab) {
     claimed.sort();
     claimed.dedup();
     assert_eq!(claimed.len(), 5);
+}
+
+async fn what_a_task_reports_last_is_recorded_with_its_end_and_once(lab: Lab) {
+    lab.queue("one").await;
+    let running = lab.claim().await.unwrap();
+    let weights = lab.put(b"weights").await;
+    lab.report(
+        &running,
+        0,
+        vec![line("first"), model("early", 1, weights, 7)],
+    )
+    .await;
+    let last = vec![
+        line("last"),
+        Report::Progress {
+            category: "custom".to_owned(),
+            current: 1,
+            total: 4,
+        },
+        model("late", 2, weights, 7),
+        Report::Output {
+            name: "early".to_owned(),
+        },
+    ];
+    let ghost = model("ghost", 1, Digest::of(b"never uploaded"), 7);
+    let refused = lab.finish_with(&running, failed("x"), vec![line("lost"), ghost]);
+    assert!(matches!(refused.await, Err(LeaseError::MissingFile { .. })));
+    assert_eq!(lab.state(&running.task).await, TaskState::InProgress);
+    for _ in 0..2 {
+        let ended = lab.finish_with(&running, completed(), last.clone());
+        ended.await.unwrap();
+    }
+    let query = ConsoleQuery::from(0, 10);
+    let console = lab.store.console(&lab.workspace, &running.task, &query);
+    let lines = console.await.unwrap().lines;
+    let texts: Vec<&str> = lines.iter().map(|line| line.text.as_str()).collect();
+    assert_eq!(texts, ["first", "last"]);
+    let models = lab.store.models(&lab.workspace, Some(&running.task));
+    let models = models.await.unwrap();
+    let early = models.iter().find(|model| model.name == "early").unwrap();
+    assert_eq!(models.len(), 2);
+    let task = lab.store.task(&lab.workspace, &running.task).await;
+    let task = task.unwrap().unwrap();
+    assert_eq!(task.result.unwrap()["model_id"], early.id);
+    assert_eq!(task.phases.phases()["custom"], 25.0);
+    assert_eq!(task.progress, 100.0);
 }
 
 async fn two_active_tasks_cannot_share_an_encoded_name(lab: Lab) {

@@ -11,7 +11,8 @@ mod reports;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
-use trainshed_core::report::{Real, Sample};
+use trainshed_core::report::{Real, Report, Sample};
+use trainshed_core::task::Outcome;
 use trainshed_core::view::{ModelUse, ModelView, SeriesSummary, SingleValue, TaskView};
 use trainshed_core::{Digest, TaskId, Timestamp};
 use utoipa::ToSchema;
@@ -324,6 +325,17 @@ pub struct CommitVersion {
     pub files: Vec<FileEntry>,
     /// What the plugin says of it.
     pub description: String,
+}
+
+/// The end of a task's run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Finish {
+    /// How it ended.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// What it reported last, without points.
+    #[serde(default)]
+    pub reports: Vec<Report>,
 }
 
 /// Begins an upload in parts.

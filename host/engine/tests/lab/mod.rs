@@ -21,7 +21,7 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, LeaseState, LeaseView, NewDataset, PluginView, TaskView};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 use trainshed_engine::{
-    ConsoleQuery, Database, Engine, EngineConfig, FileSettings, InspectError, Inspector,
+    ConsoleQuery, Database, EndOfRun, Engine, EngineConfig, FileSettings, InspectError, Inspector,
     LeaseError, OpenedStore, PushError, SubmitError, Workspace,
 };
 
@@ -237,8 +237,15 @@ impl Lab {
         outcome: Outcome,
     ) -> Result<TaskView, LeaseError> {
         self.engine
-            .finish(&self.workspace, &lease.task, lease.fence, outcome)
-            .await
+            .finish(
+                &self.workspace,
+                &lease.task,
+                lease.fence,
+                without_reports(outcome),
+            )
+            .await?;
+        let ended = self.engine.task(&self.workspace, &lease.task).await;
+        Ok(ended.unwrap().unwrap())
     }
 
     /// Everything that a task has, one line each.
@@ -379,5 +386,13 @@ pub(crate) fn object(value: Value) -> Map<String, Value> {
 pub(crate) fn failed(reason: &str) -> Outcome {
     Outcome::Failed {
         reason: reason.to_owned(),
+    }
+}
+
+/// The end of a run that has told everything before.
+pub(crate) fn without_reports(outcome: Outcome) -> EndOfRun {
+    EndOfRun {
+        outcome,
+        reports: Vec::new(),
     }
 }

@@ -129,10 +129,12 @@ impl Shared {
         }
     }
 
-    /// Asks that the points of a task be moved into chunks soon: it has ended.
+    /// Asks that the points of a task be moved into chunks soon: it has ended. What is known of
+    /// its curves is not kept for what hardly comes.
     pub(crate) fn settle(&self, key: &TaskKey) {
         if let Some(log) = self.logs().get_mut(key) {
             log.is_due = true;
+            lock(&self.forgotten).push(key.clone());
         }
     }
 
@@ -142,7 +144,7 @@ impl Shared {
         lock(&self.forgotten).push(key);
     }
 
-    /// The tasks whose points were deleted since the last call.
+    /// The tasks whose points were deleted, or that have ended, since the last call.
     pub(crate) fn take_forgotten(&self) -> Vec<TaskKey> {
         std::mem::take(&mut *lock(&self.forgotten))
     }

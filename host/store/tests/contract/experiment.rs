@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use trainshed_core::TaskId;
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_store::{
-    Cause, ExperimentEnd, NewTask, NewWork, Place, StartedTrial, Step, StepError, TrialChange,
-    Waiting,
+    Cause, EndOfRun, ExperimentEnd, NewTask, NewWork, Place, StartedTrial, Step, StepError,
+    TrialChange, Waiting,
 };
 
 use crate::lab::{Lab, NOW, UNTIL, completed, new_task};
@@ -114,8 +114,11 @@ async fn a_trial_is_started_once_more_under_a_new_fence(lab: Lab) {
     let failed = Cause::Finish {
         task: trial.clone(),
         fence,
-        outcome: Outcome::Failed {
-            reason: "once".into(),
+        end: EndOfRun {
+            outcome: Outcome::Failed {
+                reason: "once".into(),
+            },
+            reports: Vec::new(),
         },
     };
     let over = step(&task, &place, vec![TrialChange::Over(0)]);
@@ -178,7 +181,10 @@ async fn an_experiment_ends_with_the_models_of_its_trials(lab: Lab) {
     let finish = Cause::Finish {
         task: trial.clone(),
         fence,
-        outcome: completed(),
+        end: EndOfRun {
+            outcome: completed(),
+            reports: Vec::new(),
+        },
     };
     let end = |models: &BTreeMap<u64, u64>, asked: Option<String>| {
         assert_eq!(asked, None);

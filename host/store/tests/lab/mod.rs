@@ -13,8 +13,8 @@ use trainshed_core::view::{AgentInfo, DatasetView, PluginSummary};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp, WorkspaceId};
 use trainshed_series::FrameBuilder;
 use trainshed_store::{
-    AppendError, Appended, InsertTaskError, LeaseError, NewTask, NewVersion, NewWork, PointBatch,
-    Store, Workspace,
+    AppendError, Appended, EndOfRun, InsertTaskError, LeaseError, NewTask, NewVersion, NewWork,
+    PointBatch, Store, Workspace,
 };
 
 /// Makes a test of each behaviour for each database.
@@ -199,8 +199,18 @@ impl Lab {
         running: &Running,
         outcome: Outcome,
     ) -> Result<(), LeaseError> {
+        self.finish_with(running, outcome, Vec::new()).await
+    }
+
+    pub(crate) async fn finish_with(
+        &self,
+        running: &Running,
+        outcome: Outcome,
+        reports: Vec<Report>,
+    ) -> Result<(), LeaseError> {
+        let end = EndOfRun { outcome, reports };
         self.store
-            .finish_task(&self.workspace, &running.task, running.fence, &outcome, NOW)
+            .finish_task(&self.workspace, &running.task, running.fence, &end, NOW)
             .await
     }
 

@@ -5,16 +5,15 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode, header};
 use trainshed_core::report::{Batch, TrialAnswer, TrialReport};
 use trainshed_core::resource::Reading;
-use trainshed_core::task::Outcome;
 use trainshed_core::view::{
     AgentDetails, AgentInfo, AgentView, ArtifactRequest, ArtifactView, DatasetView, LeaseState,
-    LeaseView, TaskView,
+    LeaseView,
 };
 use trainshed_core::{AgentId, TaskId};
 
 use super::{Client, Result};
 use crate::{
-    CommitVersion, Connect, ConnectText, Connected, ConnectedText, REPORTS_TYPE, Wait,
+    CommitVersion, Connect, ConnectText, Connected, ConnectedText, Finish, REPORTS_TYPE, Wait,
     encode_reports,
 };
 
@@ -150,14 +149,11 @@ impl Client {
         .await
     }
 
-    /// Ends a task.
-    pub async fn finish(&self, task: &TaskId, fence: i64, outcome: &Outcome) -> Result<TaskView> {
-        self.send(
-            Method::POST,
-            &format!("/leases/{task}/{fence}/finish"),
-            outcome,
-        )
-        .await
+    /// Ends a task, with what it reported last.
+    pub async fn finish(&self, task: &TaskId, fence: i64, finish: &Finish) -> Result<()> {
+        let path = format!("/leases/{task}/{fence}/finish");
+        let request = self.request(Method::POST, &path).json(finish);
+        self.checked(request).await.map(|_| ())
     }
 }
 
