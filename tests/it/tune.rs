@@ -250,6 +250,48 @@ async fn what_a_plugin_returns_is_its_last_word_or_an_error() {
 }
 
 #[tokio::test]
+async fn a_search_over_a_task_is_started_from_the_command_line() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("digits-mlp").await;
+    let dataset = shed.import("digits", &digits());
+    let base = json!({"action": "train", "plugin": plugin, "params": {
+        "name": "base", "dataset": dataset, "hyperparameter": {"epochs": 1, "hidden": [16]},
+    }});
+    let base = shed.client.submit(&base).await.unwrap().task;
+    shed.ended(&base).await;
+    let search = json!({
+        "name": "in the file",
+        "hyperparameters": [
+            {"name": "General/learning_rate", "type": "uniform", "min": 0.01, "max": 0.1},
+        ],
+        "tune_config": {"mode": "max", "metric": "accuracy", "num_samples": 2},
+    });
+    let file = shed.data_dir().join("search.json");
+    std::fs::write(&file, search.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let start = ["tune", "start", file, "--base", base.id.as_str()];
+    let started = shed.cli(&[&start[..], &["--name", "over"]].concat());
+    assert!(started.status.success(), "{started:?}");
+    let id = String::from_utf8(started.stdout).unwrap();
+    let task = shed.client.task(id.trim()).await.unwrap();
+    let task = shed.ended(&task).await;
+    assert_eq!(
+        (task.name.as_str(), task.status),
+        ("over", TaskState::Completed)
+    );
+    for trial in shed.trials(&task).await {
+        let given = &trial.params["hyperparameter"];
+        assert_eq!(
+            (&given["epochs"], &given["hidden"]),
+            (&json!(1), &json!([16]))
+        );
+        assert!(given["learning_rate"].as_f64().unwrap() >= 0.01);
+    }
+    let unknown = shed.cli(&["tune", "start", file, "--base", "0"]);
+    assert!(!unknown.status.success(), "{unknown:?}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_search_is_said_before_anything_runs() {
     let shed = Shed::start().await;
     let plugin = shed.push("digits-mlp").await;

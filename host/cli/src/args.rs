@@ -708,6 +708,23 @@ pub(crate) enum ModelCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TuneCommand {
+    /// Start a search over a task, or one whose trials run elsewhere
+    ///
+    /// FILE has the body of `POST /experiments`: `name`, `hyperparameters`, `tune_config` and so
+    /// on. With a task to clone, hyperparameters are called as its parameters are, e.g.
+    /// `General/lr`: agents run the trials if a plugin runs that task, and otherwise whoever asks
+    /// for them. Prints the id of the search.
+    Start {
+        /// What is searched and how, as JSON
+        #[arg(value_name = "FILE")]
+        space: PathBuf,
+        /// Id of the task whose clones the trials are
+        #[arg(long, value_name = "TASK")]
+        base: Option<String>,
+        /// Name of the search, instead of that in the file
+        #[arg(long)]
+        name: Option<String>,
+    },
     /// Show how a search stands, and its trials
     Show {
         /// Id of the task

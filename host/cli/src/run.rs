@@ -149,6 +149,18 @@ async fn finish(client: &Client, task: &TaskView, output: &Output) -> Result<Exi
 
 /// The action in a file, or in standard input for `-`.
 pub(crate) fn read_action(path: &Path) -> Result<Value, CliError> {
+    let mut action = read_json(path, "a JSON action")?;
+    if let Some(fields) = action.as_object_mut()
+        && !fields.contains_key("script")
+        && let Some(source) = source_of(path)
+    {
+        fields.insert("script".to_owned(), json!(source));
+    }
+    Ok(action)
+}
+
+/// The document in a file, or in standard input for `-`.
+pub(crate) fn read_json(path: &Path, expected: &'static str) -> Result<Value, CliError> {
     let failed = |source| CliError::File {
         path: path.to_owned(),
         verb: "read",
@@ -164,18 +176,11 @@ pub(crate) fn read_action(path: &Path) -> Result<Value, CliError> {
     } else {
         std::fs::read(path).map_err(failed)?
     };
-    let mut action: Value = serde_json::from_slice(&content).map_err(|source| CliError::Json {
+    serde_json::from_slice(&content).map_err(|source| CliError::Json {
         path: path.to_owned(),
-        expected: "a JSON action",
+        expected,
         source,
-    })?;
-    if let Some(fields) = action.as_object_mut()
-        && !fields.contains_key("script")
-        && let Some(source) = source_of(path)
-    {
-        fields.insert("script".to_owned(), json!(source));
-    }
-    Ok(action)
+    })
 }
 
 /// A data set's name for a path: that of the file without its ending, or of the folder.

@@ -11,6 +11,7 @@ use crate::connect::Connection;
 use crate::error::CliError;
 use crate::follow::Screen;
 use crate::output::{Output, number};
+use crate::run::read_json;
 
 /// Metrics that are shown of a trial.
 const SHOWN_METRICS: usize = 4;
@@ -32,6 +33,22 @@ async fn execute(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     match command {
+        TuneCommand::Start { space, base, name } => {
+            let mut new = read_json(&space, "a search as JSON")?;
+            if let Value::Object(fields) = &mut new {
+                for (field, given) in [("base_task", base), ("name", name)] {
+                    if let Some(given) = given {
+                        fields.insert(field.to_owned(), Value::String(given));
+                    }
+                }
+            }
+            let task = client.create_experiment(&new).await?;
+            if output.is_json() {
+                output.document(&task);
+            } else {
+                output.line(task.id.as_str());
+            }
+        }
         TuneCommand::Show { id } => {
             let tuning = client.tuning(&id).await?;
             let trials = all_trials(client, &id, 0).await?;

@@ -13,6 +13,7 @@ use trainshed_tune::experiment::event::Ending;
 use trainshed_tune::experiment::{Next, Refusal, Report};
 use uuid::Uuid;
 
+use crate::base::trial_clone;
 use crate::engine::Engine;
 use crate::submit::{DEFAULT_PROJECT, SubmitError, drawn_seed};
 use crate::tune::{Deed, answer_of, check_metrics, check_tune};
@@ -164,19 +165,26 @@ impl Engine {
         };
         let done = self.drive(workspace, experiment, |known| {
             let (next, events) = known.experiment.next(self.now_ms());
+            let mut clone = None;
             let asked = match next {
-                Next::Start(start) => Asked {
-                    trial: Some(AskedTrial {
-                        number: start.trial,
-                        id: start.id,
-                        task: None,
-                        attempt: start.attempt,
-                        config: start.config,
-                        iteration: start.checkpoint.as_ref().map_or(0, |known| known.1),
-                        checkpoint: start.checkpoint.map(|known| known.0),
-                    }),
-                    finished: false,
-                },
+                Next::Start(start) => {
+                    if let Some(base) = &base {
+                        let made = trial_clone(&task, base, &start);
+                        clone = Some(made.map_err(LeaseError::Invalid)?);
+                    }
+                    Asked {
+                        trial: Some(AskedTrial {
+                            number: start.trial,
+                            id: start.id,
+                            task: clone.as_ref().map(|clone| clone.clone.clone()),
+                            attempt: start.attempt,
+                            config: start.config,
+                            iteration: start.checkpoint.as_ref().map_or(0, |known| known.1),
+                            checkpoint: start.checkpoint.map(|known| known.0),
+                        }),
+                        finished: false,
+                    }
+                }
                 Next::Resume { .. } | Next::Wait => Asked {
                     trial: None,
                     finished: false,
@@ -186,13 +194,12 @@ impl Engine {
                     finished: true,
                 },
             };
-            Ok(Deed::of(asked, events))
+            Ok(Deed::of(asked, events).with_clone(clone))
         });
         let done = done.await.map_err(|error| refused(error, experiment))?;
-        let mut asked = done.answer;
-        if let (Some(base), Some(trial)) = (base, &mut asked.trial) {
-            let clone = self.clone_for_trial(workspace, &task, &base, trial).await;
-            trial.task = Some(clone?);
+        let asked = done.answer;
+        if let Some(clone) = asked.trial.as_ref().and_then(|trial| trial.task.as_ref()) {
+            self.changes().task_changed(workspace.id(), clone);
         }
         Ok(asked)
     }

@@ -3,17 +3,20 @@
 //! Where a plugin runs the task, its clones are the trials of a tune action, which agents run.
 //! Where a program elsewhere does, whoever asks for a trial gets a clone to run.
 
+use std::fmt::Display;
+
 use serde_json::{Map, Value, json};
 use trainshed_core::TaskId;
 use trainshed_core::action::{Action, ActionError};
 use trainshed_core::draft::{CloneRequest, InvalidField};
-use trainshed_core::parameter::{GENERAL, Parameter};
-use trainshed_core::view::{AskedTrial, NewExperiment, TaskView};
-use trainshed_store::{Workspace, WriteMode};
+use trainshed_core::parameter::{GENERAL, PROPERTIES, Parameter};
+use trainshed_core::view::{NewExperiment, TaskView};
+use trainshed_store::{TrialClone, Workspace};
+use trainshed_tune::experiment::Start;
+use uuid::Uuid;
 
 use crate::ask::AskError;
 use crate::engine::Engine;
-use crate::lifecycle::DraftError;
 
 /// Fields of an action that are not those of its clones.
 const OWN_FIELDS: [&str; 6] = [
@@ -112,40 +115,49 @@ impl Engine {
         let action = Action::parse(&action).map_err(of_experiment)?;
         Ok(Box::pin(self.submit(workspace, action)).await?)
     }
+}
 
-    /// Makes the clone that an attempt at a trial is to run.
-    pub(crate) async fn clone_for_trial(
-        &self,
-        workspace: &Workspace,
-        experiment: &TaskView,
-        base: &TaskView,
-        trial: &AskedTrial,
-    ) -> Result<TaskId, AskError> {
-        let mut name = format!("{}_{}", experiment.name, trial.id);
-        if trial.attempt > 1 {
-            name = format!("{name}_{}", trial.attempt);
-        }
-        let request = CloneRequest {
-            name: Some(name),
-            project: Some(experiment.project.clone()),
-            parent: Some(experiment.id.clone()),
-            ..CloneRequest::default()
-        };
-        let clone = self.clone_task(workspace, &base.id, request).await;
-        let clone = clone.map_err(not_cloned)?;
-        let parameters: Vec<Parameter> = trial
-            .config
-            .iter()
-            .map(|(path, value)| {
-                let (section, name) = path.split_once('/').unwrap_or((GENERAL, path));
-                Parameter::new(section, name, value.clone())
-            })
-            .collect();
-        let mode = WriteMode::Merge;
-        let set = self.set_parameters(workspace, &clone.id, &parameters, mode, false);
-        set.await.map_err(not_cloned)?;
-        Ok(clone.id)
+/// The clone that an attempt at a trial is to run.
+///
+/// # Errors
+/// Says why the base task cannot be cloned.
+pub(crate) fn trial_clone(
+    experiment: &TaskView,
+    base: &TaskView,
+    start: &Start,
+) -> Result<TrialClone, String> {
+    let mut name = format!("{}_{}", experiment.name, start.id);
+    if start.attempt > 1 {
+        name = format!("{name}_{}", start.attempt);
     }
+    let request = CloneRequest {
+        name: Some(name.clone()),
+        project: Some(experiment.project.clone()),
+        parent: Some(experiment.id.clone()),
+        ..CloneRequest::default()
+    };
+    let parameters = start.config.iter().map(|(path, value)| {
+        let (section, name) = path.split_once('/').unwrap_or((GENERAL, path));
+        Parameter::new(section, name, value.clone())
+    });
+    let parameters: Vec<Parameter> = parameters.collect();
+    if let Some(property) = parameters.iter().find(|one| one.section == PROPERTIES) {
+        let path = property.path();
+        return Err(not_cloned(&format!(
+            "`{path}` is a user property, not a parameter"
+        )));
+    }
+    Ok(TrialClone {
+        base: base.id.clone(),
+        clone: TaskId::from_u128(Uuid::now_v7().as_u128()),
+        name,
+        request: request.checked().map_err(|error| not_cloned(&error))?,
+        parameters,
+    })
+}
+
+pub(crate) fn not_cloned(error: &dyn Display) -> String {
+    format!("the base task cannot be cloned: {error}")
 }
 
 /// A search space of a parameter of `General` as one of a hyperparameter.
@@ -185,8 +197,4 @@ fn of_experiment(mut error: ActionError) -> AskError {
         error.pointer = rest.to_owned();
     }
     AskError::Tune(error)
-}
-
-fn not_cloned(error: DraftError) -> AskError {
-    AskError::Invalid(format!("the base task cannot be cloned: {error}"))
 }

@@ -21,13 +21,14 @@ use trainshed_core::{AgentId, TaskId, WorkspaceId};
 use trainshed_store::{
     Cause, ChangeError, ClaimedTask, EndOfExperiment, EndOfRun, ExperimentEnd, LeaseError,
     LostTrial, Move, NewTask, NewWork, Place, StartedTrial, Step, StepError, StoreError,
-    TrialChange, TrialOf, Workspace,
+    TrialChange, TrialClone, TrialOf, Workspace,
 };
 use trainshed_tune::experiment::event::{Ending, Event, Status};
 use trainshed_tune::experiment::{Next, Refusal, Report as TuneReport, Start, Upcoming};
 use trainshed_tune::{Decision, Experiment, payload};
 use uuid::Uuid;
 
+use crate::base::not_cloned;
 use crate::engine::Engine;
 use crate::event::Event as Change;
 use crate::lease::LOOK_EVERY;
@@ -114,8 +115,8 @@ pub(crate) struct Deed<T> {
     pub(crate) answer: T,
     pub(crate) events: Vec<Event>,
     cause: Cause,
-    /// The attempt that one of the events starts.
-    start: Option<StartedTrial>,
+    /// What comes with the attempt that one of the events starts.
+    start: Option<TrialChange>,
 }
 
 impl<T> Deed<T> {
@@ -125,6 +126,13 @@ impl<T> Deed<T> {
             events,
             cause: Cause::Alone,
             start: None,
+        }
+    }
+
+    pub(crate) fn with_clone(self, clone: Option<TrialClone>) -> Self {
+        Self {
+            start: clone.map(|clone| TrialChange::Clone(Box::new(clone))),
+            ..self
         }
     }
 
@@ -245,13 +253,13 @@ impl Engine {
                     answer: Some(handed),
                     events,
                     cause: Cause::Alone,
-                    start: Some(StartedTrial {
+                    start: Some(TrialChange::Start(Box::new(StartedTrial {
                         number: start.trial,
                         attempt: start.attempt,
                         task,
                         agent: agent.clone(),
                         lease_until,
-                    }),
+                    }))),
                 })
             })
             .await;
@@ -737,6 +745,9 @@ impl Engine {
                 }
                 Err(StepError::Overtaken) => reads = true,
                 Err(StepError::Lease(error)) => return Err(error),
+                Err(StepError::Clone(error)) => {
+                    return Err(LeaseError::Invalid(not_cloned(&error)));
+                }
                 Err(StepError::Store(error)) => return Err(LeaseError::Store(error)),
             }
         }
@@ -1106,17 +1117,12 @@ fn told(outcome: &Outcome, number: u64, events: &[Event]) -> Outcome {
 fn effects(
     events: &[Event],
     experiment: &Experiment,
-    mut start: Option<StartedTrial>,
+    mut start: Option<TrialChange>,
 ) -> Vec<TrialChange> {
     let mut changes = Vec::new();
     for event in events {
         match event {
-            Event::Started { .. } => {
-                let started = start
-                    .take()
-                    .map(|start| TrialChange::Start(Box::new(start)));
-                changes.extend(started);
-            }
+            Event::Started { .. } => changes.extend(start.take()),
             Event::Paused { trial } => changes.push(TrialChange::Paused(*trial)),
             Event::Resumed { trial, .. } => {
                 let goes_on =

@@ -1381,6 +1381,26 @@ async fn a_task_that_a_plugin_runs_is_tuned_by_its_clones() {
 }
 
 #[tokio::test]
+async fn a_trial_whose_clone_cannot_be_made_does_not_begin() {
+    let lab = Lab::ready().await;
+    let draft = serde_json::from_value(json!({"name": "script"})).unwrap();
+    let (engine, workspace) = (&lab.engine, &lab.workspace);
+    let base = engine.create_draft(workspace, draft).await.unwrap();
+    let spaces = json!([{"name": "properties/lr", "type": "uniform", "min": 0, "max": 1}]);
+    let new = clones(&base, spaces, 2);
+    let task = engine.create_experiment(workspace, new).await.unwrap();
+    for _ in 0..2 {
+        let refused = engine.ask(workspace, &task.id).await.unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the base task cannot be cloned: `properties/lr` is a user property, not a parameter"
+        );
+    }
+    let tuning = engine.tuning(workspace, &task.id).await.unwrap();
+    assert_eq!(tuning.counts.values().sum::<u64>(), 0);
+}
+
+#[tokio::test]
 async fn a_task_of_a_program_elsewhere_is_tuned_by_its_clones_too() {
     let lab = Lab::ready().await;
     let draft = json!({"name": "script", "parameters": {"Args": {"lr": 0.5, "layers": 2}}});

@@ -193,61 +193,76 @@ impl Store {
     ) -> Result<(), ChangeError> {
         let action = "clone a task";
         let mut transaction = self.begin(action).await?;
-        let found = find(&mut transaction, workspace, original).await?;
-        let parent = request.parent.as_ref().unwrap_or(original);
-        check_parent(&mut transaction, workspace, parent).await?;
-        let project = match &request.project {
-            Some(path) => Some(
-                ensure_project(&mut transaction, workspace, path, now)
-                    .await
-                    .map_err(change_error(action))?,
-            ),
-            None => None,
-        };
-        let tags = request.tags.clone().map_or_else(|| found.tags(), Ok)?;
-        let mut system_tags = found.system_tags()?;
-        system_tags.retain(|tag| tag != ARCHIVED && tag != DEVELOPMENT);
-        sqlx::query(
-            "insert into task (workspace, id, project, name, encoded_name, type, parent, creator,
-                               state, state_reason, state_message, state_changed, comment, tags,
-                               system_tags, action, params, settings, plugin_digest, plugin_name,
-                               plugin_version, dataset, checkpoint, seed, limits, script,
-                               container, runtime, record, output_destination, progress,
-                               initial_iteration, last_iteration, created, last_update, fence,
-                               attempts)
-             select workspace, $1, coalesce($2, project), $3, $4, type, $5, creator, 'created', '',
-                    '', $6, coalesce($7, comment), '[]', '[]', action, params, settings,
-                    plugin_digest, plugin_name, plugin_version, dataset, checkpoint, seed, limits,
-                    script, container, '{}', '{}', output_destination, $8, 0, 0, $6, $6, 0, 0
-               from task where workspace = $9 and id = $10",
-        )
-        .bind(clone.as_str())
-        .bind(project)
-        .bind(name)
-        .bind(encode_job_name(name))
-        .bind(parent.as_str())
-        .bind(now.as_millis())
-        .bind(request.comment.as_deref())
-        .bind(json!(Progress::default()).to_string())
-        .bind(workspace.as_str())
-        .bind(original.as_str())
-        .execute(&mut *transaction)
-        .await
-        .map_err(change_error(action))?;
-        set_tags(&mut transaction, workspace, clone, &tags, &system_tags).await?;
-        set_params_name(&mut transaction, workspace, clone, name).await?;
-        for statement in COPIES {
-            sqlx::query(statement)
-                .bind(clone.as_str())
-                .bind(workspace.as_str())
-                .bind(original.as_str())
-                .execute(&mut *transaction)
-                .await
-                .map_err(change_error(action))?;
-        }
-        set_name_parameter(&mut transaction, workspace, clone, name).await?;
+        let originals = (original, clone);
+        clone_within(&mut transaction, workspace, originals, name, request, now).await?;
         transaction.commit().await.map_err(change_error(action))
     }
+}
+
+/// See [`Store::clone_task`]; `original` becomes `clone`.
+pub(crate) async fn clone_within(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    (original, clone): (&TaskId, &TaskId),
+    name: &str,
+    request: &CloneRequest,
+    now: Timestamp,
+) -> Result<(), ChangeError> {
+    let action = "clone a task";
+    let found = find(transaction, workspace, original).await?;
+    let parent = request.parent.as_ref().unwrap_or(original);
+    check_parent(transaction, workspace, parent).await?;
+    let project = match &request.project {
+        Some(path) => Some(
+            ensure_project(transaction, workspace, path, now)
+                .await
+                .map_err(change_error(action))?,
+        ),
+        None => None,
+    };
+    let tags = request.tags.clone().map_or_else(|| found.tags(), Ok)?;
+    let mut system_tags = found.system_tags()?;
+    system_tags.retain(|tag| tag != ARCHIVED && tag != DEVELOPMENT);
+    sqlx::query(
+        "insert into task (workspace, id, project, name, encoded_name, type, parent, creator,
+                           state, state_reason, state_message, state_changed, comment, tags,
+                           system_tags, action, params, settings, plugin_digest, plugin_name,
+                           plugin_version, dataset, checkpoint, seed, limits, script,
+                           container, runtime, record, output_destination, progress,
+                           initial_iteration, last_iteration, created, last_update, fence,
+                           attempts)
+         select workspace, $1, coalesce($2, project), $3, $4, type, $5, creator, 'created', '',
+                '', $6, coalesce($7, comment), '[]', '[]', action, params, settings,
+                plugin_digest, plugin_name, plugin_version, dataset, checkpoint, seed, limits,
+                script, container, '{}', '{}', output_destination, $8, 0, 0, $6, $6, 0, 0
+           from task where workspace = $9 and id = $10",
+    )
+    .bind(clone.as_str())
+    .bind(project)
+    .bind(name)
+    .bind(encode_job_name(name))
+    .bind(parent.as_str())
+    .bind(now.as_millis())
+    .bind(request.comment.as_deref())
+    .bind(json!(Progress::default()).to_string())
+    .bind(workspace.as_str())
+    .bind(original.as_str())
+    .execute(&mut **transaction)
+    .await
+    .map_err(change_error(action))?;
+    set_tags(transaction, workspace, clone, &tags, &system_tags).await?;
+    set_params_name(transaction, workspace, clone, name).await?;
+    for statement in COPIES {
+        sqlx::query(statement)
+            .bind(clone.as_str())
+            .bind(workspace.as_str())
+            .bind(original.as_str())
+            .execute(&mut **transaction)
+            .await
+            .map_err(change_error(action))?;
+    }
+    set_name_parameter(transaction, workspace, clone, name).await?;
+    Ok(())
 }
 
 /// What a clone has of its original beside its row.

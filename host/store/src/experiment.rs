@@ -9,15 +9,20 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 use sqlx::{Any, Transaction};
+use trainshed_core::draft::CloneRequest;
+use trainshed_core::parameter::Parameter;
 use trainshed_core::progress::{Progress, TRIALS_PHASE};
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_core::{AgentId, TaskId, Timestamp};
 
+use crate::change::ChangeError;
 use crate::database::{Store, fresh_id};
+use crate::edit::clone_within;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
 use crate::lease::{EndOfRun, LeaseError, RunParts, finish_within, hold_lease, record_run};
 use crate::lifecycle::active_namesake;
+use crate::parameter::merge_within;
 use crate::points::TaskKey;
 use crate::project::ensure_project;
 use crate::task::{InsertTaskError, NewRun, NewTask, insert_into, insert_parts, link_checkpoint};
@@ -85,6 +90,8 @@ pub type EndOfExperiment<'a> =
 pub enum TrialChange {
     /// An attempt is handed to an agent.
     Start(Box<StartedTrial>),
+    /// An attempt is handed to a program elsewhere, with a task of its own.
+    Clone(Box<TrialClone>),
     /// It waits, and its agent's slot is free.
     Paused(u64),
     /// It goes on.
@@ -107,6 +114,20 @@ pub struct StartedTrial {
     pub agent: AgentId,
     /// When the lease ends.
     pub lease_until: Timestamp,
+}
+
+/// A clone of the base task of an experiment, which an attempt at a trial is to run.
+pub struct TrialClone {
+    /// What is cloned.
+    pub base: TaskId,
+    /// Fresh.
+    pub clone: TaskId,
+    /// Of the clone.
+    pub name: String,
+    /// Its project and parent.
+    pub request: CloneRequest,
+    /// In place of those of the base task.
+    pub parameters: Vec<Parameter>,
 }
 
 /// How an experiment ends.
@@ -163,6 +184,9 @@ pub enum StepError {
     /// The lease of the trial is over, or what was reported breaks a rule.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The base task of the experiment cannot be cloned.
+    #[error(transparent)]
+    Clone(ChangeError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -610,6 +634,10 @@ impl StepWriter<'_> {
     async fn change(&mut self, change: TrialChange) -> Result<Option<(TaskId, i64)>, StepError> {
         let (number, state) = match change {
             TrialChange::Start(started) => return self.start(*started).await.map(Some),
+            TrialChange::Clone(clone) => {
+                self.clone(*clone).await?;
+                return Ok(None);
+            }
             TrialChange::StopAll(reason) => {
                 self.stop_all(&reason).await?;
                 return Ok(None);
@@ -630,6 +658,24 @@ impl StepWriter<'_> {
         .await
         .map_err(failed)?;
         Ok(None)
+    }
+
+    /// Makes the task that an attempt elsewhere is to run.
+    async fn clone(&mut self, trial: TrialClone) -> Result<(), StepError> {
+        let failed = |error| match error {
+            ChangeError::Store(error) => StepError::Store(error),
+            other => StepError::Clone(other),
+        };
+        let (workspace, now) = (self.workspace, self.now);
+        let originals = (&trial.base, &trial.clone);
+        let (name, request) = (trial.name.as_str(), &trial.request);
+        clone_within(self.transaction, workspace, originals, name, request, now)
+            .await
+            .map_err(failed)?;
+        let parameters = trial.parameters.as_slice();
+        merge_within(self.transaction, workspace, &trial.clone, parameters, now)
+            .await
+            .map_err(failed)
     }
 
     /// Hands a trial to an agent: its task is made, or runs once more.

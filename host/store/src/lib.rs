@@ -58,7 +58,7 @@ pub use dataset::{DatasetError, InsertDatasetError, NewVersion};
 pub use error::StoreError;
 pub use experiment::{
     Cause, EndOfExperiment, ExperimentEnd, LostTrial, Place, StartedTrial, Step, StepError,
-    TrialChange, TrialOf, Waiting,
+    TrialChange, TrialClone, TrialOf, Waiting,
 };
 pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};

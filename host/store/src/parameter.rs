@@ -106,12 +106,7 @@ impl Store {
             .await
             .map_err(change_error(action))?;
         }
-        write_parameters(&mut transaction, workspace, id, parameters)
-            .await
-            .map_err(change_error(action))?;
-        check_count(&mut transaction, workspace, id, false).await?;
-        override_settings(&mut transaction, workspace, id).await?;
-        touch(&mut transaction, workspace, id, now).await?;
+        merge_within(&mut transaction, workspace, id, parameters, now).await?;
         transaction.commit().await.map_err(change_error(action))
     }
 
@@ -224,6 +219,23 @@ impl Store {
         transaction.commit().await.map_err(change_error(action))?;
         Ok(deleted > 0)
     }
+}
+
+/// Writes parameters of a task that may be edited beside those that it has, and what its plugin
+/// will be given.
+pub(crate) async fn merge_within(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    id: &TaskId,
+    parameters: &[Parameter],
+    now: Timestamp,
+) -> Result<(), ChangeError> {
+    write_parameters(transaction, workspace, id, parameters)
+        .await
+        .map_err(change_error("write parameters"))?;
+    check_count(transaction, workspace, id, false).await?;
+    override_settings(transaction, workspace, id).await?;
+    touch(transaction, workspace, id, now).await
 }
 
 /// Parameters and properties of a task, by section and name.

@@ -158,6 +158,11 @@ impl Client {
         Ok(pieces.map(|_| ()))
     }
 
+    /// Makes an experiment: a search over a task, or one whose trials run elsewhere.
+    pub async fn create_experiment(&self, new: &Value) -> Result<TaskView> {
+        self.send(Method::POST, "/experiments", new).await
+    }
+
     /// How a tune action stands.
     pub async fn tuning(&self, id: &str) -> Result<TuneView> {
         self.get(&format!("/tasks/{}/tune", part(id))).await
