@@ -5,6 +5,7 @@
 
 pub mod compute;
 pub mod ingest;
+pub mod search;
 mod server;
 mod table;
 pub mod trees;

@@ -1,7 +1,7 @@
 //! The command line of `cargo xtask`.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -71,6 +71,18 @@ enum Bench {
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         seconds: u32,
     },
+    /// Measure what searchers find and what a suggestion costs
+    Search {
+        /// Ask a server over HTTP for what is in this file, and compare with the library
+        #[arg(long, value_name = "PROBLEMS")]
+        http: Option<PathBuf>,
+        /// How often each problem is searched over HTTP
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..))]
+        seeds: u32,
+        /// Which searchers are asked over HTTP; `tpe:4` has four trials outstanding
+        #[arg(long, default_value = "tpe,hyperoptsearch,gp,cmaes,auto,tpe:4")]
+        searchers: String,
+    },
     /// Measure boosted trees that a plugin grows by itself, beside the same code outside
     Trees,
     /// Measure what a trial of a search costs around what its plugin computes
@@ -110,6 +122,14 @@ fn run(task: &Task, root: &Path) -> Result<(), Box<dyn Error>> {
         Task::Bench {
             what: Some(Bench::Ingest { postgres, seconds }),
         } => bench::ingest::run(root, postgres.as_deref(), *seconds)?,
+        Task::Bench {
+            what:
+                Some(Bench::Search {
+                    http,
+                    seeds,
+                    searchers,
+                }),
+        } => bench::search::run(root, http.as_deref(), *seeds, searchers)?,
         Task::Bench {
             what: Some(Bench::Trees),
         } => bench::trees::run(root)?,

@@ -17,6 +17,7 @@
 
 mod problems;
 mod schedulers;
+mod table;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
@@ -63,7 +64,7 @@ fn main() {
 
 fn public() -> Vec<Problem> {
     let mut problems = problems::public();
-    problems.push(problems::of_table(schedulers::Table::new()));
+    problems.push(problems::of_table(table::Table::new()));
     problems
 }
 

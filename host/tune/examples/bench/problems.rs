@@ -8,7 +8,7 @@ use std::f64::consts::{E, PI};
 use serde_json::{Value, json};
 use trainshed_tune::{Config, Space};
 
-use crate::schedulers::Table;
+use crate::table::Table;
 
 /// One function to minimise.
 pub(crate) struct Problem {
