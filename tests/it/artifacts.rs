@@ -419,3 +419,45 @@ fn counted(path: &Path) -> (usize, usize) {
     let right = rows[1..].iter().filter(|row| row[1] == row[2]).count();
     (rows.len() - 1, right)
 }
+
+#[tokio::test]
+async fn the_best_snapshots_stay_and_a_folder_is_gone_on_from() {
+    let shed = Shed::start().await;
+    let plugin = shed.push("conformance").await;
+    let dataset = shed.import("digits", &digits());
+    let scores = json!({"snapshots": [0.5, 0.9, 0.1, 0.7, 0.2]});
+    let mut names = Vec::new();
+    let mut bundle = 0;
+    for more in [
+        json!({"hyperparameter": scores}),
+        json!({"hyperparameter": scores, "initial_iteration": 10}),
+        json!({"hyperparameter": scores, "snapshots": {"best": 1, "mode": "min"}}),
+    ] {
+        let task = shed.train("snapshots", &plugin, dataset, more).await;
+        let task = shed.ended(&task).await;
+        let chosen = &result(&task)["model_id"];
+        let models = task.models.output.iter();
+        let chosen = models.clone().find(|one| one.model == *chosen).unwrap();
+        let mut kept: Vec<&str> = models.clone().map(|one| one.name.as_str()).collect();
+        kept.sort_unstable();
+        names.push(format!("{}: {}", chosen.name, kept.join(" ")));
+        let folder = models.clone().find(|one| one.name == "bundle").unwrap();
+        bundle = folder.model;
+    }
+    assert_eq!(
+        names,
+        [
+            "weights.2: bundle weights.2 weights.4 weights.5",
+            "weights.12: bundle weights.12 weights.14 weights.15",
+            "weights.3: bundle weights.3",
+        ]
+    );
+    let more = json!({"hyperparameter": {"snapshots": []}, "checkpoint": bundle});
+    let task = shed.train("unpacked", &plugin, dataset, more).await;
+    let unpacked = result(&shed.ended(&task).await);
+    assert_eq!(unpacked["vocabulary"], "a b c");
+    assert_eq!(
+        (&unpacked["out"], &unpacked["again"], &unpacked["entries"]),
+        (&json!(true), &json!(true), &json!(0))
+    );
+}

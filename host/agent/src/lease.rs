@@ -332,6 +332,7 @@ async fn prepare(agent: &Agent, lease: &LeaseView, folder: &Path) -> Result<Job,
     Ok(Job {
         task: lease.task.clone(),
         trial: lease.trial.as_ref().map(|trial| trial.id.clone()),
+        initial_iteration: lease.initial_iteration,
         seed: lease.seed,
         params: lease.params.clone(),
         work,

@@ -700,7 +700,7 @@ pub(crate) enum ModelCommand {
     Download {
         /// Id of the model
         id: u64,
-        /// Where to write it [default: <name>-<id>, and .safetensors if a plugin saved it]
+        /// Where to write it [default: <name>-<id>, and .safetensors or .zip if a plugin saved it]
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },

@@ -166,6 +166,7 @@ async fn execute(
 /// The name of a model as that of a file in this folder.
 fn file_name(model: &ModelView) -> String {
     let ending = match model.slot {
+        Some(_) if model.framework == "folder" => ".zip",
         Some(_) => ".safetensors",
         None => "",
     };

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::draft::Script;
 use crate::id::TaskId;
 use crate::limits::LimitRequest;
+use crate::model::Keep;
 use crate::name::{
     InvalidName, MAX_NAME_BYTES, check_name, encode_job_name, is_plugin_name, nearest,
 };
@@ -249,7 +250,7 @@ const COMMON_FIELDS: [&str; 11] = [
     "autolog",
     "log_params",
 ];
-const TRAIN_FIELDS: [&str; 9] = [
+const TRAIN_FIELDS: [&str; 10] = [
     "checkpoint",
     "continue_task",
     "initial_iteration",
@@ -259,6 +260,7 @@ const TRAIN_FIELDS: [&str; 9] = [
     "hyperparameter",
     "hyperparameters",
     "tune_config",
+    "snapshots",
 ];
 const PREPROCESS_FIELDS: [&str; 1] = ["parameters"];
 
@@ -350,6 +352,7 @@ impl Action {
             TaskType::Training
         };
         let common = Common::parse(&params, default_type)?;
+        Keep::parse(&params)?;
         let checkpoint = match params.get("checkpoint") {
             None | Some(Value::Null) => None,
             Some(value) => Some(id(

@@ -37,6 +37,8 @@ wasmtime::component::bindgen!({
         "trainshed:plugin/settings.connect-text": async | trappable,
         "trainshed:plugin/models.save": async | trappable,
         "trainshed:plugin/models.save-with-program": async | trappable,
+        "trainshed:plugin/models.snapshot": async | trappable,
+        "trainshed:plugin/models.save-folder": async | trappable,
         "trainshed:plugin/artifacts.put-json": async | trappable,
         "trainshed:plugin/artifacts.put-table": async | trappable,
         "trainshed:plugin/artifacts.put-tensors": async | trappable,

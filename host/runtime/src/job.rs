@@ -19,6 +19,8 @@ pub struct Job {
     pub task: TaskId,
     /// The trial that it is, of a tuning experiment.
     pub trial: Option<String>,
+    /// What is added to every iteration that it reports.
+    pub initial_iteration: u64,
     /// All chance that the plugin sees comes from it.
     pub seed: u64,
     /// The action's whole `params` object.

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use trainshed_core::autolog::Autolog;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::limits::Limits;
+use trainshed_core::model::Keep;
 use trainshed_core::report::{LineSource, Report};
 use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_core::{Digest, TaskId, Timestamp};
@@ -107,6 +108,10 @@ pub(crate) struct Facts {
     pub(crate) environment: BTreeMap<String, String>,
     /// What is recorded without being asked for.
     pub(crate) autolog: Autolog,
+    /// Which snapshots stay, when the action says it.
+    pub(crate) keep: Option<Keep>,
+    /// What is added to every iteration that is reported.
+    pub(crate) initial_iteration: u64,
     /// Where files wait for their upload.
     pub(crate) outgoing: PathBuf,
     /// Where the files of opened artifacts lie.
@@ -143,6 +148,9 @@ impl TaskState {
             params: Value::Object(job.params.clone()).to_string(),
             environment: job.environment.clone(),
             autolog: Autolog::of(&job.params),
+            // It was parsed when the action was submitted.
+            keep: Keep::parse(&job.params).unwrap_or_default(),
+            initial_iteration: job.initial_iteration,
             outgoing,
             incoming,
         };
@@ -175,6 +183,8 @@ impl TaskState {
             params: "{}".to_owned(),
             environment: BTreeMap::new(),
             autolog: Autolog::default(),
+            keep: None,
+            initial_iteration: 0,
             outgoing: PathBuf::new(),
             incoming: PathBuf::new(),
         };

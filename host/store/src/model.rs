@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use sqlx::{Any, Transaction};
-use trainshed_core::model::SavedModel;
+use trainshed_core::model::{SavedModel, ScoreMode, Snapshot, Taken};
 use trainshed_core::view::ModelView;
 use trainshed_core::{TaskId, Timestamp};
 
@@ -204,14 +204,14 @@ pub(crate) async fn stage_model(
                             iteration, sha256, size_bytes, framework, design, labels, tags,
                             system_tags, state, created, last_update)
          select task.workspace, $1, task.id, $2, task.project, task.creator, $2, '', $3, $4,
-                file.sha256, file.size_bytes, 'trainshed', '', $5, '[]', '[]', 'staged', $6, $6
+                file.sha256, file.size_bytes, $11, '', $5, '[]', '[]', 'staged', $6, $6
            from task join file on file.workspace = task.workspace
           where task.workspace = $7 and task.id = $8 and file.sha256 = $9
             and file.size_bytes = $10
          on conflict (workspace, task, slot) do update
             set iteration = excluded.iteration, sha256 = excluded.sha256,
-                size_bytes = excluded.size_bytes, labels = excluded.labels,
-                created = excluded.created, last_update = excluded.last_update
+                size_bytes = excluded.size_bytes, framework = excluded.framework,
+                labels = excluded.labels, created = excluded.created, last_update = excluded.last_update
          returning id",
     )
     .bind(format!("{:032x}", fresh_id()))
@@ -224,6 +224,7 @@ pub(crate) async fn stage_model(
     .bind(task.as_str())
     .bind(model.sha256.to_string())
     .bind(bigint(model.size_bytes))
+    .bind(if model.is_folder { FOLDER } else { "trainshed" })
     .fetch_optional(&mut **transaction)
     .await?;
     let Some((id,)) = staged else {
@@ -234,24 +235,157 @@ pub(crate) async fn stage_model(
         .bind(id)
         .execute(&mut **transaction)
         .await?;
-    for (key, value) in &model.metadata {
+    let kept = model.metadata.iter();
+    let mut kept: Vec<(&str, &str, String)> = kept
+        .map(|(key, value)| (key.as_str(), "str", value.clone()))
+        .collect();
+    if let Some(snapshot) = &model.snapshot {
+        kept.push((SNAPSHOT_OF, "str", snapshot.of.clone()));
+        kept.push((SNAPSHOT_MODE, "str", snapshot.keep.mode.as_str().to_owned()));
+        let score = snapshot.score.map(|score| format!("{:?}", score.0));
+        kept.extend(score.map(|score| (SNAPSHOT_SCORE, "float", score)));
+    }
+    for (key, kind, value) in kept {
         sqlx::query(
             "insert into model_metadata (workspace, model, key, type, value)
-             values ($1, $2, $3, 'str', $4)
-             on conflict (workspace, model, key) do update set value = excluded.value",
+             values ($1, $2, $3, $4, $5)
+             on conflict (workspace, model, key) do update
+                set type = excluded.type, value = excluded.value",
         )
         .bind(workspace.as_str())
         .bind(id)
         .bind(key)
+        .bind(kind)
         .bind(value)
         .execute(&mut **transaction)
         .await?;
     }
+    if let Some(snapshot) = &model.snapshot {
+        drop_snapshots(transaction, workspace, task, snapshot).await?;
+    }
     Ok(true)
 }
 
-/// Shows all models of a task that ends, and lists them as what it made; returns the id of its result: the model called
-/// `output`, and without such a name or model the one that was saved last.
+/// What a model is kept with that is a snapshot.
+const SNAPSHOT_OF: &str = "snapshot.of";
+const SNAPSHOT_SCORE: &str = "snapshot.score";
+const SNAPSHOT_MODE: &str = "snapshot.mode";
+/// The framework of a model whose file is an archive of a folder.
+const FOLDER: &str = "folder";
+
+/// Forgets the snapshots of one name that do not stay, but none that somebody uses: that is
+/// published, that a task goes on from or a model was made of. Trials keep all of theirs, since
+/// their search may go on from any of them.
+async fn drop_snapshots(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+    task: &TaskId,
+    snapshot: &Snapshot,
+) -> Result<(), sqlx::Error> {
+    let taken = snapshots(transaction, workspace.as_str(), task, &snapshot.of).await?;
+    let taken: Vec<Taken> = taken.into_iter().map(|(taken, _)| taken).collect();
+    for id in snapshot.keep.dropped(&taken) {
+        let free: Option<(i64,)> = sqlx::query_as(
+            "select id from model
+              where workspace = $1 and id = $2 and ready is null
+                and not exists (select 1 from trial
+                                 where trial.workspace = $1 and trial.task = $3)
+                and not exists (select 1 from task
+                                 where task.workspace = $1 and task.checkpoint = model.id)
+                and not exists (select 1 from model as made
+                                 where made.workspace = $1 and made.parent = model.id)
+                and not exists (select 1 from task_model
+                                 where task_model.workspace = $1 and task_model.model = model.id
+                                   and task_model.role = 'input')",
+        )
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .bind(task.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?;
+        if free.is_none() {
+            continue;
+        }
+        for statement in [
+            "delete from task_model where workspace = $1 and model = $2",
+            "delete from model_metadata where workspace = $1 and model = $2",
+            "delete from tag where workspace = $1 and kind = 'model'
+                and owner = cast($2 as text)",
+            "delete from model where workspace = $1 and id = $2",
+        ] {
+            sqlx::query(statement)
+                .bind(workspace.as_str())
+                .bind(bigint(id))
+                .execute(&mut **transaction)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// The snapshots of one name that a task has, and which of their scores are better.
+async fn snapshots(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &str,
+    task: &TaskId,
+    of: &str,
+) -> Result<Vec<(Taken, ScoreMode)>, sqlx::Error> {
+    let rows: Vec<(i64, i64, Option<String>, Option<String>)> = sqlx::query_as(
+        "select model.id, model.iteration, score.value as score, mode.value as mode
+           from model
+           join model_metadata as name on name.workspace = model.workspace
+                and name.model = model.id and name.key = 'snapshot.of' and name.value = $1
+           left join model_metadata as score on score.workspace = model.workspace
+                and score.model = model.id and score.key = 'snapshot.score'
+           left join model_metadata as mode on mode.workspace = model.workspace
+                and mode.model = model.id and mode.key = 'snapshot.mode'
+          where model.workspace = $2 and model.task = $3 and model.slot is not null
+          order by model.iteration, model.id",
+    )
+    .bind(of)
+    .bind(workspace)
+    .bind(task.as_str())
+    .fetch_all(&mut **transaction)
+    .await?;
+    let taken = |(id, iteration, score, mode): (i64, i64, Option<String>, Option<String>)| {
+        let taken = Taken {
+            id: unsigned(id),
+            iteration: unsigned(iteration),
+            score: score.and_then(|score| score.parse().ok()),
+        };
+        let mode = match mode.as_deref() {
+            Some("min") => ScoreMode::Min,
+            _ => ScoreMode::Max,
+        };
+        (taken, mode)
+    };
+    Ok(rows.into_iter().map(taken).collect())
+}
+
+/// The snapshot of one name that is worth most; of equal ones the last.
+async fn best_snapshot(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &str,
+    task: &TaskId,
+    of: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    let taken = snapshots(transaction, workspace, task, of).await?;
+    let better = |best: (Taken, ScoreMode), next: (Taken, ScoreMode)| match next
+        .1
+        .is_better(best.0.score, next.0.score)
+    {
+        true => best,
+        false => next,
+    };
+    Ok(taken
+        .into_iter()
+        .reduce(better)
+        .map(|(best, _)| bigint(best.id)))
+}
+
+/// Shows all models of a task that ends, and lists them as what it made; returns the id of its
+/// result: the model called `output`, or the best of its snapshots of that name, and without
+/// such a name or model the one that was saved last.
 pub(crate) async fn show_models(
     transaction: &mut Transaction<'static, Any>,
     workspace: &str,
@@ -273,6 +407,18 @@ pub(crate) async fn show_models(
     .bind(task.as_str())
     .execute(&mut **transaction)
     .await?;
+    let named: Option<(i64,)> =
+        sqlx::query_as("select id from model where workspace = $1 and task = $2 and slot = $3")
+            .bind(workspace)
+            .bind(task.as_str())
+            .bind(output.unwrap_or_default())
+            .fetch_optional(&mut **transaction)
+            .await?;
+    if let (None, Some(output)) = (named, output)
+        && let Some(best) = best_snapshot(transaction, workspace, task, output).await?
+    {
+        return Ok(Some(best));
+    }
     let result: Option<(i64,)> = sqlx::query_as(
         "select id from model where workspace = $1 and task = $2 and slot is not null
           order by case when slot = $3 then 0 else 1 end,

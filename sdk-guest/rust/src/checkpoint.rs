@@ -35,6 +35,17 @@ pub struct ModelDetails {
     pub metadata: Vec<(String, String)>,
 }
 
+/// Which snapshots of a name stay; all of them where both numbers are 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// So many with the best scores; of equal ones the later are better.
+    pub best: u32,
+    /// So many of the last iterations.
+    pub last: u32,
+    /// Whether a smaller score is the better one.
+    pub smaller_is_better: bool,
+}
+
 impl<'a> Checkpoint<'a> {
     pub(crate) fn new(raw: &'a raw::checkpoint::Checkpoint) -> Self {
         Self { raw }
@@ -95,6 +106,14 @@ impl<'a> Checkpoint<'a> {
     /// When the file holds something else in its place.
     pub fn program(&self) -> Result<Option<Program>, CheckpointError> {
         Ok(self.raw.program()?)
+    }
+
+    /// Writes the files of a model that is a folder below `/scratch/<folder>`.
+    ///
+    /// # Errors
+    /// When the model is no folder, or a file cannot be written.
+    pub fn unpack(&self, folder: &str) -> Result<(), CheckpointError> {
+        Ok(self.raw.unpack(folder)?)
     }
 
     /// The program that the model was saved with, bound to the model's tensors: a run takes

@@ -79,7 +79,7 @@ pub mod run;
 pub mod tensor;
 pub mod trainer;
 
-pub use checkpoint::{Checkpoint, ModelDetails};
+pub use checkpoint::{Checkpoint, Keep, ModelDetails};
 pub use dataset::{Dataset, Table};
 pub use error::{
     ArtifactError, CheckpointError, DatasetError, ModelError, ProgramError, ReportError,

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::bindings::imports::trainshed::plugin as raw;
-use crate::checkpoint::ModelDetails;
+use crate::checkpoint::{Keep, ModelDetails};
 use crate::compute::Program;
 use crate::plot::Figure;
 use crate::{Failure, ModelError, ReportError, Tensor};
@@ -414,6 +414,49 @@ impl<'a> Run<'a> {
         let (tensors, details) = (raw_tensors(tensors), raw_details(details));
         let saved = raw::models::save_with_program(self.raw, name, &tensors, &details, program);
         Ok(saved?)
+    }
+
+    /// As [`Run::save_model`], of a snapshot: a model of its own, called `<name>.<iteration>`,
+    /// which this gives. Of those of one name the best by `score` and the last stay, as `keep`
+    /// says unless the action does; trials keep all of theirs. [`Run::set_checkpoint_output`]
+    /// with `name` means the best of them.
+    ///
+    /// # Errors
+    /// As [`Run::save_model`].
+    pub fn save_snapshot(
+        &self,
+        name: &str,
+        tensors: &[(String, Tensor)],
+        details: &ModelDetails,
+        score: Option<f64>,
+        keep: Keep,
+    ) -> Result<String, ModelError> {
+        let (tensors, details) = (raw_tensors(tensors), raw_details(details));
+        let keep = raw::models::Keep {
+            best: keep.best,
+            last: keep.last,
+            mode: match keep.smaller_is_better {
+                true => raw::models::Mode::Min,
+                false => raw::models::Mode::Max,
+            },
+        };
+        let saved = raw::models::snapshot(self.raw, name, &tensors, &details, score, keep);
+        Ok(saved?)
+    }
+
+    /// As [`Run::save_model`], of all files under `/scratch/<folder>`, for models that are more
+    /// than tensors; [`crate::Checkpoint::unpack`] gives them back.
+    ///
+    /// # Errors
+    /// As [`Run::save_model`], and when there are no files.
+    pub fn save_folder(
+        &self,
+        name: &str,
+        folder: &str,
+        details: &ModelDetails,
+    ) -> Result<(), ModelError> {
+        let details = raw_details(details);
+        Ok(raw::models::save_folder(self.raw, name, folder, &details)?)
     }
 }
 

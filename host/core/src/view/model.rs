@@ -34,7 +34,8 @@ pub struct ModelView {
     pub uri: Option<String>,
     /// Length of its file; 0 for one that is only recorded.
     pub size_bytes: u64,
-    /// What it is for, e.g. `PyTorch`; `trainshed` for one that a plugin saved.
+    /// What it is for, e.g. `PyTorch`; `trainshed` for one that a plugin saved, and
+    /// `folder` where that is a zip archive of a folder.
     pub framework: String,
     /// How the network is built, in words or in a language of the framework's; left out of
     /// lists.

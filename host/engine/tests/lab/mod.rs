@@ -368,6 +368,8 @@ pub(crate) fn model(name: &str, iteration: u64, sha256: Digest, size_bytes: u64)
         size_bytes,
         labels: vec![("zero".into(), 0)],
         metadata: vec![("hidden".into(), "8".into())],
+        is_folder: false,
+        snapshot: None,
     })
 }
 

@@ -623,13 +623,13 @@ fn refusal(refused: Refused) -> ArtifactError {
 }
 
 /// A file that is written until the run is ended.
-struct Out {
+pub(super) struct Out {
     file: BufWriter<File>,
     stop: Arc<AtomicBool>,
 }
 
 impl Out {
-    fn create(path: &std::path::Path, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(super) fn create(path: &std::path::Path, stop: Arc<AtomicBool>) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
         Ok(Self { file, stop })
     }
@@ -676,7 +676,7 @@ impl crate::wasi::Scratch {
     ///
     /// # Errors
     /// When there is no room for it, something is there already, or the task was stopped.
-    fn add(
+    pub(super) fn add(
         &self,
         path: &str,
         content: &mut (impl Read + ?Sized),

@@ -1,11 +1,14 @@
 //! `checkpoint`: the model that the action goes on from, read from a safetensors file.
 
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::FileExt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use safetensors::tensor::{Metadata, TensorInfo};
+use trainshed_core::name::is_file_path;
+use trainshed_tables::archive;
 use trainshed_tables::safetensors::read_header;
 use trainshed_tensor::{DType, ProgramError, Tensor};
 use wasmtime::component::Resource;
@@ -18,6 +21,9 @@ use crate::imports::models::PROGRAM_KEY;
 use crate::job::CheckpointFile;
 use crate::outcome;
 use crate::state::TaskState;
+
+/// How the file of a model begins that is a folder.
+const ARCHIVE: [u8; 4] = *b"PK\x03\x04";
 
 /// An opened checkpoint. Weights stay in the file until they are loaded.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -39,7 +45,15 @@ impl Checkpoint {
     /// One sentence for the task's status.
     pub(crate) fn open(checkpoint: &CheckpointFile) -> Result<Self, String> {
         let opened = File::open(&checkpoint.path).and_then(|file| {
-            let (tensors, data_start) = read_header(&file)?;
+            let mut begin = [0; ARCHIVE.len()];
+            let is_folder = file.read_exact_at(&mut begin, 0).is_ok() && begin == ARCHIVE;
+            let (tensors, data_start) = match is_folder {
+                true => (
+                    Metadata::new(None, Vec::new()).map_err(io::Error::other)?,
+                    0,
+                ),
+                false => read_header(&file)?,
+            };
             Ok((file, tensors, data_start))
         });
         let (file, tensors, data_start) = opened.map_err(|error| {
@@ -110,6 +124,25 @@ impl HostCheckpoint for TaskState {
     ) -> wasmtime::Result<Result<Option<Program>, CheckpointError>> {
         let program = program(&self.table.get(&checkpoint)?.tensors);
         Ok(program.map(|program| program.map(Into::into)))
+    }
+
+    fn unpack(
+        &mut self,
+        checkpoint: Resource<Checkpoint>,
+        folder: String,
+    ) -> wasmtime::Result<Result<(), CheckpointError>> {
+        let unreadable = |message: String| CheckpointError::Unreadable(outcome::one_line(&message));
+        if !is_file_path(&folder) {
+            let folder = outcome::shortened(&folder, 200);
+            let message = format!("`{folder}` is no folder below /scratch");
+            return Ok(Err(unreadable(message)));
+        }
+        let (scratch, stop) = (&self.scratch, self.watch.interrupt_flag());
+        let file = self.table.get(&checkpoint)?.file.try_clone()?;
+        let unpacked = archive::unpack(file, |path, content| {
+            scratch.add(&format!("{folder}/{path}"), content, &stop)
+        });
+        Ok(unpacked.map_err(|error| unreadable(format!("the model as a folder: {error}"))))
     }
 
     fn drop(&mut self, checkpoint: Resource<Checkpoint>) -> wasmtime::Result<()> {

@@ -6,21 +6,27 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use safetensors::View;
 use trainshed_core::Digest;
 use trainshed_core::digest::Hasher;
-use trainshed_core::model::SavedModel;
+use trainshed_core::model::{Keep, SavedModel, ScoreMode, Snapshot};
 use trainshed_core::name::{is_model_name, is_series_name};
-use trainshed_core::report::{LineSource, Report};
+use trainshed_core::report::{LineSource, Real, Report};
+use trainshed_tables::archive;
 use trainshed_tensor::{DType, Tensor};
 use wasmtime::component::Resource;
 
+use super::artifacts::Out;
 use super::run::Run;
 use crate::bindings::trainshed::plugin::compute::Program;
-use crate::bindings::trainshed::plugin::models::{Details, Host, ModelError};
+use crate::bindings::trainshed::plugin::models::{
+    Details, Host, Keep as RawKeep, Mode, ModelError,
+};
 use crate::job::Refused;
 use crate::outcome::shortened;
 use crate::state::TaskState;
@@ -47,7 +53,8 @@ impl Host for TaskState {
         details: Details,
     ) -> wasmtime::Result<Result<(), ModelError>> {
         let named = self.named(tensors)?;
-        Ok(self.save_model(name, named, details, None).await)
+        let what = Saving::default();
+        Ok(self.save_model(name, named, details, what).await)
     }
 
     async fn save_with_program(
@@ -66,8 +73,64 @@ impl Host for TaskState {
                 return Ok(Err(refused));
             }
         };
-        Ok(self.save_model(name, named, details, Some(program)).await)
+        let what = Saving {
+            program: Some(program),
+            snapshot: None,
+        };
+        Ok(self.save_model(name, named, details, what).await)
     }
+
+    async fn snapshot(
+        &mut self,
+        _run: Resource<Run>,
+        name: String,
+        tensors: Vec<(String, Resource<Tensor>)>,
+        details: Details,
+        score: Option<f64>,
+        keep: RawKeep,
+    ) -> wasmtime::Result<Result<String, ModelError>> {
+        let named = self.named(tensors)?;
+        let asked = Keep {
+            best: keep.best,
+            last: keep.last,
+            mode: match keep.mode {
+                Mode::Max => ScoreMode::Max,
+                Mode::Min => ScoreMode::Min,
+            },
+        };
+        let snapshot = Snapshot {
+            of: name.clone(),
+            score: score.map(Real),
+            keep: self.facts.keep.unwrap_or(asked),
+        };
+        let iteration = details
+            .iteration
+            .saturating_add(self.facts.initial_iteration);
+        let slot = format!("{name}.{iteration}");
+        let what = Saving {
+            program: None,
+            snapshot: Some(snapshot),
+        };
+        let saved = self.save_model(slot.clone(), named, details, what).await;
+        Ok(saved.map(|()| slot))
+    }
+
+    async fn save_folder(
+        &mut self,
+        _run: Resource<Run>,
+        name: String,
+        folder: String,
+        details: Details,
+    ) -> wasmtime::Result<Result<(), ModelError>> {
+        Ok(self.save_files(name, &folder, details).await)
+    }
+}
+
+/// What a model is saved with beside its tensors.
+#[derive(Default)]
+struct Saving {
+    program: Option<String>,
+    snapshot: Option<Snapshot>,
 }
 
 impl TaskState {
@@ -87,7 +150,7 @@ impl TaskState {
         name: String,
         tensors: Vec<(String, Tensor)>,
         details: Details,
-        program: Option<String>,
+        what: Saving,
     ) -> Result<(), ModelError> {
         check(&name, &tensors, &details)?;
         if self.keeps_unregistered(&name) {
@@ -101,24 +164,79 @@ impl TaskState {
         self.saves += 1;
         let file = format!("{name}.{}.safetensors", self.saves);
         let file = self.facts.outgoing.join(file);
-        let (sha256, size_bytes) = write(tensors, program, &file)?;
-        // The header is known only now; it is small beside the limit on its entries.
-        if let Err(error) = self.check_output(size_bytes) {
-            // The folder goes when the task ends; until then the file is only in the way.
-            let _ = fs::remove_file(&file);
-            return Err(error);
-        }
-        self.output.take(size_bytes);
-        let uploaded = self.services.upload(&file, sha256, size_bytes).await;
-        uploaded.map_err(refusal)?;
+        let (sha256, size_bytes) = write(tensors, what.program, &file)?;
         let model = SavedModel {
-            name: name.clone(),
+            name,
             iteration: details.iteration,
             sha256,
             size_bytes,
             labels: details.labels,
             metadata: details.metadata,
+            is_folder: false,
+            snapshot: what.snapshot,
         };
+        self.hand_over_model(model, &file).await
+    }
+
+    /// Saves the files under a folder of `/scratch` as one archive.
+    async fn save_files(
+        &mut self,
+        name: String,
+        folder: &str,
+        details: Details,
+    ) -> Result<(), ModelError> {
+        check(&name, &[], &details)?;
+        let invalid = |message| ModelError::InvalidArgument(("folder".to_owned(), message));
+        let paths = self.scratch_files(folder).map_err(invalid)?;
+        if self.keeps_unregistered(&name) {
+            return Ok(());
+        }
+        self.saves += 1;
+        let file = format!("{name}.{}.zip", self.saves);
+        let file = self.facts.outgoing.join(file);
+        let base = self.scratch.folder().join(folder);
+        let open = |path: &str| {
+            let file = fs::File::open(base.join(path))?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        };
+        let stop = self.watch.interrupt_flag();
+        let packed = Out::create(&file, Arc::clone(&stop)).and_then(|mut out| {
+            archive::pack(paths.iter().map(String::as_str), open, &mut out)?;
+            hash(&file)
+        });
+        let (sha256, size_bytes) = packed.map_err(|error| match stop.load(Ordering::Relaxed) {
+            true => ModelError::Stopped,
+            false => ModelError::NotStored(error.to_string()),
+        })?;
+        let model = SavedModel {
+            name,
+            iteration: details.iteration,
+            sha256,
+            size_bytes,
+            labels: details.labels,
+            metadata: details.metadata,
+            is_folder: true,
+            snapshot: None,
+        };
+        self.hand_over_model(model, &file).await
+    }
+
+    /// Uploads the file of a model, and then reports it.
+    async fn hand_over_model(&mut self, model: SavedModel, file: &Path) -> Result<(), ModelError> {
+        // The length is known only now: a header, or what packing has made of the files.
+        if let Err(error) = self.check_output(model.size_bytes) {
+            // The folder goes when the task ends; until then the file is only in the way.
+            let _ = fs::remove_file(file);
+            return Err(error);
+        }
+        self.output.take(model.size_bytes);
+        let uploaded = self
+            .services
+            .upload(file, model.sha256, model.size_bytes)
+            .await;
+        uploaded.map_err(refusal)?;
+        let name = model.name.clone();
         let reported = self.services.report(Report::Model(model)).await;
         reported.map_err(refusal)?;
         self.saved_models.insert(name);

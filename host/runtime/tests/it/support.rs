@@ -191,6 +191,7 @@ impl Bench {
         Job {
             task: TaskId::from_u128(7),
             trial: None,
+            initial_iteration: 0,
             seed: 1337,
             params: Map::from_iter([("name".to_owned(), Value::from("test"))]),
             work: JobWork::Train {

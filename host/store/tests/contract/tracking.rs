@@ -6,13 +6,15 @@ use futures::future::join_all;
 use serde_json::json;
 use trainshed_core::artifact::{ArtifactContent, ArtifactType, NewArtifact};
 use trainshed_core::draft::{CloneRequest, Container, Script, TaskEdit};
+use trainshed_core::model::{Keep, ScoreMode, Snapshot};
 use trainshed_core::parameter::{Parameter, flat_view};
+use trainshed_core::report::{Real, Report};
 use trainshed_core::task::{TaskState, Verb};
 use trainshed_core::view::{NewProject, ProjectEdit, ProjectQuery, TaskView, entity_tag};
 use trainshed_core::{ProjectId, TaskId};
 use trainshed_store::{
-    ChangeError, ConsoleQuery, ContinueError, KeyedRequest, LeaseError, Move, NewConfiguration,
-    NewTask, ProjectError, QueueName, StoredAnswer, WriteMode,
+    ChangeError, ConsoleQuery, ContinueError, GarbageRules, KeyedRequest, LeaseError, Move,
+    NewConfiguration, NewTask, ProjectError, QueueName, StoredAnswer, WriteMode,
 };
 
 use crate::lab::{self, Lab, NOW, artifact, completed, draft, line, loss, model, new_task};
@@ -39,6 +41,7 @@ store_contract! {
     a_task_that_ended_is_continued_behind_its_last_iteration,
     an_artifact_that_is_put_again_is_a_version_only_when_it_has_changed,
     a_lost_lease_puts_no_artifact,
+    of_snapshots_the_best_and_the_last_stay_and_those_in_use,
 }
 
 impl Lab {
@@ -1167,4 +1170,64 @@ async fn a_lost_lease_puts_no_artifact(lab: Lab) {
     assert!(matches!(late, Err(LeaseError::Stale { .. })));
     let kept = lab.store.artifacts(&lab.workspace, &running.task, true);
     assert_eq!(kept.await.unwrap(), []);
+}
+
+async fn of_snapshots_the_best_and_the_last_stay_and_those_in_use(lab: Lab) {
+    let running = lab.run("a run").await;
+    let mut files = Vec::new();
+    let mut snapshot = async |iteration: u64, score: f64| {
+        let content = format!("weights {iteration}");
+        let digest = lab.put(content.as_bytes()).await;
+        files.push(digest);
+        let size = content.len() as u64;
+        let name = format!("weights.{iteration}");
+        let Report::Model(mut saved) = model(&name, iteration, digest, size) else {
+            unreachable!("it is a model");
+        };
+        saved.snapshot = Some(Snapshot {
+            of: "weights".into(),
+            score: Some(Real(score)),
+            keep: Keep {
+                best: 2,
+                last: 1,
+                mode: ScoreMode::Min,
+            },
+        });
+        lab.report(&running, iteration, vec![Report::Model(saved)])
+            .await;
+    };
+    for (iteration, score) in (1..).zip([0.9, 0.1, f64::NAN, 0.5, 0.7]) {
+        snapshot(iteration, score).await;
+    }
+    let output = Report::Output {
+        name: "weights".into(),
+    };
+    lab.report(&running, 6, vec![output]).await;
+    lab.finish(&running, completed()).await.unwrap();
+    let kept = lab.store.models(&lab.workspace, Some(&running.task)).await;
+    let kept: Vec<String> = kept.unwrap().into_iter().map(|one| one.name).collect();
+    assert_eq!(kept, ["weights.5", "weights.4", "weights.2"]);
+    let view = lab.view(&running.task).await;
+    let best = view.result.unwrap()["model_id"].as_u64().unwrap();
+    let best = lab
+        .store
+        .model(&lab.workspace, best)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(best.name, "weights.2");
+    let rules = GarbageRules {
+        keep_ms: 0,
+        keep_uploads_ms: 0,
+    };
+    lab.store.collect_garbage(None, rules, NOW).await.unwrap();
+    let mut there = Vec::new();
+    for file in &files {
+        there.push(lab.read(file).await.is_some());
+    }
+    assert_eq!(
+        there,
+        [false, true, false, true, true],
+        "their files go too"
+    );
 }

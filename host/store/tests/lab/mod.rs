@@ -338,6 +338,8 @@ pub(crate) fn model(name: &str, iteration: u64, sha256: Digest, size_bytes: u64)
         size_bytes,
         labels: vec![("cat".into(), 1)],
         metadata: vec![("a".into(), "b".into())],
+        is_folder: false,
+        snapshot: None,
     })
 }
 

@@ -9268,6 +9268,101 @@ pub mod trainshed {
                     }
                 }
             }
+            impl Checkpoint {
+                #[allow(unused_unsafe, clippy::all)]
+                /// Writes the files of a model that is a folder below the folder `/scratch/<folder>`.
+                /// `unreadable` for any other model, and where a file cannot be written; some of them may
+                /// have been then.
+                #[allow(async_fn_in_trait)]
+                pub fn unpack(&self, folder: &str) -> Result<(), CheckpointError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 32]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 32],
+                        );
+                        let vec0 = folder;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "trainshed:plugin/checkpoint@0.1.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]checkpoint.unpack"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result14 = match l3 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(8).cast::<u8>());
+                                    let v13 = match l4 {
+                                        0 => {
+                                            let e13 = {
+                                                let l5 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l6 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len7 = l6;
+                                                let bytes7 = _rt::Vec::from_raw_parts(
+                                                    l5.cast(),
+                                                    len7,
+                                                    len7,
+                                                );
+                                                _rt::string_lift(bytes7)
+                                            };
+                                            CheckpointError::UnknownTensor(e13)
+                                        }
+                                        1 => {
+                                            let e13 = {
+                                                let l8 = *ptr1.add(16).cast::<*mut u8>();
+                                                let l9 = *ptr1
+                                                    .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<usize>();
+                                                let len10 = l9;
+                                                let bytes10 = _rt::Vec::from_raw_parts(
+                                                    l8.cast(),
+                                                    len10,
+                                                    len10,
+                                                );
+                                                _rt::string_lift(bytes10)
+                                            };
+                                            CheckpointError::Unreadable(e13)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 2, "invalid enum discriminant");
+                                            let e13 = {
+                                                let l11 = *ptr1.add(16).cast::<i64>();
+                                                let l12 = *ptr1.add(24).cast::<i64>();
+                                                (l11 as u64, l12 as u64)
+                                            };
+                                            CheckpointError::OutOfMemory(e13)
+                                        }
+                                    };
+                                    v13
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result14
+                    }
+                }
+            }
         }
         /// The models that the task makes.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
@@ -9299,6 +9394,60 @@ pub mod trainshed {
                         .field("iteration", &self.iteration)
                         .field("labels", &self.labels)
                         .field("metadata", &self.metadata)
+                        .finish()
+                }
+            }
+            /// Whether a better score is a larger or a smaller one.
+            #[repr(u8)]
+            #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+            pub enum Mode {
+                Max,
+                Min,
+            }
+            impl ::core::fmt::Debug for Mode {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    match self {
+                        Mode::Max => f.debug_tuple("Mode::Max").finish(),
+                        Mode::Min => f.debug_tuple("Mode::Min").finish(),
+                    }
+                }
+            }
+            impl Mode {
+                #[doc(hidden)]
+                pub unsafe fn _lift(val: u8) -> Mode {
+                    if !cfg!(debug_assertions) {
+                        return unsafe { ::core::mem::transmute(val) };
+                    }
+                    match val {
+                        0 => Mode::Max,
+                        1 => Mode::Min,
+                        _ => panic!("invalid enum discriminant"),
+                    }
+                }
+            }
+            /// Which snapshots of a name stay; all of them where both numbers are 0.
+            #[repr(C)]
+            #[derive(Clone, Copy)]
+            pub struct Keep {
+                /// So many with the best scores. NaN is worse than every number, and of equal scores the
+                /// later are better.
+                pub best: u32,
+                /// So many of the last iterations.
+                pub last: u32,
+                pub mode: Mode,
+            }
+            impl ::core::fmt::Debug for Keep {
+                fn fmt(
+                    &self,
+                    f: &mut ::core::fmt::Formatter<'_>,
+                ) -> ::core::fmt::Result {
+                    f.debug_struct("Keep")
+                        .field("best", &self.best)
+                        .field("last", &self.last)
+                        .field("mode", &self.mode)
                         .finish()
                 }
             }
@@ -10195,6 +10344,488 @@ pub mod trainshed {
                         _ => _rt::invalid_enum_discriminant(),
                     };
                     result59
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// As `save`, of a snapshot: it is a model of its own, called `<name>.<iteration>`, which is
+            /// what the function gives. Those that by `keep` do not stay any more are forgotten, unless
+            /// somebody uses them: one that is published, that a task goes on from, or of which a model
+            /// was made. The action's `params.snapshots` overrules `keep`. Trials keep all of theirs,
+            /// since their search may go on from any.
+            ///
+            /// `run.set-checkpoint-output` with `name` means the snapshot with the best score.
+            #[allow(async_fn_in_trait)]
+            pub fn snapshot(
+                run: &Run,
+                name: &str,
+                tensors: &[(_rt::String, &Tensor)],
+                details: &Details,
+                score: Option<f64>,
+                keep: Keep,
+            ) -> Result<_rt::String, ModelError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 16
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec3 = tensors;
+                    let len3 = vec3.len();
+                    let layout3 = _rt::alloc::Layout::from_size_align(
+                            vec3.len() * (3 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result3, _cleanup3) = wit_bindgen::rt::Cleanup::new(layout3);
+                    for (i, e) in vec3.into_iter().enumerate() {
+                        let base = result3
+                            .add(i * (3 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t1_0, t1_1) = e;
+                            let vec2 = t1_0;
+                            let ptr2 = vec2.as_ptr().cast::<u8>();
+                            let len2 = vec2.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len2;
+                            *base.add(0).cast::<*mut u8>() = ptr2.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i32>() = (t1_1).handle() as i32;
+                        }
+                    }
+                    let Details {
+                        iteration: iteration4,
+                        labels: labels4,
+                        metadata: metadata4,
+                    } = details;
+                    let vec7 = labels4;
+                    let len7 = vec7.len();
+                    let layout7 = _rt::alloc::Layout::from_size_align(
+                            vec7.len() * (8 + 2 * ::core::mem::size_of::<*const u8>()),
+                            8,
+                        )
+                        .unwrap();
+                    let (result7, _cleanup7) = wit_bindgen::rt::Cleanup::new(layout7);
+                    for (i, e) in vec7.into_iter().enumerate() {
+                        let base = result7
+                            .add(i * (8 + 2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t5_0, t5_1) = e;
+                            let vec6 = t5_0;
+                            let ptr6 = vec6.as_ptr().cast::<u8>();
+                            let len6 = vec6.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len6;
+                            *base.add(0).cast::<*mut u8>() = ptr6.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i64>() = _rt::as_i64(t5_1);
+                        }
+                    }
+                    let vec11 = metadata4;
+                    let len11 = vec11.len();
+                    let layout11 = _rt::alloc::Layout::from_size_align(
+                            vec11.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result11, _cleanup11) = wit_bindgen::rt::Cleanup::new(layout11);
+                    for (i, e) in vec11.into_iter().enumerate() {
+                        let base = result11
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t8_0, t8_1) = e;
+                            let vec9 = t8_0;
+                            let ptr9 = vec9.as_ptr().cast::<u8>();
+                            let len9 = vec9.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len9;
+                            *base.add(0).cast::<*mut u8>() = ptr9.cast_mut();
+                            let vec10 = t8_1;
+                            let ptr10 = vec10.as_ptr().cast::<u8>();
+                            let len10 = vec10.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len10;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr10.cast_mut();
+                        }
+                    }
+                    let (result12_0, result12_1) = match score {
+                        Some(e) => (1i32, _rt::as_f64(e)),
+                        None => (0i32, 0.0f64),
+                    };
+                    let Keep { best: best13, last: last13, mode: mode13 } = keep;
+                    let ptr14 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/models@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "snapshot"]
+                        fn wit_import15(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i32,
+                            _: f64,
+                            _: i32,
+                            _: i32,
+                            _: i32,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import15(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i64,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i32,
+                        _: f64,
+                        _: i32,
+                        _: i32,
+                        _: i32,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import15(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        result3,
+                        len3,
+                        _rt::as_i64(iteration4),
+                        result7,
+                        len7,
+                        result11,
+                        len11,
+                        result12_0,
+                        result12_1,
+                        _rt::as_i32(best13),
+                        _rt::as_i32(last13),
+                        mode13.clone() as i32,
+                        ptr14,
+                    );
+                    let l16 = i32::from(*ptr14.add(0).cast::<u8>());
+                    let result33 = match l16 {
+                        0 => {
+                            let e = {
+                                let l17 = *ptr14.add(8).cast::<*mut u8>();
+                                let l18 = *ptr14
+                                    .add(8 + 1 * ::core::mem::size_of::<*const u8>())
+                                    .cast::<usize>();
+                                let len19 = l18;
+                                let bytes19 = _rt::Vec::from_raw_parts(
+                                    l17.cast(),
+                                    len19,
+                                    len19,
+                                );
+                                _rt::string_lift(bytes19)
+                            };
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l20 = i32::from(*ptr14.add(8).cast::<u8>());
+                                let v32 = match l20 {
+                                    0 => {
+                                        let e32 = {
+                                            let l21 = *ptr14.add(16).cast::<*mut u8>();
+                                            let l22 = *ptr14
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len23 = l22;
+                                            let bytes23 = _rt::Vec::from_raw_parts(
+                                                l21.cast(),
+                                                len23,
+                                                len23,
+                                            );
+                                            let l24 = *ptr14
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l25 = *ptr14
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len26 = l25;
+                                            let bytes26 = _rt::Vec::from_raw_parts(
+                                                l24.cast(),
+                                                len26,
+                                                len26,
+                                            );
+                                            (_rt::string_lift(bytes23), _rt::string_lift(bytes26))
+                                        };
+                                        ModelError::InvalidArgument(e32)
+                                    }
+                                    1 => {
+                                        let e32 = {
+                                            let l27 = *ptr14.add(16).cast::<i64>();
+                                            let l28 = *ptr14.add(24).cast::<i64>();
+                                            (l27 as u64, l28 as u64)
+                                        };
+                                        ModelError::QuotaExceeded(e32)
+                                    }
+                                    2 => ModelError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 3, "invalid enum discriminant");
+                                        let e32 = {
+                                            let l29 = *ptr14.add(16).cast::<*mut u8>();
+                                            let l30 = *ptr14
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len31 = l30;
+                                            let bytes31 = _rt::Vec::from_raw_parts(
+                                                l29.cast(),
+                                                len31,
+                                                len31,
+                                            );
+                                            _rt::string_lift(bytes31)
+                                        };
+                                        ModelError::NotStored(e32)
+                                    }
+                                };
+                                v32
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result33
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            /// As `save`, of all files under `/scratch/<folder>` as one zip archive, for models that are
+            /// more than tensors. `checkpoint.unpack` gives them back. The same files give the same
+            /// bytes.
+            #[allow(async_fn_in_trait)]
+            pub fn save_folder(
+                run: &Run,
+                name: &str,
+                folder: &str,
+                details: &Details,
+            ) -> Result<(), ModelError> {
+                unsafe {
+                    #[repr(align(8))]
+                    struct RetArea(
+                        [::core::mem::MaybeUninit<
+                            u8,
+                        >; 16 + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let mut ret_area = RetArea(
+                        [::core::mem::MaybeUninit::uninit(); 16
+                            + 4 * ::core::mem::size_of::<*const u8>()],
+                    );
+                    let vec0 = name;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = folder;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    let Details {
+                        iteration: iteration2,
+                        labels: labels2,
+                        metadata: metadata2,
+                    } = details;
+                    let vec5 = labels2;
+                    let len5 = vec5.len();
+                    let layout5 = _rt::alloc::Layout::from_size_align(
+                            vec5.len() * (8 + 2 * ::core::mem::size_of::<*const u8>()),
+                            8,
+                        )
+                        .unwrap();
+                    let (result5, _cleanup5) = wit_bindgen::rt::Cleanup::new(layout5);
+                    for (i, e) in vec5.into_iter().enumerate() {
+                        let base = result5
+                            .add(i * (8 + 2 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t3_0, t3_1) = e;
+                            let vec4 = t3_0;
+                            let ptr4 = vec4.as_ptr().cast::<u8>();
+                            let len4 = vec4.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len4;
+                            *base.add(0).cast::<*mut u8>() = ptr4.cast_mut();
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<i64>() = _rt::as_i64(t3_1);
+                        }
+                    }
+                    let vec9 = metadata2;
+                    let len9 = vec9.len();
+                    let layout9 = _rt::alloc::Layout::from_size_align(
+                            vec9.len() * (4 * ::core::mem::size_of::<*const u8>()),
+                            ::core::mem::size_of::<*const u8>(),
+                        )
+                        .unwrap();
+                    let (result9, _cleanup9) = wit_bindgen::rt::Cleanup::new(layout9);
+                    for (i, e) in vec9.into_iter().enumerate() {
+                        let base = result9
+                            .add(i * (4 * ::core::mem::size_of::<*const u8>()));
+                        {
+                            let (t6_0, t6_1) = e;
+                            let vec7 = t6_0;
+                            let ptr7 = vec7.as_ptr().cast::<u8>();
+                            let len7 = vec7.len();
+                            *base
+                                .add(::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len7;
+                            *base.add(0).cast::<*mut u8>() = ptr7.cast_mut();
+                            let vec8 = t6_1;
+                            let ptr8 = vec8.as_ptr().cast::<u8>();
+                            let len8 = vec8.len();
+                            *base
+                                .add(3 * ::core::mem::size_of::<*const u8>())
+                                .cast::<usize>() = len8;
+                            *base
+                                .add(2 * ::core::mem::size_of::<*const u8>())
+                                .cast::<*mut u8>() = ptr8.cast_mut();
+                        }
+                    }
+                    let ptr10 = ret_area.0.as_mut_ptr().cast::<u8>();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "trainshed:plugin/models@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "save-folder"]
+                        fn wit_import11(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: i64,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        );
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import11(
+                        _: i32,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: i64,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import11(
+                        (run).handle() as i32,
+                        ptr0.cast_mut(),
+                        len0,
+                        ptr1.cast_mut(),
+                        len1,
+                        _rt::as_i64(iteration2),
+                        result5,
+                        len5,
+                        result9,
+                        len9,
+                        ptr10,
+                    );
+                    let l12 = i32::from(*ptr10.add(0).cast::<u8>());
+                    let result26 = match l12 {
+                        0 => {
+                            let e = ();
+                            Ok(e)
+                        }
+                        1 => {
+                            let e = {
+                                let l13 = i32::from(*ptr10.add(8).cast::<u8>());
+                                let v25 = match l13 {
+                                    0 => {
+                                        let e25 = {
+                                            let l14 = *ptr10.add(16).cast::<*mut u8>();
+                                            let l15 = *ptr10
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len16 = l15;
+                                            let bytes16 = _rt::Vec::from_raw_parts(
+                                                l14.cast(),
+                                                len16,
+                                                len16,
+                                            );
+                                            let l17 = *ptr10
+                                                .add(16 + 2 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<*mut u8>();
+                                            let l18 = *ptr10
+                                                .add(16 + 3 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len19 = l18;
+                                            let bytes19 = _rt::Vec::from_raw_parts(
+                                                l17.cast(),
+                                                len19,
+                                                len19,
+                                            );
+                                            (_rt::string_lift(bytes16), _rt::string_lift(bytes19))
+                                        };
+                                        ModelError::InvalidArgument(e25)
+                                    }
+                                    1 => {
+                                        let e25 = {
+                                            let l20 = *ptr10.add(16).cast::<i64>();
+                                            let l21 = *ptr10.add(24).cast::<i64>();
+                                            (l20 as u64, l21 as u64)
+                                        };
+                                        ModelError::QuotaExceeded(e25)
+                                    }
+                                    2 => ModelError::Stopped,
+                                    n => {
+                                        debug_assert_eq!(n, 3, "invalid enum discriminant");
+                                        let e25 = {
+                                            let l22 = *ptr10.add(16).cast::<*mut u8>();
+                                            let l23 = *ptr10
+                                                .add(16 + 1 * ::core::mem::size_of::<*const u8>())
+                                                .cast::<usize>();
+                                            let len24 = l23;
+                                            let bytes24 = _rt::Vec::from_raw_parts(
+                                                l22.cast(),
+                                                len24,
+                                                len24,
+                                            );
+                                            _rt::string_lift(bytes24)
+                                        };
+                                        ModelError::NotStored(e25)
+                                    }
+                                };
+                                v25
+                            };
+                            Err(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    };
+                    result26
                 }
             }
         }
@@ -16102,8 +16733,8 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 6559] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x812\x01A\x02\x01A\x19\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 6783] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe13\x01A\x02\x01A\x19\
 \x01B\x07\x01s\x04\0\x04json\x03\0\0\x01s\x04\0\x05dtype\x03\0\x02\x01o\x02ss\x01\
 q\x03\x11invalid-parameter\x01\x04\0\x06failed\x01s\0\x07stopped\0\0\x04\0\x07fa\
 ilure\x03\0\x05\x03\0\x1ctrainshed:plugin/types@0.1.0\x05\0\x02\x03\0\0\x04json\x01\
@@ -16183,73 +16814,78 @@ s\x0avocabulary'\0(\x04\0\x1c[method]dataset.load-classes\x01)\x01j\x01\x11\x01\
 \x01@\x05\x04self\x1c\x05tables\x06columns\x05firstw\x05countw\0*\x04\0\x15[meth\
 od]dataset.texts\x01+\x01j\x01\x1a\x01\x18\x01@\x03\x04self\x1c\x06folders\x0bde\
 scriptions\0,\x04\0\x1e[method]dataset.commit-version\x01-\x03\0\x1etrainshed:pl\
-ugin/dataset@0.1.0\x05\x06\x02\x03\0\x02\x07program\x01B\x20\x02\x03\x02\x01\x03\
-\x04\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x02\x03\x02\
-\x01\x07\x04\0\x07program\x03\0\x04\x01pw\x01r\x03\x04names\x05dtype\x01\x05shap\
-e\x06\x04\0\x05entry\x03\0\x07\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0au\
-nreadable\x01s\0\x0dout-of-memory\x01\x09\0\x04\0\x10checkpoint-error\x03\0\x0a\x04\
-\0\x0acheckpoint\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0w\x04\0\x1b[method]check\
-point.model-id\x01\x0e\x04\0\x1c[method]checkpoint.iteration\x01\x0e\x01o\x02ss\x01\
+ugin/dataset@0.1.0\x05\x06\x02\x03\0\x02\x07program\x01B#\x02\x03\x02\x01\x03\x04\
+\0\x05dtype\x03\0\0\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\0\x02\x02\x03\x02\x01\
+\x07\x04\0\x07program\x03\0\x04\x01pw\x01r\x03\x04names\x05dtype\x01\x05shape\x06\
+\x04\0\x05entry\x03\0\x07\x01o\x02ww\x01q\x03\x0eunknown-tensor\x01s\0\x0aunread\
+able\x01s\0\x0dout-of-memory\x01\x09\0\x04\0\x10checkpoint-error\x03\0\x0a\x04\0\
+\x0acheckpoint\x03\x01\x01h\x0c\x01@\x01\x04self\x0d\0w\x04\0\x1b[method]checkpo\
+int.model-id\x01\x0e\x04\0\x1c[method]checkpoint.iteration\x01\x0e\x01o\x02ss\x01\
 p\x0f\x01@\x01\x04self\x0d\0\x10\x04\0\x1b[method]checkpoint.metadata\x01\x11\x01\
 p\x08\x01@\x01\x04self\x0d\0\x12\x04\0\x1a[method]checkpoint.entries\x01\x13\x01\
 i\x03\x01j\x01\x14\x01\x0b\x01@\x02\x04self\x0d\x04names\0\x15\x04\0\x17[method]\
 checkpoint.load\x01\x16\x01k\x05\x01j\x01\x17\x01\x0b\x01@\x01\x04self\x0d\0\x18\
-\x04\0\x1a[method]checkpoint.program\x01\x19\x03\0!trainshed:plugin/checkpoint@0\
-.1.0\x05\x08\x02\x03\0\x01\x03run\x01B\x18\x02\x03\x02\x01\x05\x04\0\x06tensor\x03\
-\0\0\x02\x03\x02\x01\x07\x04\0\x07program\x03\0\x02\x02\x03\x02\x01\x09\x04\0\x03\
-run\x03\0\x04\x01o\x02sx\x01p\x06\x01o\x02ss\x01p\x08\x01r\x03\x09iterationw\x06\
-labels\x07\x08metadata\x09\x04\0\x07details\x03\0\x0a\x01o\x02ww\x01q\x04\x10inv\
-alid-argument\x01\x08\0\x0equota-exceeded\x01\x0c\0\x07stopped\0\0\x0anot-stored\
-\x01s\0\x04\0\x0bmodel-error\x03\0\x0d\x01h\x05\x01h\x01\x01o\x02s\x10\x01p\x11\x01\
-j\0\x01\x0e\x01@\x04\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\0\x13\x04\
-\0\x04save\x01\x14\x01@\x05\x03run\x0f\x04names\x07tensors\x12\x07details\x0b\x09\
-inference\x03\0\x13\x04\0\x11save-with-program\x01\x15\x03\0\x1dtrainshed:plugin\
-/models@0.1.0\x05\x0a\x02\x03\0\x03\x07dataset\x01BD\x02\x03\x02\x01\x05\x04\0\x06\
-tensor\x03\0\0\x02\x03\x02\x01\x0b\x04\0\x07dataset\x03\0\x02\x02\x03\x02\x01\x09\
-\x04\0\x03run\x03\0\x04\x01px\x01pu\x01ps\x01p\x7f\x01h\x01\x01q\x05\x08integers\
-\x01\x06\0\x07numbers\x01\x07\0\x05texts\x01\x08\0\x08booleans\x01\x09\0\x06tens\
-or\x01\x0a\0\x04\0\x06values\x03\0\x0b\x01r\x02\x04names\x06values\x0c\x04\0\x06\
-column\x03\0\x0d\x01m\x02\x06csv-gz\x07parquet\x04\0\x0ctable-format\x03\0\x0f\x01\
-ks\x01o\x02ss\x01p\x12\x01r\x09\x04names\x07versiony\x04kinds\x06sha256\x11\x03u\
-ri\x11\x0asize-bytesw\x0ccontent-types\x07previews\x05notes\x13\x04\0\x08artifac\
-t\x03\0\x14\x01o\x02ww\x01q\x07\x10invalid-argument\x01\x12\0\x0cunknown-task\x01\
-s\0\x10unknown-artifact\x01s\0\x0equota-exceeded\x01\x16\0\x0aunreadable\x01s\0\x07\
-stopped\0\0\x0anot-stored\x01s\0\x04\0\x0eartifact-error\x03\0\x17\x04\0\x06open\
-ed\x03\x01\x01h\x19\x01@\x01\x04self\x1a\0\x15\x04\0\x13[method]opened.info\x01\x1b\
-\x01p}\x01j\x01\x1c\x01\x18\x01@\x03\x04self\x1a\x06offsetw\x06lengthw\0\x1d\x04\
-\0\x13[method]opened.read\x01\x1e\x01i\x03\x01@\x01\x04self\x1a\0\x1f\x04\0\x16[\
-method]opened.dataset\x01\x20\x01j\0\x01\x18\x01@\x02\x04self\x1a\x04paths\0!\x04\
-\0\x13[method]opened.save\x01\"\x01h\x05\x01j\x01\x15\x01\x18\x01@\x04\x03run#\x04\
-names\x08documents\x05notes\x13\0$\x04\0\x08put-json\x01%\x01p\x0e\x01@\x05\x03r\
-un#\x04names\x07columns&\x06format\x10\x05notes\x13\0$\x04\0\x09put-table\x01'\x01\
-o\x02s\x0a\x01p(\x01@\x04\x03run#\x04names\x07tensors)\x05notes\x13\0$\x04\0\x0b\
-put-tensors\x01*\x01@\x04\x03run#\x04names\x05image\x0a\x05notes\x13\0$\x04\0\x09\
-put-image\x01+\x01@\x05\x03run#\x04names\x07content\x1c\x0ccontent-type\x11\x05n\
-otes\x13\0$\x04\0\x09put-bytes\x01,\x01@\x05\x03run#\x04names\x04paths\x0cconten\
-t-type\x11\x05notes\x13\0$\x04\0\x08put-file\x01-\x01@\x04\x03run#\x04names\x06f\
-olders\x05notes\x13\0$\x04\0\x0aput-folder\x01.\x01@\x04\x03run#\x04names\x03uri\
-s\x05notes\x13\0$\x04\0\x08put-link\x01/\x01p\x15\x01j\x010\x01\x18\x01@\x02\x03\
-run#\x04task\x11\01\x04\0\x07listing\x012\x01i\x19\x01j\x013\x01\x18\x01@\x03\x03\
-run#\x04task\x11\x04names\04\x04\0\x04open\x015\x03\0\x20trainshed:plugin/artifa\
-cts@0.1.0\x05\x0c\x02\x03\0\x01\x0creport-error\x01B\x13\x02\x03\x02\x01\x01\x04\
-\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\
-\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\x03run\x06\x05\
-titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\x08\x01ks\x01\
-p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0cc\
-ontent-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\x0c\x01@\x08\
-\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0ccontent-type\x09\x03u\
-ris\x05extra\x0b\0\x07\x04\0\x0amedia-link\x01\x0d\x01@\x02\x03run\x06\x07payloa\
-d\x01\0\x07\x04\0\x06trials\x01\x0e\x03\0\x1etrainshed:plugin/reports@0.1.0\x05\x0e\
-\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03\
-run\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\x01\
-\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\0\x07\x04\0\x07connec\
-t\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05names\x09\0\x0a\x04\0\x0fl\
-og-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\x04texts\x06\
-formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrainshed:plugin/settings@0\
-.1.0\x05\x0f\x04\0>trainshed:plugin/imports-with-all-of-its-exports-removed@0.1.\
-0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\x03\0\0\0G\x09produce\
-rs\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindgen-rust\x060.\
-60.0";
+\x04\0\x1a[method]checkpoint.program\x01\x19\x01j\0\x01\x0b\x01@\x02\x04self\x0d\
+\x06folders\0\x1a\x04\0\x19[method]checkpoint.unpack\x01\x1b\x03\0!trainshed:plu\
+gin/checkpoint@0.1.0\x05\x08\x02\x03\0\x01\x03run\x01B\"\x02\x03\x02\x01\x05\x04\
+\0\x06tensor\x03\0\0\x02\x03\x02\x01\x07\x04\0\x07program\x03\0\x02\x02\x03\x02\x01\
+\x09\x04\0\x03run\x03\0\x04\x01o\x02sx\x01p\x06\x01o\x02ss\x01p\x08\x01r\x03\x09\
+iterationw\x06labels\x07\x08metadata\x09\x04\0\x07details\x03\0\x0a\x01m\x02\x03\
+max\x03min\x04\0\x04mode\x03\0\x0c\x01r\x03\x04besty\x04lasty\x04mode\x0d\x04\0\x04\
+keep\x03\0\x0e\x01o\x02ww\x01q\x04\x10invalid-argument\x01\x08\0\x0equota-exceed\
+ed\x01\x10\0\x07stopped\0\0\x0anot-stored\x01s\0\x04\0\x0bmodel-error\x03\0\x11\x01\
+h\x05\x01h\x01\x01o\x02s\x14\x01p\x15\x01j\0\x01\x12\x01@\x04\x03run\x13\x04name\
+s\x07tensors\x16\x07details\x0b\0\x17\x04\0\x04save\x01\x18\x01@\x05\x03run\x13\x04\
+names\x07tensors\x16\x07details\x0b\x09inference\x03\0\x17\x04\0\x11save-with-pr\
+ogram\x01\x19\x01ku\x01j\x01s\x01\x12\x01@\x06\x03run\x13\x04names\x07tensors\x16\
+\x07details\x0b\x05score\x1a\x04keep\x0f\0\x1b\x04\0\x08snapshot\x01\x1c\x01@\x04\
+\x03run\x13\x04names\x06folders\x07details\x0b\0\x17\x04\0\x0bsave-folder\x01\x1d\
+\x03\0\x1dtrainshed:plugin/models@0.1.0\x05\x0a\x02\x03\0\x03\x07dataset\x01BD\x02\
+\x03\x02\x01\x05\x04\0\x06tensor\x03\0\0\x02\x03\x02\x01\x0b\x04\0\x07dataset\x03\
+\0\x02\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x04\x01px\x01pu\x01ps\x01p\x7f\x01\
+h\x01\x01q\x05\x08integers\x01\x06\0\x07numbers\x01\x07\0\x05texts\x01\x08\0\x08\
+booleans\x01\x09\0\x06tensor\x01\x0a\0\x04\0\x06values\x03\0\x0b\x01r\x02\x04nam\
+es\x06values\x0c\x04\0\x06column\x03\0\x0d\x01m\x02\x06csv-gz\x07parquet\x04\0\x0c\
+table-format\x03\0\x0f\x01ks\x01o\x02ss\x01p\x12\x01r\x09\x04names\x07versiony\x04\
+kinds\x06sha256\x11\x03uri\x11\x0asize-bytesw\x0ccontent-types\x07previews\x05no\
+tes\x13\x04\0\x08artifact\x03\0\x14\x01o\x02ww\x01q\x07\x10invalid-argument\x01\x12\
+\0\x0cunknown-task\x01s\0\x10unknown-artifact\x01s\0\x0equota-exceeded\x01\x16\0\
+\x0aunreadable\x01s\0\x07stopped\0\0\x0anot-stored\x01s\0\x04\0\x0eartifact-erro\
+r\x03\0\x17\x04\0\x06opened\x03\x01\x01h\x19\x01@\x01\x04self\x1a\0\x15\x04\0\x13\
+[method]opened.info\x01\x1b\x01p}\x01j\x01\x1c\x01\x18\x01@\x03\x04self\x1a\x06o\
+ffsetw\x06lengthw\0\x1d\x04\0\x13[method]opened.read\x01\x1e\x01i\x03\x01@\x01\x04\
+self\x1a\0\x1f\x04\0\x16[method]opened.dataset\x01\x20\x01j\0\x01\x18\x01@\x02\x04\
+self\x1a\x04paths\0!\x04\0\x13[method]opened.save\x01\"\x01h\x05\x01j\x01\x15\x01\
+\x18\x01@\x04\x03run#\x04names\x08documents\x05notes\x13\0$\x04\0\x08put-json\x01\
+%\x01p\x0e\x01@\x05\x03run#\x04names\x07columns&\x06format\x10\x05notes\x13\0$\x04\
+\0\x09put-table\x01'\x01o\x02s\x0a\x01p(\x01@\x04\x03run#\x04names\x07tensors)\x05\
+notes\x13\0$\x04\0\x0bput-tensors\x01*\x01@\x04\x03run#\x04names\x05image\x0a\x05\
+notes\x13\0$\x04\0\x09put-image\x01+\x01@\x05\x03run#\x04names\x07content\x1c\x0c\
+content-type\x11\x05notes\x13\0$\x04\0\x09put-bytes\x01,\x01@\x05\x03run#\x04nam\
+es\x04paths\x0ccontent-type\x11\x05notes\x13\0$\x04\0\x08put-file\x01-\x01@\x04\x03\
+run#\x04names\x06folders\x05notes\x13\0$\x04\0\x0aput-folder\x01.\x01@\x04\x03ru\
+n#\x04names\x03uris\x05notes\x13\0$\x04\0\x08put-link\x01/\x01p\x15\x01j\x010\x01\
+\x18\x01@\x02\x03run#\x04task\x11\01\x04\0\x07listing\x012\x01i\x19\x01j\x013\x01\
+\x18\x01@\x03\x03run#\x04task\x11\x04names\04\x04\0\x04open\x015\x03\0\x20trains\
+hed:plugin/artifacts@0.1.0\x05\x0c\x02\x03\0\x01\x0creport-error\x01B\x13\x02\x03\
+\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\x09\x04\0\x03run\x03\0\x02\x02\
+\x03\x02\x01\x0d\x04\0\x0creport-error\x03\0\x04\x01h\x03\x01j\0\x01\x05\x01@\x05\
+\x03run\x06\x05titles\x06seriess\x09iterationw\x06figures\0\x07\x04\0\x04plot\x01\
+\x08\x01ks\x01p}\x01k\x01\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\
+\x04names\x0ccontent-type\x09\x07content\x0a\x05extra\x0b\0\x07\x04\0\x05media\x01\
+\x0c\x01@\x08\x03run\x06\x05titles\x06seriess\x09iterationw\x04names\x0ccontent-\
+type\x09\x03uris\x05extra\x0b\0\x07\x04\0\x0amedia-link\x01\x0d\x01@\x02\x03run\x06\
+\x07payload\x01\0\x07\x04\0\x06trials\x01\x0e\x03\0\x1etrainshed:plugin/reports@\
+0.1.0\x05\x0e\x01B\x11\x02\x03\x02\x01\x01\x04\0\x04json\x03\0\0\x02\x03\x02\x01\
+\x09\x04\0\x03run\x03\0\x02\x02\x03\x02\x01\x0d\x04\0\x0creport-error\x03\0\x04\x01\
+h\x03\x01j\x01\x01\x01\x05\x01@\x03\x03run\x06\x07sections\x06values\x01\0\x07\x04\
+\0\x07connect\x01\x08\x01ps\x01j\0\x01\x05\x01@\x02\x03run\x06\x05names\x09\0\x0a\
+\x04\0\x0flog-environment\x01\x0b\x01j\x01s\x01\x05\x01@\x04\x03run\x06\x04names\
+\x04texts\x06formats\0\x0c\x04\0\x0cconnect-text\x01\x0d\x03\0\x1ftrainshed:plug\
+in/settings@0.1.0\x05\x0f\x04\0>trainshed:plugin/imports-with-all-of-its-exports\
+-removed@0.1.0\x04\0\x0b-\x01\0'imports-with-all-of-its-exports-removed\x03\0\0\0\
+G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.254.2\x10wit-bindge\
+n-rust\x060.60.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

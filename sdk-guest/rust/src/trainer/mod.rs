@@ -30,7 +30,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use crate::checkpoint::ModelDetails;
+use crate::checkpoint::{Keep, ModelDetails};
 use crate::compute::{Batches, Executable, Session};
 use crate::graph::{Graph, Var, evaluate};
 use crate::nn::{Measured, Purpose, Role, Schedule, Scope};
@@ -256,6 +256,21 @@ impl<'m> Trainer<'m> {
     /// When an argument breaks a rule, a quota is used up, or the host cannot store it.
     pub fn save(&self, run: &Run, name: &str, details: &ModelDetails) -> Result<(), Failure> {
         Ok(run.save_model(name, &self.saved()?, details)?)
+    }
+
+    /// As [`Trainer::save`], of a snapshot; see [`Run::save_snapshot`].
+    ///
+    /// # Errors
+    /// As [`Trainer::save`].
+    pub fn snapshot(
+        &self,
+        run: &Run,
+        name: &str,
+        details: &ModelDetails,
+        score: Option<f64>,
+        keep: Keep,
+    ) -> Result<String, Failure> {
+        Ok(run.save_snapshot(name, &self.saved()?, details, score, keep)?)
     }
 
     /// What belongs into a file.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use trainshed_sdk::artifact::{TableFormat, Values};
-use trainshed_sdk::{ArtifactError, DType, Failure, Run, Tensor};
+use trainshed_sdk::{ArtifactError, Checkpoint, DType, Failure, Keep, ModelDetails, Run, Tensor};
 
 pub(crate) fn put(run: &Run, number: i64) -> Result<Value, Failure> {
     let artifacts = run.artifacts();
@@ -174,4 +174,43 @@ pub(crate) fn read(run: &Run, task: Option<&str>) -> Result<Value, Failure> {
         "saved": std::fs::read(format!("/scratch/{folder}.blob"))?,
         "picture": artifacts.open(task, "picture")?.info().preview,
     }))
+}
+
+/// Saves a snapshot with each score and a folder; or gives what the folder holds.
+pub(crate) fn snapshots(
+    run: &Run,
+    checkpoint: Option<&Checkpoint>,
+    scores: &[f64],
+) -> Result<Value, Failure> {
+    if let Some(checkpoint) = checkpoint {
+        let out = checkpoint.unpack("../out");
+        checkpoint.unpack("model")?;
+        let again = checkpoint.unpack("model");
+        return Ok(json!({
+            "vocabulary": std::fs::read_to_string("/scratch/model/words/vocabulary.txt")?,
+            "entries": checkpoint.entries()?.len(),
+            "out": out.is_err(),
+            "again": again.is_err(),
+        }));
+    }
+    std::fs::create_dir_all("/scratch/bundle/words")?;
+    std::fs::write("/scratch/bundle/words/vocabulary.txt", "a b c")?;
+    run.save_folder("bundle", "bundle", &ModelDetails::default())?;
+    let keep = Keep {
+        best: 2,
+        last: 1,
+        ..Keep::default()
+    };
+    let mut saved = Vec::new();
+    for (iteration, &score) in (1..).zip(scores) {
+        let details = ModelDetails {
+            iteration,
+            ..ModelDetails::default()
+        };
+        let weights = Tensor::from_slice(&[1], &[score])?;
+        let tensors = [("w".to_owned(), weights)];
+        saved.push(run.save_snapshot("weights", &tensors, &details, Some(score), keep)?);
+    }
+    run.set_checkpoint_output("weights")?;
+    Ok(json!({ "saved": saved }))
 }

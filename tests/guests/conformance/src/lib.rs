@@ -31,6 +31,9 @@ enum Settings {
     Train(u64),
     /// Reports everything that can be reported.
     Report {},
+    /// Saves a snapshot with each of these scores, of which the best two and the last stay, and a
+    /// folder; or says what the folder holds that it goes on from.
+    Snapshots(Vec<f64>),
     /// Puts artifacts of every kind, with this number in them, and reads them again.
     Artifacts(i64),
     /// Reads the artifacts that `Artifacts` made in the task of this id.
@@ -55,6 +58,7 @@ impl Train for Conformance {
             Settings::Check(group) => check(&group),
             Settings::Train(epochs) => resume::train(run, checkpoint, epochs),
             Settings::Report {} => reports::report(run),
+            Settings::Snapshots(scores) => artifacts::snapshots(run, checkpoint, &scores),
             Settings::Artifacts(number) => artifacts::put(run, number),
             Settings::ReadArtifacts(task) => artifacts::read(run, Some(&task)),
         }
