@@ -158,11 +158,14 @@ async fn a_plugin_that_never_ends_runs_into_its_limits() {
     let heavy = |products: u64| json!({"do": "heavy-program", "count": products});
     let limits = json!({"wall_ms": 500, "threads": 1});
     let expected = expect!["failed: the plugin ran longer than its limit of 500 ms"];
-    ground.check(heavy(50), limits.clone(), expected).await;
-    let expected = expect![
-        "failed: a run of the program is estimated at 86234890240000 floating-point operations, but in the 1000 ms that the task has left it can do at most 1000000000000"
-    ];
-    ground.check(heavy(5000), limits, expected).await;
+    ground.check(heavy(50), limits, expected).await;
+    // How much time is left then depends on the machine.
+    let limits = json!({"wall_ms": 20_000, "threads": 1});
+    let refused = ground.run(heavy(5000), limits).await;
+    let expected =
+        "a run of the program is estimated at 86234890240000 floating-point operations, but in the ";
+    let reason = &refused.status_reason;
+    assert!(reason.starts_with(expected), "{reason}");
     ground.still_works().await;
 }
 

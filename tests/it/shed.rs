@@ -15,7 +15,7 @@ use trainshed_wire::Client;
 use xtask::plugins::PluginSet;
 
 /// How long anything may take on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The root of the repository.
 pub(crate) fn root() -> &'static Path {
