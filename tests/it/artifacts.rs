@@ -220,7 +220,7 @@ async fn artifacts_of_every_kind_are_kept_as_they_are_and_read_by_this_run_and_a
         notes.yaml v1 yaml text/yaml: one
         picture v1 png image/png: 3 x 2 pixels
         predictions v1 csv.gz application/gzip: row,weight,text,right,score; 0,0.5,plain,True,0.1; 1,-2.0,"a, ""b""",False,0.9; 9,1e-300,"line; break",True,inf; 
-        predictions as parquet v1 parquet application/vnd.apache.parquet: 
+        predictions as parquet v1 parquet application/vnd.apache.parquet: 3 rows, 5 columns; row i64; weight f64; text text; right bool; score f32
         summary v1 json application/json: {"NaN":null,"number":9}
     "#]].assert_eq(&history.concat());
 
@@ -252,7 +252,15 @@ async fn artifacts_of_every_kind_are_kept_as_they_are_and_read_by_this_run_and_a
     assert!(arrays[0].1.ends_with(&elements));
     let picture = shed.content(&task, "picture").await;
     assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n"));
-    check_parquet(&shed.content(&task, "predictions as parquet").await);
+    let columns = shed.content(&task, "predictions as parquet").await;
+    check_parquet(&columns);
+    let file = shed.data_dir().join("t.parquet");
+    std::fs::write(&file, &columns).unwrap();
+    let put = ["artifact", "put", task.id.as_str(), "from the command line"];
+    let put = shed.cli(&[&put[..], &[file.to_str().unwrap()]].concat());
+    assert!(put.status.success(), "{put:?}");
+    let put = String::from_utf8(put.stdout).unwrap();
+    assert!(put.contains("3 rows, 5 columns"), "{put}");
 
     let id = task.id.to_string();
     let later = shed.kept(&plugin, json!({"read_artifacts": id}), json!({}));
@@ -452,6 +460,14 @@ async fn the_best_snapshots_stay_and_a_folder_is_gone_on_from() {
             "weights.3: bundle weights.3",
         ]
     );
+    let unpacked = shed.data_dir().join("bundle");
+    let unpack = ["model", "download", &bundle.to_string(), "--unpack"];
+    let unpack = [&unpack[..], &[unpacked.to_str().unwrap()]].concat();
+    let first = shed.cli(&unpack);
+    assert!(first.status.success(), "{first:?}");
+    let vocabulary = std::fs::read_to_string(unpacked.join("words/vocabulary.txt"));
+    assert_eq!(vocabulary.unwrap(), "a b c");
+    assert!(!shed.cli(&unpack).status.success(), "nothing is overwritten");
     let more = json!({"hyperparameter": {"snapshots": []}, "checkpoint": bundle});
     let task = shed.train("unpacked", &plugin, dataset, more).await;
     let unpacked = result(&shed.ended(&task).await);

@@ -162,8 +162,7 @@ async fn a_plugin_that_never_ends_runs_into_its_limits() {
     // How much time is left then depends on the machine.
     let limits = json!({"wall_ms": 20_000, "threads": 1});
     let refused = ground.run(heavy(5000), limits).await;
-    let expected =
-        "a run of the program is estimated at 86234890240000 floating-point operations, but in the ";
+    let expected = "a run of the program is estimated at 86234890240000 floating-point operations, but in the ";
     let reason = &refused.status_reason;
     assert!(reason.starts_with(expected), "{reason}");
     ground.still_works().await;

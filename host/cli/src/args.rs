@@ -701,8 +701,11 @@ pub(crate) enum ModelCommand {
         /// Id of the model
         id: u64,
         /// Where to write it [default: <name>-<id>, and .safetensors or .zip if a plugin saved it]
-        #[arg(long, short, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE", conflicts_with = "unpack")]
         output: Option<PathBuf>,
+        /// Unpack a model that is a folder into this new folder
+        #[arg(long, value_name = "FOLDER")]
+        unpack: Option<PathBuf>,
     },
 }
 

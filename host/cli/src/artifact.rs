@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use trainshed_core::artifact::{ArtifactMode, ArtifactType};
+use trainshed_core::artifact::{ArtifactMode, ArtifactType, table_preview};
 use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_wire::Client;
 use zip::write::{SimpleFileOptions, ZipWriter};
 
 use crate::args::{ArtifactCommand, Global};
 use crate::connect::Connection;
-use crate::dataset::collect;
+use crate::dataset::{collect, digest_of};
 use crate::error::CliError;
 use crate::output::{Output, size, time};
 
@@ -110,7 +110,33 @@ async fn put(
         .into_iter()
         .find(|kind| *kind != ArtifactType::File);
     let kind = kind.or(known);
+    if kind == Some(ArtifactType::Parquet)
+        && let Some(preview) = parquet_preview(source)
+    {
+        // The server does not look into these files.
+        let (digest, _) = digest_of(path)?;
+        let task_id = task.parse().map_err(|_| CliError::Missing(format!("there is no task `{task}`")))?;
+        client.put_output(&task_id, &digest, path).await?;
+        let artifact = ArtifactRequest {
+            name: name.to_owned(),
+            kind,
+            sha256: Some(digest),
+            content_type: Some("application/vnd.apache.parquet".to_owned()),
+            preview: Some(preview),
+            ..ArtifactRequest::default()
+        };
+        return Ok(client.register_artifact(task, &artifact).await?);
+    }
     Ok(client.put_artifact(task, name, kind, path).await?)
+}
+
+/// What the columns of a Parquet file are; nothing where it cannot be read as one.
+fn parquet_preview(source: &str) -> Option<String> {
+    let tables = crate::tables::describe(&[PathBuf::from(source)])?;
+    let table = tables.first()?;
+    let columns = table.columns.iter();
+    let columns = columns.map(|column| (column.name.as_str(), column.element.as_str()));
+    Some(table_preview(table.rows, columns))
 }
 
 /// All files of a folder as one archive, on the disk.

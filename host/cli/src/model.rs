@@ -1,10 +1,14 @@
 //! `trainshed model`.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::view::{LineageStep, MetadataItem, ModelView};
+
+use trainshed_tables::archive;
 
 use crate::args::{Global, ModelCommand};
 use crate::connect::Connection;
@@ -144,15 +148,30 @@ async fn execute(
                 rows,
             );
         }
-        ModelCommand::Download { id, output: file } => {
+        ModelCommand::Download {
+            id,
+            output: file,
+            unpack,
+        } => {
             let model = client.model(id).await?;
             let Some(digest) = &model.sha256 else {
                 // Of one that is only recorded, its address is all there is.
                 output.line(model.uri.as_deref().unwrap_or_default());
                 return Ok(());
             };
-            let file = file.unwrap_or_else(|| PathBuf::from(file_name(&model)));
-            client.download(digest, &file).await?;
+            let file = match unpack {
+                Some(folder) => {
+                    let archive = tempfile::NamedTempFile::new().map_err(failed(&folder))?;
+                    client.download(digest, archive.path()).await?;
+                    unpacked(archive.path(), &folder)?;
+                    folder
+                }
+                None => {
+                    let file = file.unwrap_or_else(|| PathBuf::from(file_name(&model)));
+                    client.download(digest, &file).await?;
+                    file
+                }
+            };
             if output.is_json() {
                 output.document(&model);
             } else {
@@ -161,6 +180,31 @@ async fn execute(
         }
     }
     Ok(())
+}
+
+/// Unpacks an archive into a folder that is made for it.
+fn unpacked(archive: &Path, folder: &Path) -> Result<(), CliError> {
+    let unpack = || {
+        std::fs::create_dir(folder)?;
+        archive::unpack(File::open(archive)?, |path, content| {
+            let place = folder.join(path);
+            if let Some(above) = place.parent() {
+                std::fs::create_dir_all(above)?;
+            }
+            let mut file = File::create_new(place)?;
+            io::copy(content, &mut file).map(drop)
+        })
+    };
+    unpack().map_err(failed(folder))
+}
+
+fn failed(folder: &Path) -> impl FnOnce(io::Error) -> CliError {
+    let path = folder.to_owned();
+    |source| CliError::File {
+        path,
+        verb: "unpacked",
+        source,
+    }
 }
 
 /// The name of a model as that of a file in this folder.

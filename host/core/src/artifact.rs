@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::digest::Digest;
+use crate::text::one_line;
 
 /// What an artifact's content is. None of them runs code when it is read; whatever else there
 /// is, pickles among it, is a `file`, and is never opened.
@@ -151,6 +152,30 @@ pub struct NewArtifact {
     pub display: Vec<(String, String)>,
 }
 
+/// Longest preview, in bytes.
+pub const MAX_PREVIEW_BYTES: usize = 4096;
+
+/// The preview of a table by what its columns are called and hold, for a file that the server
+/// does not look into: the number of rows, then a line for each column, as many as there is
+/// room for.
+pub fn table_preview<'a>(
+    rows: u64,
+    columns: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+) -> String {
+    let count = columns.len();
+    let mut preview = format!("{rows} rows, {count} columns");
+    for (index, (name, element)) in columns.enumerate() {
+        let line = format!("\n{} {element}", one_line(name));
+        // Room for the last line.
+        if preview.len() + line.len() + 40 > MAX_PREVIEW_BYTES {
+            preview.push_str(&format!("\n… {} more", count - index));
+            break;
+        }
+        preview.push_str(&line);
+    }
+    preview
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -162,6 +187,18 @@ mod tests {
             let json = serde_json::to_value(kind).unwrap();
             assert_eq!(json, kind.as_str());
         }
+    }
+
+    #[test]
+    fn a_preview_of_a_table_names_as_many_columns_as_there_is_room_for() {
+        let columns = [("row", "i64"), ("a\nb", "text")];
+        let preview = table_preview(3, columns.into_iter());
+        assert_eq!(preview, "3 rows, 2 columns\nrow i64\na b text");
+        let long = "x".repeat(100);
+        let columns = vec![(long.as_str(), "f64"); 1000];
+        let preview = table_preview(0, columns.into_iter());
+        assert!(preview.len() <= MAX_PREVIEW_BYTES, "{}", preview.len());
+        assert!(preview.ends_with(" more"), "{preview}");
     }
 
     #[test]

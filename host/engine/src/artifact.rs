@@ -1,7 +1,8 @@
 //! Artifacts of tasks, and all files of tasks together.
 
 use trainshed_core::address::is_uri;
-use trainshed_core::artifact::{ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
+use trainshed_core::artifact::{
+    MAX_PREVIEW_BYTES, ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
 use trainshed_core::name::{InvalidName, MAX_NAME_BYTES, is_series_name};
 use trainshed_core::view::{ArtifactRequest, ArtifactView, FileRole, TaskFile};
 use trainshed_core::{Digest, TaskId};
@@ -39,6 +40,9 @@ pub enum ArtifactError {
     /// Too much beside it.
     #[error("display must have at most {MAX_DISPLAY} pairs of at most {MAX_DISPLAY_BYTES} bytes")]
     Display,
+    /// Too long a preview.
+    #[error("preview must have at most {MAX_PREVIEW_BYTES} bytes, but it has {0}")]
+    Preview(usize),
     /// There is no such task.
     #[error("there is no task {0}")]
     UnknownTask(TaskId),
@@ -73,6 +77,7 @@ impl ArtifactError {
             Self::Uri(_) => Some("/uri"),
             Self::Link => Some("/type"),
             Self::Display => Some("/display"),
+            Self::Preview(_) => Some("/preview"),
             Self::UnknownArtifact { .. } => Some("/from"),
             Self::MissingFile(_) => Some("/sha256"),
             _ => None,
@@ -204,6 +209,9 @@ impl Engine {
                 tokio::task::spawn_blocking(move || preview(kind, &content_type, file.path()));
             // A preview that could not be made is none.
             artifact.preview = made.await.unwrap_or_default();
+        }
+        if artifact.preview.is_empty() {
+            artifact.preview = asked.preview.unwrap_or_default();
         }
         artifact.content = ArtifactContent::Stored(digest);
         Ok(artifact)
@@ -351,6 +359,10 @@ fn check_request(asked: &ArtifactRequest) -> Result<(), ArtifactError> {
     let too_long = |(name, text): &(String, String)| {
         name.len() > MAX_DISPLAY_BYTES || text.len() > MAX_DISPLAY_BYTES
     };
+    let preview = asked.preview.as_ref().map_or(0, String::len);
+    if preview > MAX_PREVIEW_BYTES {
+        return Err(ArtifactError::Preview(preview));
+    }
     if asked.display.len() > MAX_DISPLAY || asked.display.iter().any(too_long) {
         return Err(ArtifactError::Display);
     }

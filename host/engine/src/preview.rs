@@ -9,11 +9,9 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use trainshed_core::artifact::ArtifactType;
+use trainshed_core::artifact::{ArtifactType, MAX_PREVIEW_BYTES};
 use zip::ZipArchive;
 
-/// Longest preview, in bytes.
-const MAX_PREVIEW_BYTES: usize = 4096;
 /// Most bytes of the beginning that are looked at.
 const MAX_HEAD_BYTES: u64 = 64 << 10;
 /// Most members of an archive that are named.

@@ -197,7 +197,8 @@ impl From<ArtifactError> for ApiError {
             | ArtifactError::Source
             | ArtifactError::Uri(_)
             | ArtifactError::Link
-            | ArtifactError::Display => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-artifact"),
+            | ArtifactError::Display
+            | ArtifactError::Preview(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid-artifact"),
             ArtifactError::UnknownTask(_) => (StatusCode::NOT_FOUND, "unknown-task"),
             ArtifactError::UnknownArtifact { .. } => (StatusCode::NOT_FOUND, "unknown-artifact"),
             ArtifactError::MissingFile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),

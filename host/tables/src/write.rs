@@ -73,6 +73,20 @@ impl Values<'_> {
         self.len().map(|length| length == 0)
     }
 
+    /// What a file that keeps types holds, e.g. `f32`.
+    pub fn element_name(&self) -> &'static str {
+        match self.element() {
+            Element::Bool => "bool",
+            Element::U8 => "u8",
+            Element::U32 => "u32",
+            Element::I32 => "i32",
+            Element::I64 => "i64",
+            Element::F32 => "f32",
+            Element::F64 => "f64",
+            Element::Text => "text",
+        }
+    }
+
     /// What the values are in a file.
     fn element(&self) -> Element {
         match self {

@@ -157,6 +157,10 @@ pub struct ArtifactRequest {
     /// A media type.
     #[serde(default)]
     pub content_type: Option<String>,
+    /// What people see of the content where the server makes no preview of its own, as of
+    /// Parquet; at most 4 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preview: Option<String>,
     /// Names and texts to show beside it.
     #[serde(default)]
     pub display: Vec<(String, String)>,

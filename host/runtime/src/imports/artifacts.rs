@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 use serde::de::IgnoredAny;
-use trainshed_core::artifact::{ArtifactMode, ArtifactType};
+use trainshed_core::artifact::{ArtifactMode, ArtifactType, table_preview};
 use trainshed_core::name::{is_file_path, is_series_name};
 use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_core::{Digest, TaskId};
@@ -66,6 +66,8 @@ impl Opened {
 /// What is to be kept beside the content.
 struct About {
     name: String,
+    /// Of what the server does not look into.
+    preview: Option<String>,
     kind: ArtifactType,
     content_type: String,
     notes: Vec<(String, String)>,
@@ -83,6 +85,7 @@ impl About {
         };
         Self {
             name,
+            preview: None,
             kind,
             content_type: content_type.to_owned(),
             notes,
@@ -165,7 +168,15 @@ impl Host for TaskState {
             TableFormat::CsvGz => csv_gz(&new, out),
             TableFormat::Parquet => parquet(&new, out),
         };
-        Ok(self.put(About::new(name, kind, notes), write).await)
+        let mut about = About::new(name, kind, notes);
+        if kind == ArtifactType::Parquet {
+            let rows = new.first().and_then(|column| column.values.len());
+            let named = new
+                .iter()
+                .map(|column| (column.name, column.values.element_name()));
+            about.preview = Some(table_preview(rows.unwrap_or(0) as u64, named));
+        }
+        Ok(self.put(about, write).await)
     }
 
     async fn put_tensors(
@@ -451,6 +462,7 @@ impl TaskState {
             kind: Some(about.kind),
             sha256: Some(sha256),
             content_type: Some(about.content_type),
+            preview: about.preview,
             display: about.notes,
             ..ArtifactRequest::default()
         };
