@@ -254,13 +254,6 @@ async fn artifacts_of_every_kind_are_kept_as_they_are_and_read_by_this_run_and_a
     assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n"));
     let columns = shed.content(&task, "predictions as parquet").await;
     check_parquet(&columns);
-    let file = shed.data_dir().join("t.parquet");
-    std::fs::write(&file, &columns).unwrap();
-    let put = ["artifact", "put", task.id.as_str(), "from the command line"];
-    let put = shed.cli(&[&put[..], &[file.to_str().unwrap()]].concat());
-    assert!(put.status.success(), "{put:?}");
-    let put = String::from_utf8(put.stdout).unwrap();
-    assert!(put.contains("3 rows, 5 columns"), "{put}");
 
     let id = task.id.to_string();
     let later = shed.kept(&plugin, json!({"read_artifacts": id}), json!({}));
@@ -278,6 +271,14 @@ async fn artifacts_of_every_kind_are_kept_as_they_are_and_read_by_this_run_and_a
         found.as_object_mut().unwrap().remove(key);
     }
     assert_eq!(read, found);
+
+    let file = shed.data_dir().join("t.parquet");
+    std::fs::write(&file, &columns).unwrap();
+    let put = ["artifact", "put", task.id.as_str(), "from the command line"];
+    let put = shed.cli(&[&put[..], &[file.to_str().unwrap()]].concat());
+    assert!(put.status.success(), "{put:?}");
+    let put = String::from_utf8(put.stdout).unwrap();
+    assert!(put.contains("3 rows, 5 columns"), "{put}");
 }
 
 fn check_parquet(bytes: &[u8]) {
@@ -467,7 +468,10 @@ async fn the_best_snapshots_stay_and_a_folder_is_gone_on_from() {
     assert!(first.status.success(), "{first:?}");
     let vocabulary = std::fs::read_to_string(unpacked.join("words/vocabulary.txt"));
     assert_eq!(vocabulary.unwrap(), "a b c");
-    assert!(!shed.cli(&unpack).status.success(), "nothing is overwritten");
+    assert!(
+        !shed.cli(&unpack).status.success(),
+        "nothing is overwritten"
+    );
     let more = json!({"hyperparameter": {"snapshots": []}, "checkpoint": bundle});
     let task = shed.train("unpacked", &plugin, dataset, more).await;
     let unpacked = result(&shed.ended(&task).await);

@@ -115,7 +115,9 @@ async fn put(
     {
         // The server does not look into these files.
         let (digest, _) = digest_of(path)?;
-        let task_id = task.parse().map_err(|_| CliError::Missing(format!("there is no task `{task}`")))?;
+        let task_id = task
+            .parse()
+            .map_err(|_| CliError::Missing(format!("there is no task `{task}`")))?;
         client.put_output(&task_id, &digest, path).await?;
         let artifact = ArtifactRequest {
             name: name.to_owned(),

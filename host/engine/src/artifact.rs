@@ -2,7 +2,8 @@
 
 use trainshed_core::address::is_uri;
 use trainshed_core::artifact::{
-    MAX_PREVIEW_BYTES, ArtifactContent, ArtifactMode, ArtifactType, NewArtifact};
+    ArtifactContent, ArtifactMode, ArtifactType, MAX_PREVIEW_BYTES, NewArtifact,
+};
 use trainshed_core::name::{InvalidName, MAX_NAME_BYTES, is_series_name};
 use trainshed_core::view::{ArtifactRequest, ArtifactView, FileRole, TaskFile};
 use trainshed_core::{Digest, TaskId};
