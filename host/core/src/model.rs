@@ -185,9 +185,14 @@ impl Keep {
         })
     }
 
+    /// Whether all stay.
+    pub fn is_all(&self) -> bool {
+        self.best == 0 && self.last == 0
+    }
+
     /// The ids of those of `taken` that do not stay.
     pub fn dropped(&self, taken: &[Taken]) -> Vec<u64> {
-        if self.best == 0 && self.last == 0 {
+        if self.is_all() {
             return Vec::new();
         }
         let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);

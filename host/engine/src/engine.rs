@@ -350,8 +350,10 @@ impl Engine {
         let now = self.now();
         let key = (workspace.id().clone(), agent.clone());
         let noted = self.noted_agents().get(&key).copied();
-        let is_recent =
-            |noted: Timestamp| now.as_millis() - noted.as_millis() < NOTE_AGENT_EVERY_MS;
+        // A clock that was set back says nothing.
+        let is_recent = |noted: Timestamp| {
+            (0..NOTE_AGENT_EVERY_MS).contains(&(now.as_millis() - noted.as_millis()))
+        };
         if noted.is_some_and(is_recent) {
             return Ok(true);
         }

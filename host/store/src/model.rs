@@ -1,6 +1,6 @@
 //! Models: what tasks saved, and what was registered.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::{Any, Transaction};
 use trainshed_core::model::{SavedModel, ScoreMode, Snapshot, Taken};
@@ -282,30 +282,35 @@ async fn drop_snapshots(
     task: &TaskId,
     snapshot: &Snapshot,
 ) -> Result<(), sqlx::Error> {
+    if snapshot.keep.is_all() {
+        return Ok(());
+    }
+    // All at once: those that have to stay are looked at with every report.
+    let free: Vec<(i64,)> = sqlx::query_as(
+        "select id from model
+          where workspace = $1 and task = $2 and slot is not null and ready is null
+            and not exists (select 1 from trial
+                             where trial.workspace = $1 and trial.task = $2)
+            and not exists (select 1 from task
+                             where task.workspace = $1 and task.checkpoint = model.id)
+            and not exists (select 1 from model as made
+                             where made.workspace = $1 and made.parent = model.id)
+            and not exists (select 1 from task_model
+                             where task_model.workspace = $1 and task_model.model = model.id
+                               and task_model.role = 'input')",
+    )
+    .bind(workspace.as_str())
+    .bind(task.as_str())
+    .fetch_all(&mut **transaction)
+    .await?;
+    if free.is_empty() {
+        return Ok(());
+    }
+    let free: HashSet<u64> = free.into_iter().map(|(id,)| unsigned(id)).collect();
     let taken = snapshots(transaction, workspace.as_str(), task, &snapshot.of).await?;
     let taken: Vec<Taken> = taken.into_iter().map(|(taken, _)| taken).collect();
-    for id in snapshot.keep.dropped(&taken) {
-        let free: Option<(i64,)> = sqlx::query_as(
-            "select id from model
-              where workspace = $1 and id = $2 and ready is null
-                and not exists (select 1 from trial
-                                 where trial.workspace = $1 and trial.task = $3)
-                and not exists (select 1 from task
-                                 where task.workspace = $1 and task.checkpoint = model.id)
-                and not exists (select 1 from model as made
-                                 where made.workspace = $1 and made.parent = model.id)
-                and not exists (select 1 from task_model
-                                 where task_model.workspace = $1 and task_model.model = model.id
-                                   and task_model.role = 'input')",
-        )
-        .bind(workspace.as_str())
-        .bind(bigint(id))
-        .bind(task.as_str())
-        .fetch_optional(&mut **transaction)
-        .await?;
-        if free.is_none() {
-            continue;
-        }
+    let dropped = snapshot.keep.dropped(&taken);
+    for id in dropped.into_iter().filter(|id| free.contains(id)) {
         for statement in [
             "delete from task_model where workspace = $1 and model = $2",
             "delete from model_metadata where workspace = $1 and model = $2",

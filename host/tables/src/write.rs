@@ -26,6 +26,8 @@ use crate::archive::{member_options, zip_error};
 
 /// Cells that the writer of Parquet gathers before it writes a group of rows.
 const GROUP_CELLS: usize = 1 << 20;
+/// Most columns of all groups of rows together.
+const MAX_CHUNKS: usize = 200_000;
 /// Longest side of an image.
 const MAX_SIDE: u32 = 1 << 14;
 
@@ -202,6 +204,16 @@ pub fn parquet(columns: &[NewColumn<'_>], out: impl Write + Send) -> io::Result<
     })
 }
 
+/// The most rows of a Parquet file with so many columns: what is known of each column of each
+/// group of rows is in memory until the file is whole.
+pub fn max_parquet_rows(columns: usize) -> usize {
+    rows_of_group(columns).saturating_mul((MAX_CHUNKS / columns.max(1)).max(1))
+}
+
+fn rows_of_group(columns: usize) -> usize {
+    (GROUP_CELLS / columns.max(1)).max(1)
+}
+
 fn write_parquet(columns: &[NewColumn<'_>], out: impl Write + Send) -> parquet::errors::Result<()> {
     let fields = columns.iter().map(|column| {
         let (physical, logical) = match column.values.element() {
@@ -226,7 +238,7 @@ fn write_parquet(columns: &[NewColumn<'_>], out: impl Write + Send) -> parquet::
     let properties = Arc::new(WriterProperties::builder().build());
     let mut writer = SerializedFileWriter::new(out, Arc::new(schema), properties)?;
     let rows = rows(columns);
-    let together = (GROUP_CELLS / columns.len().max(1)).max(1);
+    let together = rows_of_group(columns.len());
     let mut from = 0;
     while from < rows {
         let to = rows.min(from + together);

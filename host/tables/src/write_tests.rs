@@ -218,3 +218,10 @@ fn images_of_every_number_of_channels_are_written_and_others_refused() {
         ]
     "#]].assert_debug_eq(&answers);
 }
+
+#[test]
+fn a_parquet_file_has_fewer_rows_the_more_columns_it_has() {
+    let cells = |columns| max_parquet_rows(columns) * columns;
+    assert!(cells(1) > 100_000_000_000);
+    assert!(cells(10_000) <= MAX_CHUNKS * GROUP_CELLS / 10_000);
+}

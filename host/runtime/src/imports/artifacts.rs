@@ -19,7 +19,7 @@ use trainshed_core::name::{is_file_path, is_series_name};
 use trainshed_core::view::{ArtifactRequest, ArtifactView};
 use trainshed_core::{Digest, TaskId};
 use trainshed_tables::archive;
-use trainshed_tables::write::{NewColumn, Values, csv_gz, npz, parquet, png};
+use trainshed_tables::write::{NewColumn, Values, csv_gz, max_parquet_rows, npz, parquet, png};
 use trainshed_tensor::Tensor;
 use wasmtime::component::Resource;
 
@@ -164,17 +164,25 @@ impl Host for TaskState {
             TableFormat::CsvGz => ArtifactType::CsvGz,
             TableFormat::Parquet => ArtifactType::Parquet,
         };
+        let rows = new.first().and_then(|column| column.values.len());
+        let (rows, most) = (rows.unwrap_or(0), max_parquet_rows(new.len()));
+        if kind == ArtifactType::Parquet && rows > most {
+            let count = new.len();
+            let message = format!(
+                "must have at most {most} rows where {count} of them are written as Parquet, but they have {rows}"
+            );
+            return Ok(Err(invalid("columns", message)));
+        }
         let write = |out: &mut Out| match format {
             TableFormat::CsvGz => csv_gz(&new, out),
             TableFormat::Parquet => parquet(&new, out),
         };
         let mut about = About::new(name, kind, notes);
         if kind == ArtifactType::Parquet {
-            let rows = new.first().and_then(|column| column.values.len());
             let named = new
                 .iter()
                 .map(|column| (column.name, column.values.element_name()));
-            about.preview = Some(table_preview(rows.unwrap_or(0) as u64, named));
+            about.preview = Some(table_preview(rows as u64, named));
         }
         Ok(self.put(about, write).await)
     }
@@ -425,15 +433,21 @@ impl TaskState {
     ) -> Result<Artifact, ArtifactError> {
         self.may_put(&about)?;
         let path = self.facts.outgoing.join(format!("artifact.{}", self.puts));
-        let stop = self.watch.interrupt_flag();
-        let written = Out::create(&path, Arc::clone(&stop)).and_then(|mut out| {
-            write(&mut out)?;
-            out.flush()?;
+        let (stop, left) = (self.watch.interrupt_flag(), self.output.left());
+        let mut too_long = None;
+        let written = Out::create(&path, Arc::clone(&stop), left).and_then(|mut out| {
+            let written = write(&mut out).and_then(|()| out.flush());
+            too_long = out.too_long;
+            written?;
             hash(&path)
         });
         let put = match written {
             Ok((sha256, size_bytes)) => self.put_written(about, &path, sha256, size_bytes).await,
             Err(_) if stop.load(Ordering::Relaxed) => Err(ArtifactError::Stopped),
+            Err(_) if too_long.is_some() => Err(ArtifactError::QuotaExceeded((
+                too_long.unwrap_or(left),
+                left,
+            ))),
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 Err(invalid("image", error.to_string()))
             }
@@ -634,16 +648,31 @@ fn refusal(refused: Refused) -> ArtifactError {
     }
 }
 
-/// A file that is written until the run is ended.
+/// A file that is written until the run is ended, and no further than the task may write: the
+/// same tensor can be asked for thousands of times.
 pub(super) struct Out {
     file: BufWriter<File>,
     stop: Arc<AtomicBool>,
+    at: u64,
+    limit: u64,
+    /// How long the file would have become at least, when that was too long.
+    pub(super) too_long: Option<u64>,
 }
 
 impl Out {
-    pub(super) fn create(path: &std::path::Path, stop: Arc<AtomicBool>) -> io::Result<Self> {
+    pub(super) fn create(
+        path: &std::path::Path,
+        stop: Arc<AtomicBool>,
+        limit: u64,
+    ) -> io::Result<Self> {
         let file = BufWriter::new(File::create(path)?);
-        Ok(Self { file, stop })
+        Ok(Self {
+            file,
+            stop,
+            at: 0,
+            limit,
+            too_long: None,
+        })
     }
 }
 
@@ -652,7 +681,14 @@ impl Write for Out {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other("the task was stopped"));
         }
-        self.file.write(bytes)
+        let end = self.at.saturating_add(bytes.len() as u64);
+        if end > self.limit {
+            self.too_long = Some(end);
+            return Err(io::Error::other("it is longer than the task may write"));
+        }
+        let written = self.file.write(bytes)?;
+        self.at += written as u64;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -662,7 +698,8 @@ impl Write for Out {
 
 impl Seek for Out {
     fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        self.file.seek(to)
+        self.at = self.file.seek(to)?;
+        Ok(self.at)
     }
 }
 
@@ -723,5 +760,27 @@ impl crate::wasi::Scratch {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_grows_no_further_than_the_task_may_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut out = Out::create(&path, stop, 10).unwrap();
+        out.write_all(b"12345678").unwrap();
+        // What is written over does not count twice.
+        out.seek(SeekFrom::Start(2)).unwrap();
+        out.write_all(b"345678").unwrap();
+        assert!(out.write_all(b"901").is_err());
+        assert_eq!(out.too_long, Some(11));
+        out.write_all(b"90").unwrap();
+        out.flush().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"1234567890");
     }
 }

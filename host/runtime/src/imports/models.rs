@@ -200,14 +200,21 @@ impl TaskState {
             let length = file.metadata()?.len();
             Ok((file, length))
         };
-        let stop = self.watch.interrupt_flag();
-        let packed = Out::create(&file, Arc::clone(&stop)).and_then(|mut out| {
-            archive::pack(paths.iter().map(String::as_str), open, &mut out)?;
+        let (stop, left) = (self.watch.interrupt_flag(), self.output.left());
+        let mut too_long = None;
+        let packed = Out::create(&file, Arc::clone(&stop), left).and_then(|mut out| {
+            let packed = archive::pack(paths.iter().map(String::as_str), open, &mut out);
+            too_long = out.too_long;
+            packed?;
             hash(&file)
         });
-        let (sha256, size_bytes) = packed.map_err(|error| match stop.load(Ordering::Relaxed) {
-            true => ModelError::Stopped,
-            false => ModelError::NotStored(error.to_string()),
+        let (sha256, size_bytes) = packed.map_err(|error| {
+            let _ = fs::remove_file(&file);
+            match too_long {
+                _ if stop.load(Ordering::Relaxed) => ModelError::Stopped,
+                Some(bytes) => ModelError::QuotaExceeded((bytes, left)),
+                None => ModelError::NotStored(error.to_string()),
+            }
         })?;
         let model = SavedModel {
             name,
