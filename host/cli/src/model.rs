@@ -182,18 +182,28 @@ async fn execute(
     Ok(())
 }
 
-/// Unpacks an archive into a folder that is made for it.
+/// Unpacks an archive into a folder that is made for it, and is there only with all of it.
 fn unpacked(archive: &Path, folder: &Path) -> Result<(), CliError> {
     let unpack = || {
-        std::fs::create_dir(folder)?;
+        if folder.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let above = folder.parent().filter(|above| *above != Path::new(""));
+        let above = above.unwrap_or_else(|| Path::new("."));
+        let part = tempfile::Builder::new()
+            .prefix(".unpacked-")
+            .tempdir_in(above)?;
+        let whole = part.path().join("whole");
+        std::fs::create_dir(&whole)?;
         archive::unpack(File::open(archive)?, |path, content| {
-            let place = folder.join(path);
+            let place = whole.join(path);
             if let Some(above) = place.parent() {
                 std::fs::create_dir_all(above)?;
             }
             let mut file = File::create_new(place)?;
             io::copy(content, &mut file).map(drop)
-        })
+        })?;
+        std::fs::rename(&whole, folder)
     };
     unpack().map_err(failed(folder))
 }
