@@ -10979,8 +10979,8 @@ pub mod trainshed {
                 UnknownTask(_rt::String),
                 /// The task has no artifact of this name.
                 UnknownArtifact(_rt::String),
-                /// The content would have this many bytes; the task may write, or read of other
-                /// tasks, that many more.
+                /// The content would have at least this many bytes (writing ended there); the task may
+                /// write, or read of other tasks, that many more.
                 QuotaExceeded((u64, u64)),
                 /// The content is elsewhere (a link), damaged, or no folder; the text says which.
                 Unreadable(_rt::String),
