@@ -3,8 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 use trainshed_core::task::TaskState;
+use trainshed_core::view::{SeriesSummary, TaskView};
 
-use crate::shed::{Shed, digits};
+use crate::shed::{Shed, digits, eventually};
 
 #[tokio::test]
 async fn a_quiet_run_records_what_it_is_asked_for_and_no_more() {
@@ -53,6 +54,38 @@ async fn a_quiet_run_records_what_it_is_asked_for_and_no_more() {
     // What is not shown was given to the plugin: both computed the same.
     let loss = async |task| shed.bits(task, "validation", "loss").await;
     assert_eq!(loss(&loud).await, loss(&quiet).await);
+}
+
+#[tokio::test]
+async fn what_the_machine_does_is_not_recorded_of_a_run_that_does_not_want_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let shed = Shed::start_in(folder, &["--slots", "2", "--monitor-seconds", "1"]).await;
+    let plugin = shed.push("misbehave").await;
+    let dataset = shed.import("digits", &digits());
+    let begin = async |name: &str, autolog: Value| {
+        let fields = json!({"hyperparameter": {"do": "sleep"}, "autolog": autolog});
+        let task = shed.train(name, &plugin, dataset, fields).await;
+        shed.has_begun(&task).await;
+        task
+    };
+    let measured = async |task: &TaskView| {
+        let metrics = shed.client.metrics(task.id.as_str()).await.unwrap();
+        let of_machine = |curve: &&SeriesSummary| curve.title == ":monitor:machine";
+        let curves = metrics.scalars.iter().filter(of_machine);
+        curves.map(|curve| curve.count).max().unwrap_or(0)
+    };
+    // The one that wants nothing is there first, and through every period of the other.
+    let quiet = begin("quiet", json!({"resources": false})).await;
+    let loud = begin("loud", json!({})).await;
+    eventually("two periods of the machine", async || {
+        (measured(&loud).await >= 2).then_some(())
+    })
+    .await;
+    for task in [&loud, &quiet] {
+        shed.client.stop(task.id.as_str(), None).await.unwrap();
+        shed.ended(task).await;
+    }
+    assert_eq!(measured(&quiet).await, 0);
 }
 
 #[tokio::test]
