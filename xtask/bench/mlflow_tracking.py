@@ -6,7 +6,9 @@
         --trainshed http://127.0.0.1:8080 --trainshed-pid PID --key "$(cat data/key)"
 
 Eight clients, each a process with one connection, send batches that were encoded before.
-CPU time is that of the server's processes, from /proc.
+CPU time is that of the server's processes, from /proc. With PostgreSQL beneath both
+(`--backend-store-uri postgresql://…`, `--database postgres://…`) `--database-pid`, the process
+that was started, counts its CPU time too.
 """
 
 import argparse
@@ -98,7 +100,7 @@ def client(server, run, size, seconds, barrier, results):
     results.put(times)
 
 
-def measure(server, process, size, seconds):
+def measure(server, processes, size, seconds):
     runs = [server().run() for _ in range(CLIENTS)]
     barrier, results = multiprocessing.Barrier(CLIENTS + 1), multiprocessing.Queue()
     clients = [
@@ -108,9 +110,10 @@ def measure(server, process, size, seconds):
     for one in clients:
         one.start()
     barrier.wait()
-    cpu, begun = cpu_seconds(process), time.perf_counter()
+    used = lambda: sum(map(cpu_seconds, processes))
+    cpu, begun = used(), time.perf_counter()
     times = sorted(sum((results.get() for _ in clients), []))
-    took, cpu = time.perf_counter() - begun, cpu_seconds(process) - cpu
+    took, cpu = time.perf_counter() - begun, used() - cpu
     count = len(times) * size
     return count / took, count / max(cpu, 0.01), times[len(times) // 2], times[len(times) * 95 // 100]
 
@@ -121,17 +124,19 @@ def main():
         parser.add_argument(name, required=True)
     for name in ("--mlflow-pid", "--trainshed-pid"):
         parser.add_argument(name, required=True, type=int)
+    parser.add_argument("--database-pid", type=int)
     parser.add_argument("--seconds", type=float, default=6)
     given = parser.parse_args()
+    database = [given.database_pid] if given.database_pid else []
     servers = {
-        "MLflow": (lambda: MLflow(given.mlflow), given.mlflow_pid),
-        "trainshed": (lambda: Trainshed(given.trainshed, given.key), given.trainshed_pid),
+        "MLflow": (lambda: MLflow(given.mlflow), [given.mlflow_pid, *database]),
+        "trainshed": (lambda: Trainshed(given.trainshed, given.key), [given.trainshed_pid, *database]),
     }
     print("| metrics a call | server | metrics/s | metrics a CPU second | p50, p95 of a call |")
     print("|---|---|---:|---:|---|")
     for size in (1, 1000):
-        for name, (server, process) in servers.items():
-            rate, per_cpu, middle, slow = measure(server, process, size, given.seconds)
+        for name, (server, processes) in servers.items():
+            rate, per_cpu, middle, slow = measure(server, processes, size, given.seconds)
             times = f"{middle * 1e3:.1f}, {slow * 1e3:.1f} ms"
             print(f"| {size} | {name} | {rate:,.0f} | {per_cpu:,.0f} | {times} |", flush=True)
 
