@@ -131,7 +131,7 @@ async fn every_other_request_that_is_wrong_has_its_answer() {
         shed.check_refused(&shed.raw(method, path, body.to_owned()).await, &expected);
     };
 
-    check(Method::POST, "/api/v1/actions", "{", expect!["400 invalid-body -: Failed to parse the request body as JSON: EOF while parsing an object at line 1 column 1"]).await;
+    check(Method::POST, "/api/v1/actions", "{", expect!["400 invalid-body -: the body is no JSON document: EOF while parsing an object at line 1 column 1"]).await;
     check(
         Method::GET,
         "/api/v1/tasks/xyz",
@@ -187,7 +187,7 @@ async fn every_other_request_that_is_wrong_has_its_answer() {
         Method::POST,
         "/api/v1/tasks/00000000000000000000000000000000/stop",
         "{",
-        expect!["400 invalid-body -: Failed to parse the request body as JSON: EOF while parsing an object at line 1 column 1"],
+        expect!["400 invalid-body -: the body is no JSON document: EOF while parsing an object at line 1 column 1"],
     )
     .await;
     let digest = "0".repeat(64);

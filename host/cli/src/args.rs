@@ -69,6 +69,25 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) key: Option<String>,
+    /// How logs are written; hidden, because it is for the environment: an agent that a server
+    /// starts then does the same
+    #[arg(
+        long,
+        global = true,
+        env = "TRAINSHED_LOG_FORMAT",
+        hide = true,
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// A JSON object in each line.
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -106,6 +125,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Artifact(ArtifactCommand),
     Gc(GcArgs),
+    /// Make keys for people and programs, and take them back
+    #[command(subcommand)]
+    Key(KeyCommand),
     #[command(hide = true)]
     InspectPlugin(InspectArgs),
 }
@@ -151,7 +173,10 @@ pub(crate) struct SubmitArgs {
 
 /// Start a server, and an agent on this machine
 ///
-/// The first start makes a key and writes it to the file `key` in the data folder.
+/// The first start makes a key and writes it to the file `key` in the data folder; `trainshed
+/// key create` makes others, for people and programs. Logs go to standard error; the environment
+/// variable `TRAINSHED_LOG` says which, e.g. `trainshed_server=debug` for every call, and
+/// `TRAINSHED_LOG_FORMAT=json` writes each as a JSON object in a line of its own.
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Address to listen on
@@ -437,6 +462,9 @@ pub(crate) enum TaskCommand {
         /// Also the trials of tune actions
         #[arg(long)]
         trials: bool,
+        /// Archived tasks, too
+        #[arg(long)]
+        archived: bool,
         /// How many tasks at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
@@ -601,12 +629,33 @@ pub(crate) enum ArtifactCommand {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// List keys, the oldest first, without the keys themselves
+    Ls,
+    /// Make a key
+    ///
+    /// Prints it on standard output, this once. What is made with it has its name as creator.
+    Create {
+        /// Whose it is, e.g. `ada`
+        name: String,
+    },
+    /// Take a key back: no call with it is answered any more
+    Revoke {
+        /// Id of the key
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum ModelCommand {
     /// List models, newest first
     Ls {
         /// Only models of this task
         #[arg(long, value_name = "ID")]
         task: Option<String>,
+        /// Archived models, too
+        #[arg(long, conflicts_with = "task")]
+        archived: bool,
     },
     /// Show a model
     Show {
@@ -706,6 +755,9 @@ pub(crate) enum ModelCommand {
         /// Unpack a model that is a folder into this new folder
         #[arg(long, value_name = "FOLDER")]
         unpack: Option<PathBuf>,
+        /// Unpack at most so many bytes [default: a hundred times the archive and 1 GiB]
+        #[arg(long, value_name = "BYTES", requires = "unpack")]
+        max_bytes: Option<u64>,
     },
 }
 

@@ -14,6 +14,7 @@ mod error;
 mod follow;
 mod gc;
 mod inspector;
+mod key;
 mod local;
 mod model;
 mod output;
@@ -37,14 +38,14 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, LogFormat};
 use crate::error::CliError;
 use crate::output::Output;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let output = Output::new(arguments.json);
-    start_logging(&arguments.command);
+    start_logging(&arguments);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -88,23 +89,28 @@ async fn execute(arguments: Arguments, output: &Output) -> Result<ExitCode, CliE
             Ok(ExitCode::SUCCESS)
         }
         Command::Artifact(artifact) => artifact::artifact(&global, artifact, output).await,
+        Command::Key(command) => key::key(&global, command, output).await,
         Command::Gc(arguments) => gc::gc(&global, arguments, output).await,
         Command::InspectPlugin(inspect) => inspector::inspect(inspect, output).await,
     }
 }
 
-/// Logs go to standard error: warnings for people's commands, more for servers and agents.
-fn start_logging(command: &Command) {
-    let default = match command {
+/// Logs go to standard error: warnings for people's commands, more for servers and agents. An
+/// agent that a server starts has the server's environment, and so logs as it does.
+fn start_logging(arguments: &Arguments) {
+    let default = match &arguments.command {
         Command::Serve(_) => "info",
         Command::Agent(agent) if !agent.child => "info",
         _ => "warn",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_env("TRAINSHED_LOG");
-    tracing_subscriber::fmt()
+    let logs = tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|_| default.into()))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_writer(std::io::stderr);
+    if arguments.global.log_format == LogFormat::Json {
+        logs.json().init();
+    } else {
+        let ansi = std::io::stderr().is_terminal();
+        logs.with_ansi(ansi).with_target(false).init();
+    }
 }

@@ -1,7 +1,7 @@
 //! `trainshed model`.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -34,10 +34,10 @@ async fn execute(
 ) -> Result<(), CliError> {
     let client = &connection.client;
     match command {
-        ModelCommand::Ls { task } => {
+        ModelCommand::Ls { task, archived } => {
             let models = match task {
                 Some(task) => client.task_models(&task).await?.models,
-                None => client.models().await?.models,
+                None => client.models(archived).await?,
             };
             output.list(&models, &HEADER, models.iter().map(row).collect());
         }
@@ -152,6 +152,7 @@ async fn execute(
             id,
             output: file,
             unpack,
+            max_bytes,
         } => {
             let model = client.model(id).await?;
             let Some(digest) = &model.sha256 else {
@@ -163,7 +164,12 @@ async fn execute(
                 Some(folder) => {
                     let archive = tempfile::NamedTempFile::new().map_err(failed(&folder))?;
                     client.download(digest, archive.path()).await?;
-                    unpacked(archive.path(), &folder)?;
+                    let most = max_bytes.unwrap_or_else(|| {
+                        PLAUSIBLE_RATIO
+                            .saturating_mul(model.size_bytes)
+                            .saturating_add(PLAUSIBLE_BYTES)
+                    });
+                    unpacked(archive.path(), &folder, most)?;
                     folder
                 }
                 None => {
@@ -182,8 +188,14 @@ async fn execute(
     Ok(())
 }
 
-/// Unpacks an archive into a folder that is made for it, and is there only with all of it.
-fn unpacked(archive: &Path, folder: &Path) -> Result<(), CliError> {
+/// What a model that is a folder may unpack to, unless its user allows more: so many times its
+/// archive, and so many bytes.
+const PLAUSIBLE_RATIO: u64 = 100;
+const PLAUSIBLE_BYTES: u64 = 1 << 30;
+
+/// Unpacks an archive into a folder that is made for it, and is there only with all of it;
+/// files of at most `most` bytes together. Nothing that the archive says of itself is trusted.
+fn unpacked(archive: &Path, folder: &Path, most: u64) -> Result<(), CliError> {
     let unpack = || {
         if folder.exists() {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -195,13 +207,19 @@ fn unpacked(archive: &Path, folder: &Path) -> Result<(), CliError> {
             .tempdir_in(above)?;
         let whole = part.path().join("whole");
         std::fs::create_dir(&whole)?;
+        let mut left = most;
         archive::unpack(File::open(archive)?, |path, content| {
             let place = whole.join(path);
             if let Some(above) = place.parent() {
                 std::fs::create_dir_all(above)?;
             }
             let mut file = File::create_new(place)?;
-            io::copy(content, &mut file).map(drop)
+            let written = io::copy(&mut content.take(left.saturating_add(1)), &mut file)?;
+            left = left.checked_sub(written).ok_or_else(|| {
+                let what = format!("it has more than {most} bytes; `--max-bytes` allows more");
+                io::Error::other(what)
+            })?;
+            Ok(())
         })?;
         std::fs::rename(&whole, folder)
     };
@@ -288,4 +306,29 @@ fn row(model: &ModelView) -> Vec<String> {
             .map_or_else(|| "-".to_owned(), ToString::to_string),
         time(model.created),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_unpacks_to_more_than_it_may_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("bomb.zip");
+        let zeros = vec![0; 1 << 20];
+        let open = |_: &str| Ok((&*zeros, zeros.len() as u64));
+        archive::pack(["a", "b"], open, File::create_new(&archive).unwrap()).unwrap();
+        assert!(archive.metadata().unwrap().len() < 10_000);
+
+        let place = folder.path().join("unpacked");
+        let refused = unpacked(&archive, &place, (2 << 20) - 1).unwrap_err();
+        let causes = trainshed_core::error::with_causes(&refused);
+        assert!(causes.contains("more than 2097151 bytes"), "{causes}");
+        assert!(causes.contains("--max-bytes"), "{causes}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+
+        unpacked(&archive, &place, 2 << 20).unwrap();
+        assert_eq!(place.join("b").metadata().unwrap().len(), 1 << 20);
+    }
 }

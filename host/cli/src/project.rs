@@ -93,6 +93,20 @@ async fn execute(
         ProjectCommand::Merge { project, into } => {
             print_path(&client.merge_projects(&project, &into).await?, output);
         }
+        ProjectCommand::Edit {
+            project,
+            description,
+            tags,
+            default_output,
+        } => {
+            let edit = ProjectEdit {
+                description,
+                tags: (!tags.is_empty()).then_some(tags),
+                default_output,
+                ..ProjectEdit::default()
+            };
+            show(&client.edit_project(&project, &edit).await?, output);
+        }
         ProjectCommand::Keep {
             project,
             points_days,

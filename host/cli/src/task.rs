@@ -40,6 +40,7 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
             name,
             filter,
             trials,
+            archived,
             limit,
         } => {
             if let Some(filter) = &filter {
@@ -57,6 +58,7 @@ async fn execute(client: &Client, command: TaskCommand, output: &Output) -> Resu
                     project,
                     name,
                     trials,
+                    archived,
                     limit,
                     after: None,
                 },

@@ -14,7 +14,7 @@ use crate::error::CliError;
 use crate::output::{Output, time};
 use crate::run::read_action;
 use crate::tracking_args::{
-    ConfigCommand, CreateArgs, EditArgs, ForceArgs, ParamsArgs, ScriptArgs, TaskChange,
+    ConfigCommand, CreateArgs, EditArgs, EndArgs, ForceArgs, ParamsArgs, ScriptArgs, TaskChange,
 };
 
 pub(crate) async fn change(
@@ -51,6 +51,18 @@ pub(crate) async fn change(
         }
         TaskChange::Dequeue { ids } => {
             many(client, "dequeue", ids, MoveRequest::default(), output).await?;
+        }
+        TaskChange::Start { ids, force } => {
+            many(client, "start", ids, request(force), output).await?;
+        }
+        TaskChange::Complete { ids, end } => {
+            many(client, "complete", ids, ending(end), output).await?;
+        }
+        TaskChange::Fail { ids, end } => {
+            many(client, "fail", ids, ending(end), output).await?;
+        }
+        TaskChange::Progress { id, percent } => {
+            print_status(&client.set_progress(&id, percent).await?, output);
         }
         TaskChange::Clone {
             id,
@@ -91,6 +103,15 @@ pub(crate) async fn change(
         }
     }
     Ok(())
+}
+
+fn ending(end: EndArgs) -> MoveRequest {
+    MoveRequest {
+        reason: end.reason,
+        message: end.message,
+        force: end.force.force,
+        ..MoveRequest::default()
+    }
 }
 
 /// Does the same with each task; prints what was done, and fails with the first refusal.

@@ -32,6 +32,37 @@ pub(crate) enum TaskChange {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// Say that a program of yours runs tasks now
+    Start {
+        /// Ids of the tasks
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        force: ForceArgs,
+    },
+    /// Say that tasks which a program of yours runs have ended well
+    Complete {
+        /// Ids of the tasks
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        end: EndArgs,
+    },
+    /// Say that tasks which a program of yours runs have failed
+    Fail {
+        /// Ids of the tasks
+        #[arg(required = true)]
+        ids: Vec<String>,
+        #[command(flatten)]
+        end: EndArgs,
+    },
+    /// Say how far a task has come
+    Progress {
+        /// Id of the task
+        id: String,
+        /// 0 to 100
+        percent: f64,
+    },
     /// Make an editable copy of a task, without what its run reported and made
     ///
     /// Prints the id of the copy on standard output.
@@ -117,6 +148,19 @@ pub(crate) struct ForceArgs {
     /// Do it although the state of the task forbids it
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// How a task ended.
+#[derive(Debug, Args)]
+pub(crate) struct EndArgs {
+    /// Why, in a few words, for the task's status reason
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// More about it, for the task's status message
+    #[arg(long)]
+    pub(crate) message: Option<String>,
+    #[command(flatten)]
+    pub(crate) force: ForceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -298,6 +342,20 @@ pub(crate) enum ProjectCommand {
         #[arg(long = "tag", value_name = "TAG")]
         tags: Vec<String>,
         /// Where files of its tasks go
+        #[arg(long, value_name = "ADDRESS")]
+        default_output: Option<String>,
+    },
+    /// Change what is said of a project, and where files of its tasks go
+    Edit {
+        /// Path or id
+        project: String,
+        /// What it is, for people
+        #[arg(long)]
+        description: Option<String>,
+        /// Tags instead of those it has (can be repeated)
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// Where files of its tasks go; an empty text for where the server says
         #[arg(long, value_name = "ADDRESS")]
         default_output: Option<String>,
     },

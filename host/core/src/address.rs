@@ -138,13 +138,28 @@ impl Address {
     }
 }
 
+/// Schemes whose addresses are run or shown by whoever follows them, rather than fetched.
+const ACTIVE_SCHEMES: [&str; 6] = [
+    "about",
+    "blob",
+    "data",
+    "javascript",
+    "vbscript",
+    "view-source",
+];
+
 /// Whether `uri` can be recorded as the place of something that is never read: an address of
-/// any scheme, 1 to [`MAX_ADDRESS_BYTES`] bytes without white space or control characters.
+/// any scheme but those that a browser would run, 1 to [`MAX_ADDRESS_BYTES`] bytes without
+/// white space or control characters.
 pub fn is_uri(uri: &str) -> bool {
     let scheme = uri.split_once("://").map_or("", |(scheme, _)| scheme);
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_active = |active: &&str| scheme.eq_ignore_ascii_case(active);
     uri.len() <= MAX_ADDRESS_BYTES
-        && (uri.starts_with('/') || (!scheme.is_empty() && scheme.bytes().all(known)))
+        && (uri.starts_with('/')
+            || (scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+                && scheme.bytes().all(known)
+                && !ACTIVE_SCHEMES.iter().any(is_active)))
         && !uri.chars().any(|c| c.is_control() || c.is_whitespace())
 }
 
@@ -349,7 +364,31 @@ mod tests {
         for good in ["https://host/x?y=1", "hf://models/x", "/mnt/x"] {
             assert!(is_uri(good), "{good}");
         }
-        for bad in ["", "x", "://x", "https://a b", "java script://x", "a\n://"] {
+        for bad in [
+            "",
+            "x",
+            "://x",
+            "https://a b",
+            "java script://x",
+            "a\n://",
+            "1://x",
+        ] {
+            assert!(!is_uri(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_never_runs_when_it_is_followed() {
+        for bad in [
+            "javascript://%0aalert(1)",
+            "JavaScript://%0aalert(1)",
+            "javascript:alert(1)",
+            "data:text/html,x",
+            "DATA://text/html,x",
+            "vbscript://x",
+            "blob://x",
+            "view-source://x",
+        ] {
             assert!(!is_uri(bad), "{bad}");
         }
     }

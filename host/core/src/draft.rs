@@ -234,6 +234,12 @@ impl TaskEdit {
         Ok(self)
     }
 
+    /// Whether it changes nothing but what people note for themselves, comment and tags, which
+    /// is allowed in every state.
+    pub fn is_of_people(&self) -> bool {
+        self.of_drafts().is_none() && self.name.is_none() && self.system_tags.is_none()
+    }
+
     /// The first given field that only a draft may change.
     pub fn of_drafts(&self) -> Option<&'static str> {
         let fields = [

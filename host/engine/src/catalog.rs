@@ -18,8 +18,8 @@ use trainshed_core::view::{
     DatasetEdit, DatasetView, ModelView, NewDataset, PluginView, TableView,
 };
 use trainshed_store::{
-    DatasetError, FileContent, InsertDatasetError, InsertPluginError, NewVersion, PutError,
-    StoreError, Workspace,
+    DatasetError, FileContent, InsertDatasetError, InsertPluginError, ListPart, ModelList,
+    NewVersion, PutError, StoreError, Workspace,
 };
 
 use crate::engine::Engine;
@@ -392,8 +392,12 @@ impl Engine {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn datasets(&self, workspace: &Workspace) -> Result<Vec<DatasetView>, StoreError> {
-        self.store.datasets(workspace).await
+    pub async fn datasets(
+        &self,
+        workspace: &Workspace,
+        part: ListPart,
+    ) -> Result<Vec<DatasetView>, StoreError> {
+        self.store.datasets(workspace, part).await
     }
 
     /// A data set version with its files.
@@ -427,7 +431,7 @@ impl Engine {
         Ok(difference(&files[0], &files[1]))
     }
 
-    /// Changes what is said of a version.
+    /// Changes what is said of a version; `expected` is a header `If-Match`.
     ///
     /// # Errors
     /// When a field is not as it must be, or the version is published.
@@ -436,6 +440,7 @@ impl Engine {
         workspace: &Workspace,
         id: u64,
         edit: &DatasetEdit,
+        expected: Option<&str>,
     ) -> Result<DatasetView, EditError> {
         if let Some(description) = &edit.description
             && description.len() > MAX_DESCRIPTION_BYTES
@@ -444,7 +449,7 @@ impl Engine {
         }
         check_about(edit.tags.as_deref().unwrap_or_default(), None)?;
         self.store
-            .edit_dataset(workspace, id, edit, self.now())
+            .edit_dataset(workspace, id, edit, expected, self.now())
             .await?;
         self.known_dataset(workspace, id).await
     }
@@ -511,6 +516,18 @@ impl Engine {
         task: Option<&TaskId>,
     ) -> Result<Vec<ModelView>, StoreError> {
         self.store.models(workspace, task).await
+    }
+
+    /// Some of the visible models, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn listed_models(
+        &self,
+        workspace: &Workspace,
+        list: &ModelList<'_>,
+    ) -> Result<Vec<ModelView>, StoreError> {
+        self.store.listed_models(workspace, list).await
     }
 
     /// A visible model.

@@ -8,10 +8,11 @@ use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use trainshed_core::view::{KeyView, MadeKey, key_id};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp, WorkspaceId};
 use trainshed_store::{
-    Database, EndedTask, FileSettings, GarbageRules, KeyedRequest, Store, StoreError, StoredAnswer,
-    Workspace,
+    Database, EndedTask, FileSettings, GarbageRules, KeyError, KeyedRequest, Store, StoreError,
+    StoredAnswer, Workspace,
 };
 use uuid::Uuid;
 
@@ -58,11 +59,30 @@ struct Shared {
     scratch: PathBuf,
     clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     changes: Changes,
-    /// Digests of keys that were found good, and when.
-    keys: Mutex<HashMap<Digest, (Workspace, Instant)>>,
+    keys: Mutex<TrustedKeys>,
     /// Agents that are registered, and when it was last written down that they were seen.
     agents: Mutex<HashMap<(WorkspaceId, AgentId), Timestamp>>,
     experiments: Experiments,
+}
+
+/// Keys that were found good a moment ago.
+#[derive(Default)]
+struct TrustedKeys {
+    /// By their digests, with when that was.
+    known: HashMap<Digest, (Holder, Instant)>,
+    /// How often a key was taken back: what was read before that is not trusted after it.
+    revocations: u64,
+}
+
+/// Who holds a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The workspace that it opens.
+    pub workspace: Workspace,
+    /// Whose it is.
+    pub name: Arc<str>,
+    /// The key's id.
+    pub key: Arc<str>,
 }
 
 /// What an engine is made of.
@@ -176,30 +196,87 @@ impl Engine {
         self.store.close().await;
     }
 
-    /// The workspace that `key` opens; `None` for an unknown key. A key that is taken back
-    /// may still be good for five seconds.
+    /// The workspace that a key opens.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Workspace>, StoreError> {
+        let holder = self.key_holder(key).await?;
+        Ok(holder.map(|holder| holder.workspace))
+    }
+
+    /// The workspace that a key opens, and whose the key is. A key that this server took back
+    /// opens nothing at once; one that another server on the same database took back, within
+    /// five seconds.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn key_holder(&self, key: &str) -> Result<Option<Holder>, StoreError> {
         let digest = Digest::of(key.as_bytes());
         let now = Instant::now();
-        let known = self.trusted_keys().get(&digest).cloned();
-        if let Some((workspace, since)) = known
-            && now.duration_since(since) < TRUST_KEY
-        {
-            return Ok(Some(workspace));
-        }
-        let found = self.store.authenticate(key).await?;
+        let revocations = {
+            let keys = self.trusted_keys();
+            if let Some((holder, since)) = keys.known.get(&digest)
+                && now.duration_since(*since) < TRUST_KEY
+            {
+                return Ok(Some(holder.clone()));
+            }
+            keys.revocations
+        };
+        let found = self.store.key_holder(key).await?;
+        let found = found.map(|(workspace, name)| Holder {
+            workspace,
+            name: name.into(),
+            key: key_id(&digest).into(),
+        });
         let mut keys = self.trusted_keys();
-        if keys.len() >= MAX_TRUSTED_KEYS {
-            keys.clear();
+        if keys.known.len() >= MAX_TRUSTED_KEYS {
+            keys.known.clear();
         }
         match &found {
-            Some(workspace) => keys.insert(digest, (workspace.clone(), now)),
-            None => keys.remove(&digest),
-        };
+            Some(holder) if keys.revocations == revocations => {
+                keys.known.insert(digest, (holder.clone(), now));
+            }
+            _ => {
+                keys.known.remove(&digest);
+            }
+        }
         Ok(found)
+    }
+
+    /// The keys of a workspace, the oldest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn keys(&self, holder: &Holder) -> Result<Vec<KeyView>, StoreError> {
+        let mut keys = self.store.keys(&holder.workspace).await?;
+        for key in &mut keys {
+            key.current = *key.id == *holder.key;
+        }
+        Ok(keys)
+    }
+
+    /// Makes a key of `name`, which is 1 to 200 bytes without control characters.
+    ///
+    /// # Errors
+    /// When there are as many as there may be.
+    pub async fn make_key(&self, workspace: &Workspace, name: &str) -> Result<MadeKey, KeyError> {
+        let key = fresh_key();
+        let about = self.store.make_key(workspace, name, &key, self.now());
+        let about = about.await?;
+        Ok(MadeKey { key, about })
+    }
+
+    /// Takes a key back: no call with it is answered from now on.
+    ///
+    /// # Errors
+    /// When there is no such key, or it is the last one.
+    pub async fn revoke_key(&self, workspace: &Workspace, id: &str) -> Result<(), KeyError> {
+        let revoked = self.store.revoke_key(workspace, id).await;
+        let mut keys = self.trusted_keys();
+        keys.revocations += 1;
+        keys.known.clear();
+        revoked
     }
 
     /// Makes a workspace and returns its first key; `None` when the name is taken.
@@ -333,7 +410,7 @@ impl Engine {
         }
     }
 
-    fn trusted_keys(&self) -> MutexGuard<'_, HashMap<Digest, (Workspace, Instant)>> {
+    fn trusted_keys(&self) -> MutexGuard<'_, TrustedKeys> {
         let keys = self.shared.keys.lock();
         keys.unwrap_or_else(PoisonError::into_inner)
     }

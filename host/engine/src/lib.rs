@@ -35,7 +35,7 @@ mod version;
 pub use artifact::ArtifactError;
 pub use ask::AskError;
 pub use catalog::{EditError, InspectError, Inspector, PushError, VersionError};
-pub use engine::{Engine, EngineConfig, OpenError, OpenedStore};
+pub use engine::{Engine, EngineConfig, Holder, OpenError, OpenedStore};
 pub use event::Event;
 pub use files::{AddressError, NewUpload, TakeError};
 pub use lifecycle::DraftError;
@@ -49,11 +49,11 @@ pub use submit::SubmitError;
 pub use trainshed_export::Format;
 pub use trainshed_store::{
     Allowed, AppendError, Appended, Axis, BackupCounts, BackupError, BadCursor, ChangeError,
-    ConsoleQuery, CurvePage, Database, DatasetError, EndOfRun, FileContent, FileSettings,
-    GarbageRules, KeyedRequest, LeaseError, ModelError, Move, NewConfiguration, PointBatch,
-    ProjectError, PutError, QueryError, QueueName, ReportError, Reported, SampleQuery, Sampled,
-    Sampling, ShownQuery, StoreError, StoredAnswer, TransferError, UploadError, UploadPart,
-    Workspace, WriteMode, backup, restore,
+    ChangeRules, ConsoleQuery, CurvePage, Database, DatasetError, EndOfRun, FileContent,
+    FileSettings, GarbageRules, KeyError, KeyedRequest, LeaseError, ListPart, ModelError,
+    ModelList, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError, QueueName,
+    ReportError, Reported, SampleQuery, Sampled, Sampling, ShownQuery, StoreError, StoredAnswer,
+    TransferError, UploadError, UploadPart, Workspace, WriteMode, backup, restore, within_request,
 };
 pub use trainshed_tune::experiment::Refusal;
 pub use transfer::{AddTo, ExportTasksError};

@@ -16,6 +16,7 @@ use trainshed_store::{
 use uuid::Uuid;
 
 use crate::engine::Engine;
+use crate::files::AddressError;
 use crate::submit::{DEFAULT_PROJECT, SubmitError};
 
 /// Why a draft was not made or changed as asked. Nothing of it was kept.
@@ -30,6 +31,9 @@ pub enum DraftError {
     /// What the action names is not there.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// Its files may not go where it says.
+    #[error(transparent)]
+    Destination(AddressError),
     /// The state of the task does not allow it.
     #[error(transparent)]
     Change(#[from] ChangeError),
@@ -52,6 +56,7 @@ impl Engine {
         draft: NewDraft,
     ) -> Result<TaskView, DraftError> {
         let mut draft = draft.checked()?;
+        self.check_output(draft.output_destination.as_deref())?;
         let mut parameters = from_nested(&draft.parameters)?;
         let configuration = configuration(&draft.configuration)?;
         if let Some(parent) = &draft.parent {
@@ -121,6 +126,7 @@ impl Engine {
         expected: Option<&str>,
     ) -> Result<TaskView, DraftError> {
         let edit = edit.checked()?;
+        self.check_output(edit.output_destination.as_ref().and_then(Option::as_deref))?;
         let work = match &edit.action {
             None => None,
             Some(action) => {
@@ -137,6 +143,14 @@ impl Engine {
             .edit_task(workspace, task, &edit, work.as_ref(), expected, now)
             .await?;
         Ok(self.changed(workspace, task).await?)
+    }
+
+    /// Checks where the files of a task are to go.
+    fn check_output(&self, destination: Option<&str>) -> Result<(), DraftError> {
+        match destination.map(|destination| self.check_destination(destination)) {
+            Some(Err(error)) => Err(DraftError::Destination(error)),
+            _ => Ok(()),
+        }
     }
 
     /// The action of a draft, resolved.

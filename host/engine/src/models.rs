@@ -79,6 +79,7 @@ impl Engine {
         workspace: &Workspace,
         id: u64,
         edit: &ModelEdit,
+        expected: Option<&str>,
     ) -> Result<ModelView> {
         if let Some(name) = &edit.name {
             check_name("name", name)?;
@@ -99,7 +100,7 @@ impl Engine {
             ));
         }
         self.store
-            .edit_model(workspace, id, edit, self.now())
+            .edit_model(workspace, id, edit, expected, self.now())
             .await?;
         self.known_model(workspace, id).await
     }
@@ -327,7 +328,7 @@ fn check_uri(uri: Option<&str>) -> Result<()> {
     match uri {
         Some(uri) if !is_uri(uri) => Err(field(
             "uri",
-            "must begin with a scheme, e.g. `https://`, or be an absolute path, and have no white space",
+            "must begin with a scheme, e.g. `https://`, that no browser runs, or be an absolute path, and have no white space",
         )),
         _ => Ok(()),
     }

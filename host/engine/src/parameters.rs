@@ -6,7 +6,9 @@ use trainshed_core::name::is_series_name;
 use trainshed_core::parameter::{PROPERTIES, Parameter};
 use trainshed_core::text::shortened;
 use trainshed_core::view::{ConfigurationView, TaskView};
-use trainshed_store::{ChangeError, NewConfiguration, StoreError, Workspace, WriteMode};
+use trainshed_store::{
+    ChangeError, ChangeRules, NewConfiguration, StoreError, Workspace, WriteMode,
+};
 
 use crate::engine::Engine;
 use crate::lifecycle::DraftError;
@@ -41,7 +43,7 @@ impl Engine {
         task: &TaskId,
         parameters: &[Parameter],
         mode: WriteMode,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
     ) -> Result<TaskView, DraftError> {
         if let Some(property) = parameters.iter().find(|one| one.section == PROPERTIES) {
             let message = format!(
@@ -52,7 +54,7 @@ impl Engine {
         }
         let now = self.now();
         self.store
-            .set_parameters(workspace, task, parameters, mode, force, now)
+            .set_parameters(workspace, task, parameters, mode, rules, now)
             .await?;
         Ok(self.changed(workspace, task).await?)
     }
@@ -67,13 +69,13 @@ impl Engine {
         task: &TaskId,
         section: &str,
         name: &str,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
     ) -> Result<bool, ChangeError> {
         let names = [(section.to_owned(), name.to_owned())];
         let now = self.now();
         let deleted = self
             .store
-            .delete_parameters(workspace, task, &names, force, now)
+            .delete_parameters(workspace, task, &names, rules, now)
             .await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(deleted > 0)
@@ -152,12 +154,12 @@ impl Engine {
         workspace: &Workspace,
         task: &TaskId,
         configuration: NewConfiguration,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
     ) -> Result<(), DraftError> {
         check_configuration(&configuration)?;
         let now = self.now();
         self.store
-            .put_configuration(workspace, task, &configuration, force, now)
+            .put_configuration(workspace, task, &configuration, rules, now)
             .await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(())
@@ -172,12 +174,12 @@ impl Engine {
         workspace: &Workspace,
         task: &TaskId,
         name: &str,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
     ) -> Result<bool, ChangeError> {
         let now = self.now();
         let deleted = self
             .store
-            .delete_configuration(workspace, task, name, force, now)
+            .delete_configuration(workspace, task, name, rules, now)
             .await?;
         self.changes().task_changed(workspace.id(), task);
         Ok(deleted)

@@ -6,6 +6,7 @@ use trainshed_core::view::{NewProject, Page, ProjectEdit, ProjectQuery, ProjectV
 use trainshed_store::{ProjectError, StoreError, Workspace};
 
 use crate::engine::Engine;
+use crate::files::AddressError;
 
 /// Most days for which points can be kept: a hundred years.
 const MAX_POINTS_DAYS: u32 = 36_500;
@@ -18,6 +19,9 @@ pub enum ProjectChangeError {
     /// A field breaks a rule.
     #[error(transparent)]
     Field(#[from] InvalidField),
+    /// The files of its tasks may not go where it says.
+    #[error(transparent)]
+    Destination(AddressError),
     /// The projects there are do not allow it.
     #[error(transparent)]
     Project(#[from] ProjectError),
@@ -68,6 +72,7 @@ impl Engine {
             Some(&project.description),
             project.default_output.as_deref(),
         )?;
+        self.check_default_output(project.default_output.as_deref())?;
         check_retention(&project.retention)?;
         project.tags = checked_tags("tags", project.tags)?;
         project.system_tags = checked_tags("system_tags", project.system_tags)?;
@@ -84,9 +89,11 @@ impl Engine {
         workspace: &Workspace,
         id: &ProjectId,
         mut edit: ProjectEdit,
+        expected: Option<&str>,
     ) -> Result<ProjectView, ProjectChangeError> {
         edit.name = edit.name.map(|name| path_of(&name)).transpose()?;
         check_texts(edit.description.as_deref(), edit.default_output.as_deref())?;
+        self.check_default_output(edit.default_output.as_deref())?;
         check_retention(&edit.retention.unwrap_or_default())?;
         let tags = |field, tags: Option<Vec<String>>| {
             tags.map(|tags| checked_tags(field, tags)).transpose()
@@ -94,7 +101,21 @@ impl Engine {
         edit.tags = tags("tags", edit.tags)?;
         edit.system_tags = tags("system_tags", edit.system_tags)?;
         let now = self.now();
-        Ok(self.store.edit_project(workspace, id, &edit, now).await?)
+        Ok(self
+            .store
+            .edit_project(workspace, id, &edit, expected, now)
+            .await?)
+    }
+
+    /// Checks where the files of a project's tasks are to go; an empty text is nowhere.
+    fn check_default_output(&self, output: Option<&str>) -> Result<(), ProjectChangeError> {
+        match output.filter(|output| !output.is_empty()) {
+            Some(output) => match self.check_destination(output) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(ProjectChangeError::Destination(error)),
+            },
+            None => Ok(()),
+        }
     }
 
     /// Puts all that is in one project into another, and deletes the first.

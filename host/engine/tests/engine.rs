@@ -15,7 +15,15 @@ use trainshed_core::parameter::Parameter;
 use trainshed_core::task::{Outcome, TaskState, Verb};
 use trainshed_core::view::{AgentInfo, NewDataset, TaskQuery};
 use trainshed_engine::{
-    ChangeError, ConsoleQuery, LeaseError, Move, PushError, QueueName, VersionError, WriteMode,
+    ChangeError, ConsoleQuery, LeaseError, ListPart, Move, PushError, QueueName, VersionError,
+    WriteMode,
+};
+
+/// Every data set version.
+const ALL: ListPart = ListPart {
+    archived: true,
+    after: None,
+    limit: 100,
 };
 
 use lab::{
@@ -483,10 +491,10 @@ async fn a_preprocess_task_makes_a_version_that_is_visible_when_it_completed() {
                 .unwrap();
             assert_eq!((staged.number, staged.parent), (2, Some(1)));
         }
-        let datasets = lab.engine.datasets(&lab.workspace).await.unwrap();
+        let datasets = lab.engine.datasets(&lab.workspace, ALL).await.unwrap();
         assert_eq!(datasets.len(), 1, "a staged version is not shown");
         let ended = lab.finish(&lease, outcome).await.unwrap();
-        let datasets = lab.engine.datasets(&lab.workspace).await.unwrap();
+        let datasets = lab.engine.datasets(&lab.workspace, ALL).await.unwrap();
         assert_eq!(datasets.len(), visible);
         if ended.status == TaskState::Completed {
             assert_eq!(ended.result.unwrap()["dataset_id"], datasets[0].id);
@@ -700,7 +708,7 @@ async fn workspaces_cannot_see_each_other() {
     assert_eq!(engine.scalars(&other, &task.id).await.unwrap(), None);
     assert_eq!(engine.tasks(&other, query()).await.unwrap().items, []);
     assert_eq!(engine.plugins(&other).await.unwrap(), []);
-    assert_eq!(engine.datasets(&other).await.unwrap(), []);
+    assert_eq!(engine.datasets(&other, ALL).await.unwrap(), []);
     assert_eq!(engine.dataset(&other, 1).await.unwrap(), None);
     assert_eq!(engine.models(&other, None).await.unwrap(), []);
     assert_eq!(engine.model(&other, 1).await.unwrap(), None);

@@ -3,14 +3,26 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
-use trainshed_engine::{Engine, Workspace};
+use trainshed_engine::{Engine, Holder, Workspace};
 
 use crate::error::ApiError;
 
 /// The workspace of the caller. A handler that takes it cannot be called without a key.
 pub(crate) struct Caller(pub(crate) Workspace);
 
+/// Whoever calls, by name, with the workspace.
+pub(crate) struct User(pub(crate) Holder);
+
 impl FromRequestParts<Engine> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self, ApiError> {
+        let User(holder) = User::from_request_parts(parts, engine).await?;
+        Ok(Self(holder.workspace))
+    }
+}
+
+impl FromRequestParts<Engine> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, engine: &Engine) -> Result<Self, ApiError> {
@@ -23,8 +35,8 @@ impl FromRequestParts<Engine> for Caller {
                 "the call needs a key in the header `Authorization: Bearer <key>`",
             ));
         };
-        match engine.authenticate(key.trim()).await? {
-            Some(workspace) => Ok(Self(workspace)),
+        match engine.key_holder(key.trim()).await? {
+            Some(holder) => Ok(Self(holder)),
             None => Err(refused(
                 "the key in the header `Authorization` is not known",
             )),
@@ -33,6 +45,6 @@ impl FromRequestParts<Engine> for Caller {
 }
 
 fn refused(detail: &str) -> ApiError {
-    let hint = "The server writes the first key to the file `key` in its data folder.".to_owned();
+    let hint = "The server writes the first key to the file `key` in its data folder; `trainshed key create` makes others.".to_owned();
     ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", detail).hint(Some(hint))
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use trainshed_core::digest::Hasher;
 use trainshed_core::view::entity_tag;
-use trainshed_engine::{Engine, KeyedRequest, StoredAnswer, Workspace};
+use trainshed_engine::{Engine, KeyedRequest, StoredAnswer, Workspace, within_request};
 
 use crate::MAX_JSON_BYTES;
 use crate::auth::Caller;
@@ -101,7 +101,8 @@ pub(crate) async fn once(
     }
     // The work goes on, and its answer is kept, when the caller goes away in the middle.
     let work = tokio::spawn(async move {
-        let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+        let request = Request::from_parts(parts, Body::from(body));
+        let response = within_request(&workspace, &key, next.run(request)).await;
         keep(&engine, &workspace, &key, response).await
     });
     work.await.map_err(|_| {

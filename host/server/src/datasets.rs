@@ -1,18 +1,19 @@
 //! Data sets.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use trainshed_core::dataset::Difference;
 use trainshed_core::view::{DatasetEdit, DatasetView, NewDataset};
-use trainshed_engine::Engine;
+use trainshed_engine::{Engine, ListPart};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path, Query};
+use crate::extract::{IfMatch, Json, Path, Query};
 use crate::files;
+use crate::models::{cut, page_size};
 
 /// `POST /datasets`: makes a version of files that were uploaded before; 201.
 #[utoipa::path(post, path = "/datasets", tag = "data sets", responses((status = 201, body = DatasetView)))]
@@ -31,30 +32,50 @@ pub(crate) struct ListQuery {
     /// Archived versions too.
     #[serde(default)]
     archived: bool,
+    /// At most so many, 1 to 1000; 1000 without it.
+    limit: Option<u64>,
+    /// Only versions that are older than the one of this id: the last of the page before.
+    after: Option<u64>,
 }
 
-/// `GET /datasets?archived=`: every version, newest first, without files and tables.
+/// `GET /datasets?archived=&limit=&after=`: a page of versions, newest first, without files
+/// and tables. While there are more, the header `Link` has the address of the next page.
 #[utoipa::path(get, path = "/datasets", tag = "datasets", params(ListQuery), responses((status = 200, body = Vec<DatasetView>)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Query(query): Query<ListQuery>,
-) -> Result<Json<Vec<DatasetView>>, ApiError> {
-    let mut datasets = engine.datasets(&workspace).await?;
-    let archived = |dataset: &DatasetView| dataset.system_tags.iter().any(|tag| tag == "archived");
-    datasets.retain(|dataset| query.archived || !archived(dataset));
-    Ok(Json(datasets))
+) -> Result<impl IntoResponse, ApiError> {
+    let limit = page_size(query.limit);
+    let part = ListPart {
+        archived: query.archived,
+        after: query.after,
+        limit: limit + 1,
+    };
+    let mut datasets = engine.datasets(&workspace, part).await?;
+    let next = cut(&mut datasets, limit, |dataset| dataset.id);
+    let link = next.map(|after| {
+        let archived = query.archived;
+        let page = format!("/api/v1/datasets?archived={archived}&limit={limit}&after={after}");
+        [(header::LINK, format!("<{page}>; rel=\"next\""))]
+    });
+    Ok((link, Json(datasets)))
 }
 
 /// `PATCH /datasets/{id}`: changes what is said of a version that is not published.
-#[utoipa::path(patch, path = "/datasets/{id}", tag = "datasets", responses((status = 200, body = DatasetView)))]
+#[utoipa::path(patch, path = "/datasets/{id}", tag = "datasets", params(("If-Match" = Option<String>, Header, description = "The `ETag` of what the caller has read.")), responses((status = 200, body = DatasetView)))]
 pub(crate) async fn edit(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<u64>,
+    expected: IfMatch,
     Json(edit): Json<DatasetEdit>,
 ) -> Result<Json<DatasetView>, ApiError> {
-    Ok(Json(engine.edit_dataset(&workspace, id, &edit).await?))
+    Ok(Json(
+        engine
+            .edit_dataset(&workspace, id, &edit, expected.tag())
+            .await?,
+    ))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -10,10 +10,10 @@ use trainshed_core::query::RequestError;
 use trainshed_core::task::TaskState;
 use trainshed_engine::{
     AddressError, AppendError, ArtifactError, AskError, ChangeError, DatasetError, DraftError,
-    EditError, ExportFailure, ExportTasksError, LeaseError, ModelError, ProjectChangeError,
-    ProjectError, PushError, PutError, QueryError, ReadingError, Refusal, RegistryError,
-    ReportError, ReportsError, StoreError, SubmitError, TakeError, TransferError, TuneError,
-    UploadError, VersionError,
+    EditError, ExportFailure, ExportTasksError, KeyError, LeaseError, ModelError,
+    ProjectChangeError, ProjectError, PushError, PutError, QueryError, ReadingError, Refusal,
+    RegistryError, ReportError, ReportsError, StoreError, SubmitError, TakeError, TransferError,
+    TuneError, UploadError, VersionError,
 };
 use trainshed_wire::Problem;
 
@@ -226,6 +226,7 @@ impl From<RegistryError> for ApiError {
             ModelError::NoInput { .. } => (StatusCode::NOT_FOUND, "unknown-model"),
             ModelError::MissingFile(_) => (StatusCode::UNPROCESSABLE_ENTITY, "missing-file"),
             ModelError::Published(_) => (StatusCode::CONFLICT, "read-only"),
+            ModelError::ChangedSince(_) => (StatusCode::PRECONDITION_FAILED, "changed-since"),
             ModelError::InUse { .. } => (StatusCode::CONFLICT, "in-use"),
             ModelError::TaskRuns(_) | ModelError::NoDraft { .. } => {
                 (StatusCode::CONFLICT, "wrong-state")
@@ -250,6 +251,9 @@ impl From<EditError> for ApiError {
                 Some("`trainshed dataset ls` lists them."),
             ),
             DatasetError::Published(_) => (StatusCode::CONFLICT, "read-only", None),
+            DatasetError::ChangedSince(_) => {
+                (StatusCode::PRECONDITION_FAILED, "changed-since", None)
+            }
             DatasetError::InUse { .. } => (
                 StatusCode::CONFLICT,
                 "in-use",
@@ -419,7 +423,35 @@ impl From<DraftError> for ApiError {
             DraftError::Field(error) => error.into(),
             DraftError::Action(error) => error.into(),
             DraftError::Submit(error) => error.into(),
+            DraftError::Destination(error) => Self::from(error).at("/output_destination"),
             DraftError::Change(error) => error.into(),
+        }
+    }
+}
+
+impl From<KeyError> for ApiError {
+    fn from(error: KeyError) -> Self {
+        let (status, kind, hint) = match &error {
+            KeyError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "", None),
+            KeyError::Unknown(_) => (
+                StatusCode::NOT_FOUND,
+                "unknown-key",
+                Some("`trainshed key ls` lists them."),
+            ),
+            KeyError::Last => (
+                StatusCode::CONFLICT,
+                "last-key",
+                Some("Make another one first: `trainshed key create NAME`."),
+            ),
+            KeyError::TooMany => (
+                StatusCode::CONFLICT,
+                "too-many-keys",
+                Some("Take those back that nobody uses: `trainshed key revoke ID`."),
+            ),
+        };
+        match error {
+            KeyError::Store(source) => source.into(),
+            error => Self::new(status, kind, error.to_string()).hint(hint.map(str::to_owned)),
         }
     }
 }
@@ -434,6 +466,7 @@ impl From<ProjectError> for ApiError {
             ProjectError::Inside { .. } | ProjectError::TooLong(_) => {
                 (StatusCode::BAD_REQUEST, "invalid-request")
             }
+            ProjectError::ChangedSince(_) => (StatusCode::PRECONDITION_FAILED, "changed-since"),
             ProjectError::NotEmpty { .. } => (StatusCode::CONFLICT, "project-not-empty"),
         };
         Self::new(status, kind, error.to_string()).hint(hint)
@@ -444,6 +477,7 @@ impl From<ProjectChangeError> for ApiError {
     fn from(error: ProjectChangeError) -> Self {
         match error {
             ProjectChangeError::Field(error) => error.into(),
+            ProjectChangeError::Destination(error) => Self::from(error).at("/default_output"),
             ProjectChangeError::Project(error) => error.into(),
         }
     }

@@ -78,6 +78,8 @@ pub(crate) async fn count(
     };
     counters.calls.get_or_create(&call).inc();
     let seconds = begun.elapsed().as_secs_f64();
+    let (status, milliseconds) = (call.status, seconds * 1000.0);
+    tracing::debug!(%method, %route, status, milliseconds, "call");
     let timed = counters.seconds.get_or_create(&Route { method, route });
     timed.observe(seconds);
     response

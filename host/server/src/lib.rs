@@ -14,6 +14,7 @@ mod experiments;
 mod extract;
 mod files;
 mod health;
+mod keys;
 mod lifecycle;
 mod metrics;
 mod models;
@@ -147,6 +148,8 @@ fn api() -> (Router<Engine>, OpenApi) {
         .routes(routes!(tune::parallel))
         .routes(routes!(tune::choose_best))
         .routes(routes!(tune::resume))
+        .routes(routes!(keys::list, keys::make))
+        .routes(routes!(keys::revoke))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::show))
         .routes(routes!(plugins::set_source))

@@ -1,7 +1,7 @@
 //! Making, editing, moving and deleting tasks.
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,9 +12,9 @@ use trainshed_engine::{Engine, Move, QueueName, Workspace};
 use trainshed_wire::{Alive, FailedMove, ManyTasks, MoveRequest, MoveTo, MovedMany, NewProgress};
 use utoipa::IntoParams;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, User};
 use crate::error::ApiError;
-use crate::extract::{Json, Path, Query, task_id};
+use crate::extract::{IfMatch, Json, Path, Query, read, task_id};
 use crate::tasks::no_task;
 
 /// Most tasks of one call.
@@ -24,10 +24,13 @@ const MAX_MANY: usize = 1_000;
 #[utoipa::path(post, path = "/tasks", tag = "tasks", responses((status = 201, body = TaskView)))]
 pub(crate) async fn create(
     State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Json(draft): Json<NewDraft>,
+    User(holder): User,
+    Json(mut draft): Json<NewDraft>,
 ) -> Result<impl IntoResponse, ApiError> {
-    let task = engine.create_draft(&workspace, draft).await?;
+    if draft.creator.is_empty() {
+        draft.creator = holder.name.to_string();
+    }
+    let task = engine.create_draft(&holder.workspace, draft).await?;
     Ok(created(task))
 }
 
@@ -42,7 +45,7 @@ pub(crate) async fn edit(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    expected: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Json<TaskView>, ApiError> {
     let task = task_id(&id)?;
@@ -52,13 +55,10 @@ pub(crate) async fn edit(
             "the id of a task never changes: leave it out",
         ));
     }
-    let edit: TaskEdit = serde_json::from_value(body).map_err(|error| {
-        ApiError::new(StatusCode::BAD_REQUEST, "invalid-body", error.to_string())
-    })?;
-    let expected = headers
-        .get(header::IF_MATCH)
-        .map(|value| value.to_str().unwrap_or_default());
-    let edited = engine.edit_task(&workspace, &task, edit, expected).await?;
+    let edit: TaskEdit = read(body)?;
+    let edited = engine
+        .edit_task(&workspace, &task, edit, expected.tag())
+        .await?;
     Ok(Json(edited))
 }
 

@@ -6,15 +6,18 @@ use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::view::{LineageView, MetadataItem, ModelUses, ModelView};
-use trainshed_engine::Engine;
+use trainshed_engine::{Engine, ListPart, ModelList};
 use trainshed_wire::{InputModel, Models, ModelsOfTask, PublishModel};
 use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path, Query, task_id};
+use crate::extract::{IfMatch, Json, Path, Query, task_id};
 use crate::files;
 use crate::tasks::no_task;
+
+/// Most models or data set versions of one page.
+const MAX_LISTED: u64 = 1_000;
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -26,28 +29,48 @@ pub(crate) struct ListQuery {
     metadata_value: Option<String>,
     /// Only models that keep something under this key.
     metadata_key: Option<String>,
+    /// At most so many, 1 to 1000; 1000 without it.
+    limit: Option<u64>,
+    /// Only models that are older than the one of this id: the `next` of the page before.
+    after: Option<u64>,
 }
 
-/// `GET /models?archived=&metadata_key=&metadata_value=`: every model, newest first.
+/// `GET /models?archived=&metadata_key=&metadata_value=&limit=&after=`: a page of models,
+/// newest first.
 #[utoipa::path(get, path = "/models", tag = "models", params(ListQuery), responses((status = 200, body = Models)))]
 pub(crate) async fn list(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Models>, ApiError> {
-    let models = engine.models(&workspace, None).await?;
-    let kept = |model: &ModelView| {
-        let archived = model.system_tags.iter().any(|tag| tag == "archived");
-        let has = |key: &String| {
-            let mut pairs = model.metadata.iter().filter(|pair| pair.0 == *key);
-            let wanted = query.metadata_value.as_ref();
-            pairs.any(|pair| wanted.is_none_or(|wanted| pair.1 == *wanted))
-        };
-        (query.archived || !archived) && query.metadata_key.as_ref().is_none_or(has)
+    let limit = page_size(query.limit);
+    let value = query.metadata_value.as_deref();
+    let list = ModelList {
+        part: ListPart {
+            archived: query.archived,
+            after: query.after,
+            limit: limit + 1,
+        },
+        metadata: query.metadata_key.as_deref().map(|key| (key, value)),
     };
-    Ok(Json(Models {
-        models: models.into_iter().filter(kept).collect(),
-    }))
+    let mut models = engine.listed_models(&workspace, &list).await?;
+    let next = cut(&mut models, limit, |model| model.id);
+    Ok(Json(Models { models, next }))
+}
+
+/// How many items of a list of models or data set versions are wanted.
+pub(crate) fn page_size(limit: Option<u64>) -> u64 {
+    limit.unwrap_or(MAX_LISTED).clamp(1, MAX_LISTED)
+}
+
+/// Cuts a page off at `limit`; returns where the next one begins, if there is one.
+pub(crate) fn cut<T>(items: &mut Vec<T>, limit: u64, id: impl Fn(&T) -> u64) -> Option<u64> {
+    let limit = usize::try_from(limit).expect("a page is small");
+    if items.len() <= limit {
+        return None;
+    }
+    items.truncate(limit);
+    items.last().map(id)
 }
 
 /// `POST /models`: registers an uploaded file or an address as a model; 201.
@@ -74,14 +97,19 @@ pub(crate) async fn show(
 }
 
 /// `PATCH /models/{id}`: changes what is said of a model that is not published.
-#[utoipa::path(patch, path = "/models/{id}", tag = "models", responses((status = 200, body = ModelView)))]
+#[utoipa::path(patch, path = "/models/{id}", tag = "models", params(("If-Match" = Option<String>, Header, description = "The `ETag` of what the caller has read.")), responses((status = 200, body = ModelView)))]
 pub(crate) async fn edit(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<u64>,
+    expected: IfMatch,
     Json(edit): Json<ModelEdit>,
 ) -> Result<Json<ModelView>, ApiError> {
-    Ok(Json(engine.edit_model(&workspace, id, &edit).await?))
+    Ok(Json(
+        engine
+            .edit_model(&workspace, id, &edit, expected.tag())
+            .await?,
+    ))
 }
 
 #[derive(Deserialize, IntoParams)]

@@ -11,12 +11,12 @@ use trainshed_core::parameter::{
     PROPERTIES, Parameter, check_count, flat_view, from_flat, from_nested, nested_view,
 };
 use trainshed_core::view::{ConfigurationView, TaskView};
-use trainshed_engine::{Engine, NewConfiguration, Workspace, WriteMode};
+use trainshed_engine::{ChangeRules, Engine, NewConfiguration, Workspace, WriteMode};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path, Query, task_id};
+use crate::extract::{IfMatch, Json, Path, Query, read, task_id};
 use crate::lifecycle::Forced;
 use crate::tasks::no_task;
 
@@ -61,41 +61,61 @@ pub(crate) async fn show(
 }
 
 /// `PUT /tasks/{id}/params?form=&force=`: these in place of the former ones.
-#[utoipa::path(put, path = "/tasks/{id}/params", tag = "parameters", params(FormQuery), responses((status = 200, body = TaskView)))]
+#[utoipa::path(put, path = "/tasks/{id}/params", tag = "parameters", params(FormQuery, ("If-Match" = Option<String>, Header, description = "The `ETag` of the task as the caller has read it.")), responses((status = 200, body = TaskView)))]
 pub(crate) async fn replace(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<String>,
     Query(query): Query<FormQuery>,
+    expected: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Json<TaskView>, ApiError> {
-    write(&engine, &workspace, &id, &query, body, WriteMode::Replace).await
+    let rules = expected.rules(query.force);
+    write(
+        &engine,
+        &workspace,
+        &id,
+        (query.form, rules),
+        body,
+        WriteMode::Replace,
+    )
+    .await
 }
 
 /// `PATCH /tasks/{id}/params?form=&force=`: these beside the others.
-#[utoipa::path(patch, path = "/tasks/{id}/params", tag = "parameters", params(FormQuery), responses((status = 200, body = TaskView)))]
+#[utoipa::path(patch, path = "/tasks/{id}/params", tag = "parameters", params(FormQuery, ("If-Match" = Option<String>, Header, description = "The `ETag` of the task as the caller has read it.")), responses((status = 200, body = TaskView)))]
 pub(crate) async fn merge(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(id): Path<String>,
     Query(query): Query<FormQuery>,
+    expected: IfMatch,
     Json(body): Json<Value>,
 ) -> Result<Json<TaskView>, ApiError> {
-    write(&engine, &workspace, &id, &query, body, WriteMode::Merge).await
+    let rules = expected.rules(query.force);
+    write(
+        &engine,
+        &workspace,
+        &id,
+        (query.form, rules),
+        body,
+        WriteMode::Merge,
+    )
+    .await
 }
 
 async fn write(
     engine: &Engine,
     workspace: &Workspace,
     id: &str,
-    query: &FormQuery,
+    (form, rules): (Form, ChangeRules<'_>),
     body: Value,
     mode: WriteMode,
 ) -> Result<Json<TaskView>, ApiError> {
     let task = task_id(id)?;
-    let parameters = parse(query.form, body)?;
+    let parameters = parse(form, body)?;
     let written = engine
-        .set_parameters(workspace, &task, &parameters, mode, query.force)
+        .set_parameters(workspace, &task, &parameters, mode, rules)
         .await?;
     Ok(Json(written))
 }
@@ -105,9 +125,7 @@ fn parse(form: Form, body: Value) -> Result<Vec<Parameter>, ApiError> {
         (Form::Nested, Value::Object(sections)) => from_nested(&sections)?,
         (Form::Flat, Value::Object(values)) => from_flat(&values)?,
         (Form::List, list @ Value::Array(_)) => {
-            let list: Vec<Parameter> = serde_json::from_value(list).map_err(|error| {
-                ApiError::new(StatusCode::BAD_REQUEST, "invalid-body", error.to_string())
-            })?;
+            let list: Vec<Parameter> = read(list)?;
             let checked: Result<_, InvalidField> =
                 list.into_iter().map(Parameter::checked).collect();
             check_count(checked?)?
@@ -126,16 +144,23 @@ fn parse(form: Form, body: Value) -> Result<Vec<Parameter>, ApiError> {
 }
 
 /// `DELETE /tasks/{id}/params/{section}/{name}`: 204.
-#[utoipa::path(delete, path = "/tasks/{id}/params/{section}/{*name}", tag = "parameters", params(Forced), responses((status = 204)))]
+#[utoipa::path(delete, path = "/tasks/{id}/params/{section}/{*name}", tag = "parameters", params(Forced, ("If-Match" = Option<String>, Header, description = "The `ETag` of the task as the caller has read it.")), responses((status = 204)))]
 pub(crate) async fn remove(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path((id, section, name)): Path<(String, String, String)>,
     Query(query): Query<Forced>,
+    expected: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let task = task_id(&id)?;
     let removed = engine
-        .delete_parameter(&workspace, &task, &section, &name, query.force)
+        .delete_parameter(
+            &workspace,
+            &task,
+            &section,
+            &name,
+            expected.rules(query.force),
+        )
         .await?;
     if removed && section != PROPERTIES {
         return Ok(StatusCode::NO_CONTENT);
@@ -250,12 +275,13 @@ pub(crate) struct ConfigurationQuery {
 
 /// `PUT /tasks/{id}/configuration/{name}?type=&description=&force=`: keeps the body byte for
 /// byte; 204.
-#[utoipa::path(put, path = "/tasks/{id}/configuration/{*name}", tag = "parameters", params(ConfigurationQuery), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204)))]
+#[utoipa::path(put, path = "/tasks/{id}/configuration/{*name}", tag = "parameters", params(ConfigurationQuery, ("If-Match" = Option<String>, Header, description = "The `ETag` of the task as the caller has read it.")), request_body(content = Vec<u8>, content_type = "application/octet-stream"), responses((status = 204)))]
 pub(crate) async fn put_configuration(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path((id, name)): Path<(String, String)>,
     Query(query): Query<ConfigurationQuery>,
+    expected: IfMatch,
     body: Bytes,
 ) -> Result<StatusCode, ApiError> {
     let task = task_id(&id)?;
@@ -266,22 +292,28 @@ pub(crate) async fn put_configuration(
         content: body.to_vec(),
     };
     engine
-        .put_configuration(&workspace, &task, configuration, query.force)
+        .put_configuration(
+            &workspace,
+            &task,
+            configuration,
+            expected.rules(query.force),
+        )
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `DELETE /tasks/{id}/configuration/{name}`: 204.
-#[utoipa::path(delete, path = "/tasks/{id}/configuration/{*name}", tag = "parameters", params(Forced), responses((status = 204)))]
+#[utoipa::path(delete, path = "/tasks/{id}/configuration/{*name}", tag = "parameters", params(Forced, ("If-Match" = Option<String>, Header, description = "The `ETag` of the task as the caller has read it.")), responses((status = 204)))]
 pub(crate) async fn remove_configuration(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path((id, name)): Path<(String, String)>,
     Query(query): Query<Forced>,
+    expected: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     let task = task_id(&id)?;
     let removed = engine
-        .delete_configuration(&workspace, &task, &name, query.force)
+        .delete_configuration(&workspace, &task, &name, expected.rules(query.force))
         .await?;
     if removed {
         return Ok(StatusCode::NO_CONTENT);

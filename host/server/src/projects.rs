@@ -12,7 +12,7 @@ use utoipa::IntoParams;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::extract::{Json, Path, Query};
+use crate::extract::{IfMatch, Json, Path, Query};
 
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -66,16 +66,19 @@ pub(crate) async fn show(
 }
 
 /// `PATCH /projects/{id}`: changes, renames or moves it.
-#[utoipa::path(patch, path = "/projects/{id}", tag = "projects", responses((status = 200, body = ProjectView)))]
+#[utoipa::path(patch, path = "/projects/{id}", tag = "projects", params(("If-Match" = Option<String>, Header, description = "The `ETag` of what the caller has read.")), responses((status = 200, body = ProjectView)))]
 pub(crate) async fn edit(
     State(engine): State<Engine>,
     Caller(workspace): Caller,
     Path(reference): Path<String>,
+    expected: IfMatch,
     Json(edit): Json<ProjectEdit>,
 ) -> Result<Json<ProjectView>, ApiError> {
     let project = named(&engine, &workspace, &reference).await?;
     Ok(Json(
-        engine.edit_project(&workspace, &project.id, edit).await?,
+        engine
+            .edit_project(&workspace, &project.id, edit, expected.tag())
+            .await?,
     ))
 }
 

@@ -13,7 +13,7 @@ use trainshed_engine::Engine;
 use trainshed_wire::{Metrics, Submitted};
 use utoipa::IntoParams;
 
-use crate::auth::Caller;
+use crate::auth::{Caller, User};
 use crate::error::ApiError;
 use crate::extract::{Json, Path, Query, task_id};
 
@@ -23,12 +23,19 @@ use crate::extract::{Json, Path, Query, task_id};
 #[utoipa::path(post, path = "/actions", tag = "tasks", request_body(content = serde_json::Value, description = "An action: docs/api.md"), responses((status = 202, body = Submitted)))]
 pub(crate) async fn submit(
     State(engine): State<Engine>,
-    Caller(workspace): Caller,
-    Json(submitted): Json<Value>,
+    User(holder): User,
+    Json(mut submitted): Json<Value>,
 ) -> Result<impl IntoResponse, ApiError> {
+    if let Some(fields) = submitted
+        .as_object_mut()
+        .filter(|_| !holder.name.is_empty())
+    {
+        let creator = || Value::from(&*holder.name);
+        fields.entry("creator").or_insert_with(creator);
+    }
     let action = Action::parse(&submitted)?;
     let warnings = trainshed_engine::warnings(&action);
-    let task = engine.submit(&workspace, action).await?;
+    let task = engine.submit(&holder.workspace, action).await?;
     let location = [(header::LOCATION, format!("/api/v1/tasks/{}", task.id))];
     Ok((
         StatusCode::ACCEPTED,
@@ -48,6 +55,9 @@ pub(crate) struct ListQuery {
     /// Whether the trials of tune actions are listed, too; a query in `q` finds them in any case.
     #[serde(default)]
     trials: bool,
+    /// Whether archived tasks are listed, too; a query in `q` finds them in any case.
+    #[serde(default)]
+    archived: bool,
     limit: Option<u32>,
     after: Option<String>,
     /// A query as text (docs/queries.md), in whose order the tasks then come.
@@ -70,6 +80,7 @@ pub(crate) async fn list(
         project: query.project,
         name: query.name,
         trials: query.trials,
+        archived: query.archived,
         limit: query.limit.unwrap_or(100).clamp(1, 500),
         after: query.after,
     };

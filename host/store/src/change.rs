@@ -1,5 +1,6 @@
 //! What every change of a task by people and programs begins with: who may change what.
 
+use serde::Serialize;
 use sqlx::{Any, AnyConnection, Transaction};
 use trainshed_core::task::{TaskState, Verb};
 use trainshed_core::view::entity_tag;
@@ -181,6 +182,24 @@ pub(crate) async fn find(
     found.ok_or_else(|| ChangeError::UnknownTask(task.clone()))
 }
 
+/// Under which conditions a task is changed. A flag alone is `force`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ChangeRules<'a> {
+    /// Also while the task waits or runs.
+    pub force: bool,
+    /// A header `If-Match`: the tag of the task as the caller has read it.
+    pub expected: Option<&'a str>,
+}
+
+impl From<bool> for ChangeRules<'_> {
+    fn from(force: bool) -> Self {
+        Self {
+            force,
+            expected: None,
+        }
+    }
+}
+
 /// Finds a task whose parameters, script and so on are to be changed: a draft, or with `force`
 /// also one that waits or runs. `what` is what is to be changed.
 pub(crate) async fn find_editable(
@@ -188,16 +207,17 @@ pub(crate) async fn find_editable(
     workspace: &Workspace,
     task: &TaskId,
     what: &str,
-    force: bool,
+    rules: ChangeRules<'_>,
 ) -> Result<Found, ChangeError> {
-    let found = find(connection, workspace, task).await?;
+    let found = find(&mut *connection, workspace, task).await?;
     let state = found.state()?;
     let allowed = match state {
         TaskState::Created => true,
-        TaskState::Queued | TaskState::InProgress => force,
+        TaskState::Queued | TaskState::InProgress => rules.force,
         _ => false,
     };
     if allowed {
+        check_unchanged(connection, workspace, task, rules.expected).await?;
         return Ok(found);
     }
     Err(ChangeError::NotEditable {
@@ -215,17 +235,28 @@ pub(crate) async fn check_unchanged(
     task: &TaskId,
     expected: Option<&str>,
 ) -> Result<(), ChangeError> {
-    let Some(expected) = expected.filter(|expected| *expected != "*") else {
+    if expected.is_none() {
         return Ok(());
-    };
+    }
     let view = read_task(connection, workspace, task).await?;
     let view = view.ok_or_else(|| ChangeError::UnknownTask(task.clone()))?;
-    let body = serde_json::to_vec(&view).map_err(StoreError::damaged("read a task"))?;
-    let tag = entity_tag(&body);
-    if expected.split(',').any(|given| given.trim() == tag) {
+    if is_as_read(&view, expected)? {
         return Ok(());
     }
     Err(ChangeError::ChangedSince { task: task.clone() })
+}
+
+/// Whether `view` is what the caller has read; `expected` is a header `If-Match`.
+pub(crate) fn is_as_read(
+    view: &impl Serialize,
+    expected: Option<&str>,
+) -> Result<bool, StoreError> {
+    let Some(expected) = expected.filter(|expected| *expected != "*") else {
+        return Ok(true);
+    };
+    let body = serde_json::to_vec(view).map_err(StoreError::damaged("compare a document"))?;
+    let tag = entity_tag(&body);
+    Ok(expected.split(',').any(|given| given.trim() == tag))
 }
 
 /// Notes that something of a task changed.

@@ -4,7 +4,7 @@ use sqlx::{Any, Transaction};
 use trainshed_core::view::ConfigurationView;
 use trainshed_core::{TaskId, Timestamp};
 
-use crate::change::{ChangeError, change_error, find_editable, touch};
+use crate::change::{ChangeError, ChangeRules, change_error, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
@@ -91,7 +91,7 @@ impl Store {
         workspace: &Workspace,
         task: &TaskId,
         configuration: &NewConfiguration,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let action = "write a configuration object";
@@ -101,7 +101,7 @@ impl Store {
             workspace,
             task,
             "the configuration",
-            force,
+            rules.into(),
         )
         .await?;
         write_configuration(&mut transaction, workspace, task, configuration, now)
@@ -176,7 +176,7 @@ impl Store {
         workspace: &Workspace,
         task: &TaskId,
         name: &str,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
         now: Timestamp,
     ) -> Result<bool, ChangeError> {
         let action = "remove a configuration object";
@@ -186,7 +186,7 @@ impl Store {
             workspace,
             task,
             "the configuration",
-            force,
+            rules.into(),
         )
         .await?;
         let deleted = sqlx::query(

@@ -5,9 +5,11 @@ use trainshed_core::dataset::FileEntry;
 use trainshed_core::view::{DatasetEdit, DatasetView, TableView};
 use trainshed_core::{Digest, TaskId, Timestamp};
 
+use crate::change::is_as_read;
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::model::ListPart;
 use crate::workspace::Workspace;
 
 /// A data set version to be recorded; its files are sealed, see
@@ -57,6 +59,9 @@ pub enum DatasetError {
     /// It is published.
     #[error("data set {0} is published and read-only")]
     Published(u64),
+    /// Somebody else changed it since the caller read it.
+    #[error("data set {0} is not what `If-Match` says: it was changed since")]
+    ChangedSince(u64),
     /// Something needs it.
     #[error("data set {id} is in use: {by}")]
     InUse {
@@ -138,18 +143,33 @@ impl Store {
         row.view().map_err(InsertDatasetError::Store)
     }
 
-    /// All visible versions, without their files, the newest first.
+    /// Some of the visible versions, without their files, the newest first.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn datasets(&self, workspace: &Workspace) -> Result<Vec<DatasetView>, StoreError> {
+    pub async fn datasets(
+        &self,
+        workspace: &Workspace,
+        part: ListPart,
+    ) -> Result<Vec<DatasetView>, StoreError> {
         let rows: Vec<DatasetRow> = sqlx::query_as(
             "select id, uuid, name, number, parent, task, digest, description,
                     file_count, size_bytes, tags, system_tags, published, created,
                     last_update, schema
-               from dataset where workspace = $1 and state = 'visible' order by id desc",
+               from dataset
+              where workspace = $1 and state = 'visible'
+                and ($2 = 1 or not exists (
+                     select 1 from tag
+                      where tag.workspace = dataset.workspace and tag.kind = 'dataset'
+                        and tag.is_system = 1 and tag.tag = 'archived'
+                        and tag.owner = cast(dataset.id as text)))
+                and ($3 = 0 or id < $3)
+              order by id desc limit $4",
         )
         .bind(workspace.as_str())
+        .bind(i64::from(part.archived))
+        .bind(bigint(part.after.unwrap_or(0)))
+        .bind(bigint(part.limit))
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("list data sets"))?;
@@ -170,10 +190,21 @@ impl Store {
         workspace: &Workspace,
         id: u64,
         edit: &DatasetEdit,
+        expected: Option<&str>,
         now: Timestamp,
     ) -> Result<(), DatasetError> {
         let action = "change a data set";
         let mut transaction = self.begin(action).await?;
+        // Nobody else writes while this transaction is open, so what is read beside it holds.
+        let read = match expected {
+            Some(_) => self.dataset(workspace, id).await?,
+            None => None,
+        };
+        if let Some(read) = read
+            && !is_as_read(&read, expected)?
+        {
+            return Err(DatasetError::ChangedSince(id));
+        }
         let (published, _) = state_of(&mut transaction, workspace, id).await?;
         if published {
             return Err(DatasetError::Published(id));

@@ -15,6 +15,7 @@ use crate::change::{
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::bigint;
+use crate::idempotency::note_made;
 use crate::lifecycle::active_namesake;
 use crate::parameter::write_parameters;
 use crate::project::ensure_project;
@@ -41,12 +42,12 @@ impl Store {
         let mut transaction = self.begin(action).await?;
         let found = match edit.of_drafts() {
             Some(what) => {
-                find_editable(&mut transaction, workspace, task, what, edit.force).await?
+                find_editable(&mut transaction, workspace, task, what, edit.force.into()).await?
             }
             None => find(&mut transaction, workspace, task).await?,
         };
         let state = found.state()?;
-        if state == TaskState::Published {
+        if state == TaskState::Published && !edit.is_of_people() {
             return Err(ChangeError::NotEditable {
                 task: task.clone(),
                 state,
@@ -195,6 +196,9 @@ impl Store {
         let mut transaction = self.begin(action).await?;
         let originals = (original, clone);
         clone_within(&mut transaction, workspace, originals, name, request, now).await?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{clone}"))
+            .await
+            .map_err(change_error(action))?;
         transaction.commit().await.map_err(change_error(action))
     }
 }

@@ -1,6 +1,7 @@
 //! Answers to requests that carry a key, so that a request that is sent again is answered
 //! again and not done again.
 
+use sqlx::{Any, Transaction};
 use trainshed_core::Timestamp;
 
 use crate::database::Store;
@@ -43,6 +44,48 @@ struct AnswerRow {
     headers: String,
     body: Vec<u8>,
     created: i64,
+}
+
+/// The status of an answer that only says where to find what the request made: See Other.
+const MADE: i64 = 303;
+
+tokio::task_local! {
+    /// Workspace and key of the request that is being done.
+    static REQUEST: (Workspace, String);
+}
+
+/// Does the work of the request with `key`. What the work makes is noted with the key in the
+/// transaction that makes it, so that the request is done once although a server may end before
+/// it has kept its answer: the answer then says where to find what was made.
+pub async fn within_request<T>(
+    workspace: &Workspace,
+    key: &str,
+    work: impl Future<Output = T>,
+) -> T {
+    let request = (workspace.clone(), key.to_owned());
+    REQUEST.scope(request, work).await
+}
+
+/// Notes what a transaction makes, by its address in the API, if a request with a key makes it.
+pub(crate) async fn note_made(
+    transaction: &mut Transaction<'static, Any>,
+    address: impl FnOnce() -> String,
+) -> Result<(), sqlx::Error> {
+    let Ok((workspace, key)) = REQUEST.try_with(Clone::clone) else {
+        return Ok(());
+    };
+    let headers = [("location".to_owned(), address())];
+    sqlx::query(
+        "update idempotency set status = $1, headers = $2
+          where workspace = $3 and key = $4 and status = 0",
+    )
+    .bind(MADE)
+    .bind(serde_json::json!(headers).to_string())
+    .bind(workspace.as_str())
+    .bind(key)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 impl Store {
@@ -119,16 +162,18 @@ impl Store {
             Some(answer) => {
                 sqlx::query(
                     "update idempotency set status = $1, headers = $2, body = $3
-                      where workspace = $4 and key = $5 and status = 0",
+                      where workspace = $4 and key = $5 and status in (0, $6)",
                 )
                 .bind(i64::from(answer.status))
                 .bind(serde_json::json!(answer.headers).to_string())
                 .bind(answer.body.clone())
                 .bind(workspace.as_str())
                 .bind(key)
+                .bind(MADE)
                 .execute(&mut *transaction)
                 .await
             }
+            // What was made stays made.
             None => {
                 sqlx::query(
                     "delete from idempotency where workspace = $1 and key = $2 and status = 0",

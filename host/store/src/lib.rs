@@ -50,7 +50,7 @@ mod workspace;
 
 pub use again::ContinueError;
 pub use backup::{BackupCounts, BackupError, BackupInfo, backup, restore};
-pub use change::ChangeError;
+pub use change::{ChangeError, ChangeRules};
 pub use configuration::NewConfiguration;
 pub use console::ConsoleQuery;
 pub use database::{Database, Store};
@@ -62,11 +62,12 @@ pub use experiment::{
 };
 pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};
-pub use idempotency::{KeyedRequest, StoredAnswer};
+pub use idempotency::{KeyedRequest, StoredAnswer, within_request};
 pub use interrupt::EndedTask;
 pub use lease::{ClaimedTask, EndOfRun, LeaseError};
 pub use lifecycle::{Move, QueueName};
 pub use media::{MAX_SHOWN, ShownQuery};
+pub use model::{ListPart, ModelList};
 pub use parameter::WriteMode;
 pub use places::{Allowed, FileSettings};
 pub use plugin::InsertPluginError;
@@ -83,4 +84,4 @@ pub use trainshed_series::{
 };
 pub use transfer::{ExportCounts, Staged, TransferError};
 pub use upload::{UploadError, UploadPart};
-pub use workspace::Workspace;
+pub use workspace::{KeyError, Workspace};

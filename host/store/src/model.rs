@@ -60,6 +60,26 @@ struct ModelRow {
     last_update: i64,
 }
 
+/// A part of a list of models or data set versions, which begins with the newest.
+#[derive(Debug, Clone, Copy)]
+pub struct ListPart {
+    /// Archived ones, too.
+    pub archived: bool,
+    /// Only those that are older than the one of this id.
+    pub after: Option<u64>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// Which models to list.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelList<'a> {
+    /// Which part.
+    pub part: ListPart,
+    /// Only those that keep something under this key, and this value if there is one.
+    pub metadata: Option<(&'a str, Option<&'a str>)>,
+}
+
 impl Store {
     /// The visible models, of one task or of all, the newest first; without their designs.
     ///
@@ -89,6 +109,54 @@ impl Store {
         views.collect()
     }
 
+    /// Some of the visible models, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn listed_models(
+        &self,
+        workspace: &Workspace,
+        list: &ModelList<'_>,
+    ) -> Result<Vec<ModelView>, StoreError> {
+        let (key, value) = list.metadata.unwrap_or_default();
+        let rows: Vec<ModelRow> = sqlx::query_as(select_models!(
+            "''",
+            "where model.workspace = $1 and model.state = 'visible'
+               and ($2 = 1 or not exists (
+                     select 1 from tag
+                      where tag.workspace = model.workspace and tag.kind = 'model'
+                        and tag.is_system = 1 and tag.tag = 'archived'
+                        and tag.owner = cast(model.id as text)))
+               and ($3 = 0 or model.id < $3)
+               and ($4 = '' or exists (
+                    select 1 from model_metadata kept
+                     where kept.workspace = model.workspace and kept.model = model.id
+                       and kept.key = $4 and ($5 = 0 or kept.value = $6)))
+             order by model.id desc limit $7"
+        ))
+        .bind(workspace.as_str())
+        .bind(i64::from(list.part.archived))
+        .bind(bigint(list.part.after.unwrap_or(0)))
+        .bind(key)
+        .bind(i64::from(value.is_some()))
+        .bind(value.unwrap_or_default())
+        .bind(bigint(list.part.limit))
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::database("list models"))?;
+        let ids = rows.last().zip(rows.first());
+        let ids = ids.map(|(first, last)| (first.id, last.id));
+        let Some(ids) = ids else {
+            return Ok(Vec::new());
+        };
+        let mut metadata = self.metadata(workspace, None, Some(ids)).await?;
+        let views = rows.into_iter().map(|row| {
+            let metadata = metadata.remove(&row.id).unwrap_or_default();
+            row.view(metadata)
+        });
+        views.collect()
+    }
+
     /// A visible model.
     ///
     /// # Errors
@@ -108,7 +176,9 @@ impl Store {
         .await
         .map_err(StoreError::database("read a model"))?;
         let Some(row) = row else { return Ok(None) };
-        let mut metadata = self.metadata(workspace, None, Some(row.id)).await?;
+        let mut metadata = self
+            .metadata(workspace, None, Some((row.id, row.id)))
+            .await?;
         let metadata = metadata.remove(&row.id).unwrap_or_default();
         row.view(metadata).map(Some)
     }
@@ -132,7 +202,9 @@ impl Store {
         .await
         .map_err(StoreError::database("read a model"))?;
         let Some(row) = row else { return Ok(None) };
-        let mut metadata = self.metadata(workspace, None, Some(row.id)).await?;
+        let mut metadata = self
+            .metadata(workspace, None, Some((row.id, row.id)))
+            .await?;
         let metadata = metadata.remove(&row.id).unwrap_or_default();
         row.view(metadata).map(Some)
     }
@@ -165,19 +237,20 @@ impl Store {
         &self,
         workspace: &Workspace,
         task: Option<&TaskId>,
-        model: Option<i64>,
+        models: Option<(i64, i64)>,
     ) -> Result<HashMap<i64, Vec<(String, String)>>, StoreError> {
         let rows: Vec<(i64, String, String)> = sqlx::query_as(
             "select model_metadata.model, model_metadata.key, model_metadata.value
                from model_metadata
                join model on model.id = model_metadata.model
               where model_metadata.workspace = $1 and ($2 = '' or model.task = $2)
-                and ($3 = 0 or model.id = $3)
+                and ($3 = 0 or model.id between $3 and $4)
               order by model_metadata.model, model_metadata.key",
         )
         .bind(workspace.as_str())
         .bind(task.map_or("", TaskId::as_str))
-        .bind(model.unwrap_or(0))
+        .bind(models.map_or(0, |(first, _)| first))
+        .bind(models.map_or(0, |(_, last)| last))
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database("read what is kept with models"))?;

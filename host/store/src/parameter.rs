@@ -8,7 +8,7 @@ use trainshed_core::autolog::Autolog;
 use trainshed_core::parameter::{MAX_PARAMETERS, PROPERTIES, Parameter, overridden};
 use trainshed_core::{TaskId, Timestamp};
 
-use crate::change::{ChangeError, change_error, find, find_editable, touch};
+use crate::change::{ChangeError, ChangeRules, change_error, find, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::bigint;
@@ -89,12 +89,19 @@ impl Store {
         id: &TaskId,
         parameters: &[Parameter],
         mode: WriteMode,
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
         now: Timestamp,
     ) -> Result<(), ChangeError> {
         let action = "write parameters";
         let mut transaction = self.begin(action).await?;
-        find_editable(&mut transaction, workspace, id, "the parameters", force).await?;
+        find_editable(
+            &mut transaction,
+            workspace,
+            id,
+            "the parameters",
+            rules.into(),
+        )
+        .await?;
         if mode == WriteMode::Replace {
             sqlx::query(
                 "delete from parameter where workspace = $1 and task = $2 and section <> $3",
@@ -119,12 +126,19 @@ impl Store {
         workspace: &Workspace,
         id: &TaskId,
         names: &[(String, String)],
-        force: bool,
+        rules: impl Into<ChangeRules<'_>> + Send,
         now: Timestamp,
     ) -> Result<u64, ChangeError> {
         let action = "remove parameters";
         let mut transaction = self.begin(action).await?;
-        find_editable(&mut transaction, workspace, id, "the parameters", force).await?;
+        find_editable(
+            &mut transaction,
+            workspace,
+            id,
+            "the parameters",
+            rules.into(),
+        )
+        .await?;
         let deleted = delete_named(&mut transaction, workspace, id, names).await?;
         override_settings(&mut transaction, workspace, id).await?;
         touch(&mut transaction, workspace, id, now).await?;

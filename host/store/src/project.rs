@@ -6,10 +6,11 @@ use trainshed_core::name::MAX_NAME_BYTES;
 use trainshed_core::view::{NewProject, Page, ProjectEdit, ProjectQuery, ProjectView};
 use trainshed_core::{ProjectId, TaskId, Timestamp};
 
-use crate::change::ChangeError;
+use crate::change::{ChangeError, is_as_read};
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::note_made;
 use crate::reset;
 use crate::tag::{delete_tags, write_tags};
 use crate::workspace::Workspace;
@@ -23,6 +24,9 @@ pub enum ProjectError {
     /// Another project has the path.
     #[error("there is a project `{0}` already")]
     Taken(String),
+    /// Somebody else changed it since the caller read it.
+    #[error("the project `{0}` is not what `If-Match` says: it was changed since")]
+    ChangedSince(String),
     /// A project cannot be inside itself.
     #[error("the project `{from}` cannot be put into `{to}`, which is itself or below it")]
     Inside {
@@ -57,6 +61,9 @@ impl ProjectError {
                 "Delete them with it by `force`, or say by `move_to` which project gets them."
                     .into(),
             ),
+            Self::ChangedSince(_) => {
+                Some("Read the project again and decide on what it is now.".into())
+            }
             Self::Inside { .. } | Self::TooLong(_) => None,
             Self::Store(error) => error.hint(),
         }
@@ -204,6 +211,9 @@ impl Store {
         };
         let id: ProjectId = id.parse().map_err(StoreError::damaged(action))?;
         let made = write_fields(&mut transaction, workspace, &id, &edit, now).await?;
+        note_made(&mut transaction, || format!("/api/v1/projects/{id}"))
+            .await
+            .map_err(StoreError::database(action))?;
         transaction
             .commit()
             .await
@@ -221,11 +231,15 @@ impl Store {
         workspace: &Workspace,
         id: &ProjectId,
         edit: &ProjectEdit,
+        expected: Option<&str>,
         now: Timestamp,
     ) -> Result<ProjectView, ProjectError> {
         let action = "change a project";
         let mut transaction = self.begin(action).await?;
         let project = known(&mut transaction, workspace, id).await?;
+        if !is_as_read(&project, expected)? {
+            return Err(ProjectError::ChangedSince(project.name));
+        }
         if let Some(path) = edit.name.as_ref().filter(|path| **path != project.name) {
             if is_below(path, &project.name) {
                 return Err(ProjectError::Inside {
@@ -361,6 +375,11 @@ pub(crate) async fn ensure_project(
     if let Some(id) = project_at(transaction, workspace, path).await? {
         return Ok(id);
     }
+    if let Ok(id) = path.parse::<ProjectId>()
+        && is_project(transaction, workspace, &id).await?
+    {
+        return Ok(id.as_str().to_owned());
+    }
     let parents = path.match_indices('/').map(|(end, _)| &path[..end]);
     for path in parents.chain([path]) {
         sqlx::query(
@@ -376,6 +395,20 @@ pub(crate) async fn ensure_project(
     }
     let made = project_at(transaction, workspace, path).await?;
     made.ok_or(sqlx::Error::RowNotFound)
+}
+
+async fn is_project(
+    transaction: &mut Tx,
+    workspace: &Workspace,
+    id: &ProjectId,
+) -> Result<bool, sqlx::Error> {
+    let found: Option<(String,)> =
+        sqlx::query_as("select id from project where workspace = $1 and id = $2")
+            .bind(workspace.as_str())
+            .bind(id.as_str())
+            .fetch_optional(&mut **transaction)
+            .await?;
+    Ok(found.is_some())
 }
 
 async fn project_at(

@@ -6,9 +6,11 @@ use trainshed_core::model::{ModelEdit, ModelRole, Registration};
 use trainshed_core::view::{LineageView, MetadataItem, ModelUse, ModelUses};
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::change::is_as_read;
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::note_made;
 use crate::workspace::Workspace;
 
 /// The system tag of what is hidden until it is asked for.
@@ -31,6 +33,9 @@ pub enum ModelError {
     /// It is published.
     #[error("model {0} is published and read-only")]
     Published(u64),
+    /// Somebody else changed it since the caller read it.
+    #[error("model {0} is not what `If-Match` says: it was changed since")]
+    ChangedSince(u64),
     /// Somebody needs it.
     #[error("model {model} is in use: {by}")]
     InUse {
@@ -177,6 +182,9 @@ impl Store {
             .await
             .map_err(failed(action))?;
         }
+        note_made(&mut transaction, || format!("/api/v1/models/{id}"))
+            .await
+            .map_err(failed(action))?;
         transaction.commit().await.map_err(failed(action))?;
         Ok(unsigned(id))
     }
@@ -190,10 +198,21 @@ impl Store {
         workspace: &Workspace,
         id: u64,
         edit: &ModelEdit,
+        expected: Option<&str>,
         now: Timestamp,
     ) -> Result<(), ModelError> {
         let action = "change a model";
         let mut transaction = self.begin(action).await?;
+        // Nobody else writes while this transaction is open, so what is read beside it holds.
+        let read = match expected {
+            Some(_) => self.model(workspace, id).await?,
+            None => None,
+        };
+        if let Some(read) = read
+            && !is_as_read(&read, expected)?
+        {
+            return Err(ModelError::ChangedSince(id));
+        }
         unpublished(&mut transaction, workspace, id).await?;
         sqlx::query(
             "update model

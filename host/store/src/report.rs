@@ -13,6 +13,7 @@ use crate::console::append_lines;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::note_made;
 use crate::lease::{Held, LeaseError, lease_error};
 use crate::media::{
     MAX_SHOWN, count_shown, retention, trim_plots, trim_samples, write_plot, write_sample,
@@ -122,6 +123,9 @@ impl Store {
         writer
             .write(&mut transaction, &reports.reports, None)
             .await?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{task}"))
+            .await
+            .map_err(lease_error(action))?;
         transaction.commit().await.map_err(lease_error(action))?;
         Ok(Reported { repeated: false })
     }

@@ -17,6 +17,7 @@ use crate::configuration::{NewConfiguration, write_configuration};
 use crate::database::{Kind, Store};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::note_made;
 use crate::lifecycle::active_namesake;
 use crate::parameter::write_parameters;
 use crate::project::ensure_project;
@@ -235,6 +236,9 @@ impl Store {
         insert_parts(&mut transaction, workspace, task, now)
             .await
             .map_err(failed)?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{}", task.id))
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 
@@ -347,6 +351,11 @@ impl Store {
                 and ($14 = 1 or not exists (select 1 from trial
                                              where trial.workspace = task.workspace
                                                and trial.task = task.id))
+                and ($15 = 1 or not exists (
+                     select 1 from tag
+                      where tag.workspace = task.workspace and tag.kind = 'task'
+                        and tag.is_system = 1 and tag.tag = 'archived'
+                        and tag.owner = task.id))
               order by task.created desc, task.id desc limit $6"
         ))
         .bind(workspace.as_str())
@@ -361,6 +370,7 @@ impl Store {
             statement = statement.bind(if wanted { state.as_str() } else { "" });
         }
         statement = statement.bind(i64::from(query.trials));
+        statement = statement.bind(i64::from(query.archived));
         let rows: Vec<TaskRow> = statement
             .fetch_all(&self.reader)
             .await

@@ -1,5 +1,7 @@
 //! Workspaces and the keys that open them.
 
+use sqlx::{Any, Transaction};
+use trainshed_core::view::{KeyView, key_id};
 use trainshed_core::{Digest, Timestamp, WorkspaceId};
 
 use crate::database::{Store, fresh_id};
@@ -7,6 +9,8 @@ use crate::error::StoreError;
 
 /// The queue that every workspace has.
 pub(crate) const DEFAULT_QUEUE: &str = "default";
+/// Most keys of a workspace.
+const MAX_KEYS: i64 = 10_000;
 
 /// Permission to see and change one workspace. Only [`Store::authenticate`] makes one, so
 /// no function can be asked for data of a workspace whose key was not shown; the work that a
@@ -27,6 +31,23 @@ impl Workspace {
     pub(crate) fn as_str(&self) -> &str {
         self.0.as_str()
     }
+}
+
+/// Why a key was not made or taken back.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There is no such key.
+    #[error("there is no key `{0}`")]
+    Unknown(String),
+    /// Nobody could get in any more.
+    #[error("it is the only key: without it nobody could get in")]
+    Last,
+    /// There are as many as there may be.
+    #[error("there are {MAX_KEYS} keys already")]
+    TooMany,
+    /// The store failed.
+    #[error("the keys could not be changed")]
+    Store(#[from] StoreError),
 }
 
 impl Store {
@@ -103,24 +124,133 @@ impl Store {
         Ok(added.rows_affected() == 1)
     }
 
-    /// The workspace that `key` opens. Only digests of keys are stored and compared.
+    /// The workspace that `key` opens.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn authenticate(&self, key: &str) -> Result<Option<Workspace>, StoreError> {
+        let holder = self.key_holder(key).await?;
+        Ok(holder.map(|(workspace, _)| workspace))
+    }
+
+    /// The workspace that `key` opens, and whose the key is. Only digests of keys are stored
+    /// and compared.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn key_holder(&self, key: &str) -> Result<Option<(Workspace, String)>, StoreError> {
         let action = "check a key";
-        let found: Option<(String,)> =
-            sqlx::query_as("select workspace from api_key where sha256 = $1")
+        let found: Option<(String, String)> =
+            sqlx::query_as("select workspace, name from api_key where sha256 = $1")
                 .bind(Digest::of(key.as_bytes()).to_string())
                 .fetch_optional(&self.reader)
                 .await
                 .map_err(StoreError::database(action))?;
         found
-            .map(|(id,)| {
-                id.parse()
-                    .map(Workspace)
-                    .map_err(StoreError::damaged(action))
+            .map(|(id, name)| {
+                let id = id.parse().map_err(StoreError::damaged(action))?;
+                Ok((Workspace(id), name))
             })
             .transpose()
     }
+
+    /// The keys of a workspace, the oldest first; none is `current`.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn keys(&self, workspace: &Workspace) -> Result<Vec<KeyView>, StoreError> {
+        let action = "list keys";
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "select sha256, name, created from api_key
+              where workspace = $1 order by created, sha256",
+        )
+        .bind(workspace.as_str())
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::database(action))?;
+        let view = |(sha256, name, created): (String, String, i64)| {
+            let digest: Digest = sha256.parse().map_err(StoreError::damaged(action))?;
+            Ok(KeyView {
+                id: key_id(&digest),
+                name,
+                created: Timestamp(created),
+                current: false,
+            })
+        };
+        rows.into_iter().map(view).collect()
+    }
+
+    /// Adds a key of `name` to a workspace.
+    ///
+    /// # Errors
+    /// When the workspace has as many as it may have.
+    pub async fn make_key(
+        &self,
+        workspace: &Workspace,
+        name: &str,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<KeyView, KeyError> {
+        let action = "make a key";
+        let mut transaction = self.begin(action).await?;
+        if count_keys(&mut transaction, workspace).await? >= MAX_KEYS {
+            return Err(KeyError::TooMany);
+        }
+        let digest = Digest::of(key.as_bytes());
+        sqlx::query(
+            "insert into api_key (sha256, workspace, created, name) values ($1, $2, $3, $4)",
+        )
+        .bind(digest.to_string())
+        .bind(workspace.as_str())
+        .bind(now.as_millis())
+        .bind(name)
+        .execute(&mut *transaction)
+        .await
+        .map_err(StoreError::database(action))?;
+        let committed = transaction.commit().await;
+        committed.map_err(StoreError::database(action))?;
+        Ok(KeyView {
+            id: key_id(&digest),
+            name: name.to_owned(),
+            created: now,
+            current: false,
+        })
+    }
+
+    /// Takes a key back for good.
+    ///
+    /// # Errors
+    /// When there is no such key, or it is the last one.
+    pub async fn revoke_key(&self, workspace: &Workspace, id: &str) -> Result<(), KeyError> {
+        let action = "revoke a key";
+        let mut transaction = self.begin(action).await?;
+        let left = count_keys(&mut transaction, workspace).await?;
+        let deleted =
+            sqlx::query("delete from api_key where workspace = $1 and substr(sha256, 1, 16) = $2")
+                .bind(workspace.as_str())
+                .bind(id)
+                .execute(&mut *transaction)
+                .await
+                .map_err(StoreError::database(action))?;
+        if deleted.rows_affected() == 0 {
+            return Err(KeyError::Unknown(id.to_owned()));
+        }
+        if left == 1 {
+            return Err(KeyError::Last);
+        }
+        let committed = transaction.commit().await;
+        Ok(committed.map_err(StoreError::database(action))?)
+    }
+}
+
+async fn count_keys(
+    transaction: &mut Transaction<'static, Any>,
+    workspace: &Workspace,
+) -> Result<i64, StoreError> {
+    let (count,): (i64,) = sqlx::query_as("select count(*) from api_key where workspace = $1")
+        .bind(workspace.as_str())
+        .fetch_one(&mut **transaction)
+        .await
+        .map_err(StoreError::database("count keys"))?;
+    Ok(count)
 }

@@ -4,10 +4,22 @@
 #[macro_use]
 #[expect(dead_code, reason = "it is shared, and not all is needed here")]
 mod lab;
+#[path = "contract/acts.rs"]
+mod acts;
+#[path = "contract/again.rs"]
+mod again;
+#[path = "contract/edits.rs"]
+mod edits;
 #[path = "contract/experiment.rs"]
 mod experiment;
-#[path = "contract/tracking.rs"]
-mod tracking;
+#[path = "contract/lists.rs"]
+mod lists;
+#[path = "contract/lives.rs"]
+mod lives;
+#[path = "contract/outputs.rs"]
+mod outputs;
+#[path = "contract/projects.rs"]
+mod projects;
 
 use std::io;
 
@@ -457,6 +469,7 @@ async fn pages_list_each_task_once_and_filters_narrow_them(lab: Lab) {
         project: project.map(str::to_owned),
         name: name.map(str::to_owned),
         state: state.to_vec(),
+        archived: false,
         trials: false,
         limit: 500,
         after: None,

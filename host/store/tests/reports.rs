@@ -107,7 +107,9 @@ impl Lab {
             ..ProjectEdit::default()
         };
         let id = project.unwrap().unwrap().id;
-        let edited = self.store.edit_project(&self.workspace, &id, &edit, NOW);
+        let edited = self
+            .store
+            .edit_project(&self.workspace, &id, &edit, None, NOW);
         assert_eq!(edited.await.unwrap().retention, retention);
     }
 }
@@ -431,7 +433,9 @@ async fn what_a_project_keeps_holds_for_those_below_it(lab: Lab) {
             }),
             ..ProjectEdit::default()
         };
-        let edited = lab.store.edit_project(&lab.workspace, &middle, &edit, NOW);
+        let edited = lab
+            .store
+            .edit_project(&lab.workspace, &middle, &edit, None, NOW);
         edited.await.unwrap();
     };
     let day = 24 * 3_600_000;

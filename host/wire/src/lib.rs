@@ -127,6 +127,9 @@ pub struct ReportedAll {
 pub struct Models {
     /// Newest first.
     pub models: Vec<ModelView>,
+    /// Given back as `after`, it gives the models that follow; null when there are none.
+    #[serde(default)]
+    pub next: Option<u64>,
 }
 
 /// Asks which files the server does not have.

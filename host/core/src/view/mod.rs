@@ -4,6 +4,7 @@
 mod agent;
 mod artifact;
 mod dataset;
+mod key;
 mod model;
 mod project;
 mod report;
@@ -25,6 +26,7 @@ pub use artifact::{
     ListedObject, TaskFile, UploadPartView, UploadView,
 };
 pub use dataset::{ColumnView, DatasetEdit, DatasetView, NewDataset, Statistics, TableView};
+pub use key::{KeyView, MadeKey, NewKey, key_id};
 pub use model::{LineageStep, LineageView, MetadataItem, ModelUse, ModelUses, ModelView};
 pub use project::{NewProject, ProjectEdit, ProjectQuery, ProjectView, Retention};
 pub use report::{ConsoleLine, ConsolePage, PlotView, SeriesSummary, SingleValue};

@@ -154,6 +154,8 @@ pub struct TaskQuery {
     pub name: Option<String>,
     /// The trials of tune actions, too.
     pub trials: bool,
+    /// Archived tasks, too.
+    pub archived: bool,
     /// At most so many, 1 to 500.
     pub limit: u32,
     /// Where the last page said that the list goes on.

@@ -103,7 +103,7 @@ impl Lab {
         lab
     }
 
-    async fn put(&self, content: &[u8]) -> Digest {
+    pub(crate) async fn put(&self, content: &[u8]) -> Digest {
         let digest = Digest::of(content);
         let piece = Ok(content.to_vec().into());
         self.engine

@@ -9,6 +9,9 @@ use trainshed_core::view::{DatasetEdit, DatasetView, NewDataset, PluginView};
 
 use super::{Client, Result, file_body, part};
 
+/// Versions of data sets that are asked for at once.
+const PAGE: u64 = 1_000;
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "every call fails as `ClientError` says, and as the server's page of the API says"
@@ -43,11 +46,22 @@ impl Client {
 
     /// All data set versions, newest first; archived ones where asked for.
     pub async fn datasets(&self, archived: bool) -> Result<Vec<DatasetView>> {
-        self.json(
-            self.request(Method::GET, "/datasets")
-                .query(&[("archived", archived)]),
-        )
-        .await
+        let mut datasets: Vec<DatasetView> = Vec::new();
+        loop {
+            let after = datasets.last().map(|dataset| dataset.id);
+            let page: Vec<DatasetView> = self
+                .json(
+                    self.request(Method::GET, "/datasets")
+                        .query(&[("archived", archived)])
+                        .query(&[("after", after), ("limit", Some(PAGE))]),
+                )
+                .await?;
+            let more = page.len() as u64 == PAGE;
+            datasets.extend(page);
+            if !more {
+                return Ok(datasets);
+            }
+        }
     }
 
     /// One data set version with its files.

@@ -3,6 +3,7 @@
 mod agent;
 mod catalog;
 mod file;
+mod key;
 mod model;
 mod parameter;
 mod project;
@@ -150,6 +151,9 @@ impl Client {
         );
         if query.trials {
             parameters.push(("trials", "true".to_owned()));
+        }
+        if query.archived {
+            parameters.push(("archived", "true".to_owned()));
         }
         parameters.retain(|(_, value)| !value.is_empty());
         self.json(self.request(Method::GET, "/tasks").query(&parameters))

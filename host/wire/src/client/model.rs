@@ -17,9 +17,23 @@ impl Client {
         self.get(&format!("/tasks/{}/models", part(id))).await
     }
 
-    /// All models, newest first.
-    pub async fn models(&self) -> Result<Models> {
-        self.get("/models").await
+    /// All models, newest first; with `archived` also those.
+    pub async fn models(&self, archived: bool) -> Result<Vec<ModelView>> {
+        let (mut models, mut after) = (Vec::new(), None);
+        loop {
+            let page: Models = self
+                .json(
+                    self.request(Method::GET, "/models")
+                        .query(&[("archived", archived)])
+                        .query(&[("after", after)]),
+                )
+                .await?;
+            models.extend(page.models);
+            after = page.next;
+            if after.is_none() {
+                return Ok(models);
+            }
+        }
     }
 
     /// One model.
