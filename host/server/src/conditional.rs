@@ -1,7 +1,7 @@
 //! What holds for many calls at once: tags of documents, and requests with a key.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -49,6 +49,46 @@ pub(crate) async fn tag(request: Request, next: Next) -> Response {
         return Response::from_parts(parts, Body::empty());
     }
     Response::from_parts(parts, Body::from(body))
+}
+
+/// Calls that look at `If-Match`.
+const VERSIONED: [(Method, &str); 9] = [
+    (Method::PATCH, "/tasks/{id}"),
+    (Method::PATCH, "/models/{id}"),
+    (Method::PATCH, "/datasets/{id}"),
+    (Method::PATCH, "/projects/{id}"),
+    (Method::PUT, "/tasks/{id}/params"),
+    (Method::PATCH, "/tasks/{id}/params"),
+    (Method::DELETE, "/tasks/{id}/params/{section}/{*name}"),
+    (Method::PUT, "/tasks/{id}/configuration/{*name}"),
+    (Method::DELETE, "/tasks/{id}/configuration/{*name}"),
+];
+
+/// Refuses a write with `If-Match` that does not look at it: better not done than done although
+/// the condition may not hold.
+pub(crate) async fn refuse_ignored_conditions(
+    path: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let method = request.method();
+    let reads = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    let known = |path: &MatchedPath| {
+        let path = path.as_str();
+        let path = path.strip_prefix("/api/v1").unwrap_or(path);
+        VERSIONED.iter().any(|(of, at)| of == method && *at == path)
+    };
+    if reads
+        || !request.headers().contains_key(header::IF_MATCH)
+        || path.as_ref().is_some_and(known)
+    {
+        return Ok(next.run(request).await);
+    }
+    let detail = "this call does not look at the header `If-Match`, and is not done with it";
+    let error = ApiError::new(StatusCode::BAD_REQUEST, "condition-ignored", detail);
+    Err(error.hint(Some(
+        "docs/api.md says which calls do; leave it out of others.".to_owned(),
+    )))
 }
 
 /// Whether an answer is one JSON document that is in memory whole, and has no tag of its own.

@@ -62,6 +62,7 @@ pub fn router(engine: Engine) -> Router {
         .fallback(error::not_found)
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .layer(from_fn_with_state(engine.clone(), conditional::once))
+        .layer(from_fn(conditional::refuse_ignored_conditions))
         .layer(from_fn(conditional::tag));
     let counters = Counters::new();
     Router::new()

@@ -217,6 +217,15 @@ async fn a_document_is_changed_only_as_the_caller_has_read_it() {
         assert_eq!(write("\"another\"").await, 412, "{method} {path}");
         assert!(write(&tag).await.is_success(), "{method} {path}");
     }
+
+    let tag = caller.tag(&document).await;
+    let headers = [(header::IF_MATCH, &*tag)];
+    let (status, _, problem) = caller.send(Method::DELETE, &document, &headers, "").await;
+    assert_eq!(
+        (status, &problem["type"]),
+        (StatusCode::BAD_REQUEST, &json!("condition-ignored"))
+    );
+    assert_eq!(caller.tag(&document).await, tag, "it is still there");
 }
 
 #[tokio::test]
