@@ -164,6 +164,34 @@ async fn a_command_finds_the_server_that_runs_on_the_data_folder() {
     assert!(serde_json::from_str::<Value>(result).unwrap()["model_id"].is_number());
 }
 
+#[tokio::test]
+async fn a_key_is_of_somebody_until_it_is_taken_back() {
+    let shed = Shed::start().await;
+    let run = |key: Option<&str>, arguments: &[&str]| {
+        let mut command = trainshed(shed.data_dir());
+        if let Some(key) = key {
+            command.env("TRAINSHED_KEY", key);
+        }
+        command.args(arguments).output().unwrap()
+    };
+    let key = text(&run(None, &["key", "create", "ada"]))
+        .trim()
+        .to_owned();
+    let id = text(&run(Some(&key), &["task", "create", "of ada"]));
+    let task = shed.client.task(id.trim()).await.unwrap();
+    assert_eq!(task.creator, "ada");
+
+    let listed = text(&run(Some(&key), &["--json", "key", "ls"]));
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let keys = listed.as_array().unwrap();
+    let current = keys.iter().find(|key| key["current"] == true).unwrap();
+    assert_eq!(current["name"], "ada");
+    let id = current["id"].as_str().unwrap();
+    assert!(run(None, &["key", "revoke", id]).status.success());
+    let refused = run(Some(&key), &["task", "ls"]);
+    assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+}
+
 #[test]
 fn a_query_is_a_table_lines_of_json_or_a_file() {
     let folder = tempfile::tempdir().unwrap();

@@ -63,7 +63,7 @@ impl Connection {
                 Err(CliError::Open { source, .. }) if matches!(*source, OpenError::Locked) => {}
                 Err(error) => return Err(error),
             }
-            if let Some(client) = running_server(&data_dir).await {
+            if let Some(client) = running_server(&data_dir, global.key.as_deref()).await {
                 return Ok(Self {
                     client,
                     local: None,
@@ -84,12 +84,15 @@ impl Connection {
     }
 }
 
-/// The server that has the data folder, if it answers.
-async fn running_server(data_dir: &Path) -> Option<Client> {
+/// The server that has the data folder, if it answers; called with `key`, or the one in the
+/// folder.
+async fn running_server(data_dir: &Path, key: Option<&str>) -> Option<Client> {
     let address = std::fs::read(data_dir.join("server.json")).ok()?;
     let address: ServerAddress = serde_json::from_slice(&address).ok()?;
     let client = Client::new(&address.url, &read_key(data_dir)?);
-    client.plugins().await.is_ok().then_some(client)
+    // Whether a key that was given is good is for the call itself to be told.
+    client.plugins().await.ok()?;
+    Some(key.map_or(client, |key| Client::new(&address.url, key)))
 }
 
 /// Where a server of our own keeps its tables.

@@ -199,6 +199,7 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
         ("comment", task.comment.clone()),
         ("tags", task.tags.join(", ")),
         ("system tags", task.system_tags.join(", ")),
+        ("creator", task.creator.clone()),
         ("parent", dash(task.parent.as_ref())),
         ("action", task.action.clone()),
         ("params", json(task.params.clone())),
