@@ -243,6 +243,10 @@ pub(crate) struct ExportArgs {
     /// Write the tasks that fit a query, e.g. `project = vision and status = completed`
     #[arg(long = "where", value_name = "QUERY")]
     pub(crate) query: Option<String>,
+    /// Leave out the contents of files that are only linked: the archive says where they are,
+    /// and the server that takes it in has to reach them there
+    #[arg(long)]
+    pub(crate) no_linked: bool,
 }
 
 /// Take in an archive that `trainshed export` or `trainshed run --offline` wrote

@@ -31,6 +31,7 @@ pub(crate) async fn export(
     let request = ExportRequest {
         query: arguments.query,
         tasks: arguments.tasks,
+        without_linked: arguments.no_linked,
     };
     let connection = Connection::open(global).await?;
     let saved = save(&connection.client, &request, &arguments.file).await;
@@ -139,6 +140,7 @@ async fn keep(
     let request = ExportRequest {
         query: None,
         tasks: vec![task.clone()],
+        without_linked: false,
     };
     let bytes = save(client, &request, archive).await?;
     output.say(&format!(

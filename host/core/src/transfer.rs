@@ -17,6 +17,10 @@ pub struct ExportRequest {
     /// These tasks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tasks: Vec<TaskId>,
+    /// Leaves out the contents of files that are only linked: the archive says where they are,
+    /// and whoever takes it in has to reach them there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub without_linked: bool,
 }
 
 /// What became of an archive that was imported.

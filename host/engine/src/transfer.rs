@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _};
 use tokio::io::AsyncWriteExt as _;
 use trainshed_core::TaskId;
+use trainshed_core::address::Address;
 use trainshed_core::query::{Entity, MAX_LIMIT, RequestError};
 use trainshed_core::transfer::{ExportRequest, ImportedTasks};
 use trainshed_store::{Part, PutError, QueryError, Staged, StoreError, TransferError, Workspace};
@@ -71,9 +72,13 @@ impl Engine {
         }
         let mut archive = self.scratch_file()?;
         let target = archive.try_clone().map_err(unwritten)?;
-        let exported = self
-            .store
-            .export_tasks(workspace, &tasks, target, self.now());
+        let exported = self.store.export_tasks(
+            workspace,
+            &tasks,
+            request.without_linked,
+            target,
+            self.now(),
+        );
         Box::pin(exported).await?;
         archive.rewind().map_err(unwritten)?;
         Ok(archive)
@@ -137,6 +142,10 @@ impl Engine {
         add_to: Option<&AddTo>,
     ) -> Result<ImportedTasks, TransferError> {
         let now = self.now();
+        let allows = |address: &Address| self.file_settings().allows(address);
+        self.store
+            .take_links(workspace, staged, allows, now)
+            .await?;
         let (files, file_bytes) = self.store.take_contents(workspace, staged, now).await?;
         let mut done = match add_to {
             None => {

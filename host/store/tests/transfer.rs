@@ -11,6 +11,7 @@ use std::io::{Cursor, Read as _, Seek as _, Write as _};
 use expect_test::expect;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use trainshed_core::address::Address;
 use trainshed_core::model::Registration;
 use trainshed_core::parameter::Parameter;
 use trainshed_core::report::{Plot, Purpose, Real, Report, Sample};
@@ -67,7 +68,9 @@ impl Lab {
     async fn export(&self, tasks: &[TaskId]) -> Result<File, TransferError> {
         let mut archive = tempfile::tempfile().unwrap();
         let target = archive.try_clone().unwrap();
-        let exported = self.store.export_tasks(&self.workspace, tasks, target, NOW);
+        let exported = self
+            .store
+            .export_tasks(&self.workspace, tasks, false, target, NOW);
         exported.await?;
         archive.rewind().unwrap();
         Ok(archive)
@@ -348,6 +351,7 @@ async fn from_postgres_to_sqlite() {
 
 store_contract! {
     what_waits_or_runs_is_not_exported,
+    what_is_only_linked_may_stay_where_it_is,
     versions_of_data_sets_are_known_by_their_content,
     a_run_is_added_behind_the_last_iteration_and_only_once,
     nothing_of_a_task_is_overwritten_by_what_is_added,
@@ -367,6 +371,59 @@ async fn what_waits_or_runs_is_not_exported(lab: Lab) {
         lab.export(&[]).await.unwrap_err(),
         TransferError::Nothing
     ));
+}
+
+async fn what_is_only_linked_may_stay_where_it_is(lab: Lab) {
+    let folder = tempfile::tempdir().unwrap();
+    let object = folder.path().join("weights");
+    std::fs::write(&object, b"linked weights").unwrap();
+    let address: Address = object.to_str().unwrap().parse().unwrap();
+    let linked = lab.store.link_object(&lab.workspace, &address, NOW).await;
+    let (digest, _) = linked.unwrap();
+    let running = lab.run("a run").await;
+    let report = model("best", 1, digest, 14);
+    lab.report(&running, 0, vec![report]).await;
+    lab.finish(&running, completed()).await.unwrap();
+    let written = async |without_linked| {
+        let mut archive = tempfile::tempfile().unwrap();
+        let target = archive.try_clone().unwrap();
+        let tasks = [running.task.clone()];
+        let exported = lab
+            .store
+            .export_tasks(&lab.workspace, &tasks, without_linked, target, NOW);
+        let counts = exported.await.unwrap();
+        archive.rewind().unwrap();
+        (archive, counts.files)
+    };
+    let (_, with) = written(false).await;
+    let (archive, without) = written(true).await;
+    assert_eq!(without, with - 1);
+
+    let other = Place::sqlite().await;
+    let take = async |archive: File, allowed: bool| {
+        let scratch = tempfile::tempdir().unwrap();
+        let staged = Staged::open(archive, scratch.path()).await.unwrap();
+        let (store, workspace) = (&other.store, &other.workspace);
+        let taken = store
+            .take_links(workspace, &staged, |_| allowed, LATER)
+            .await;
+        staged.close().await;
+        taken.map_err(|error| error.to_string())
+    };
+    let again = || archive.try_clone().unwrap();
+    let refused = take(again(), false).await.unwrap_err();
+    assert!(refused.contains("does not read"), "{refused}");
+    std::fs::write(&object, b"something else").unwrap();
+    let refused = take(again(), true).await.unwrap_err();
+    assert!(refused.contains("any more"), "{refused}");
+    std::fs::write(&object, b"linked weights").unwrap();
+    take(again(), true).await.unwrap();
+
+    let imported = other.import(again()).await.unwrap();
+    assert_eq!(imported.tasks, std::slice::from_ref(&running.task));
+    let models = other.store.models(&other.workspace, Some(&running.task));
+    assert_eq!(models.await.unwrap()[0].sha256, Some(digest));
+    assert_eq!(other.read(&digest).await.unwrap(), b"linked weights");
 }
 
 async fn versions_of_data_sets_are_known_by_their_content(lab: Lab) {

@@ -34,7 +34,8 @@ pub struct ExportCounts {
 impl Store {
     /// Writes tasks to `target`, with all that is known of them and all that they need: trials,
     /// models and data sets with those that they came from, components, contents. Rows are read
-    /// as of one moment, while the server goes on.
+    /// as of one moment, while the server goes on. With `without_linked`, contents that are
+    /// only linked are not written, but where they are.
     ///
     /// # Errors
     /// When one of them is not there, waits or runs, or a content cannot be read.
@@ -42,6 +43,7 @@ impl Store {
         &self,
         workspace: &Workspace,
         tasks: &[TaskId],
+        without_linked: bool,
         target: File,
         now: Timestamp,
     ) -> Result<ExportCounts, TransferError> {
@@ -68,6 +70,7 @@ impl Store {
         check_states(&mut connection, workspace, &closure).await?;
 
         let mut archive = Writer::new(target);
+        let mut left_out = BTreeSet::new();
         for (table, column, key) in TABLES {
             let known = columns(&mut connection, self.kind, table).await;
             let known = known.map_err(failed(ACTION))?;
@@ -79,7 +82,16 @@ impl Store {
                 let query = keys.bind(query);
                 let mut found = query.fetch(&mut connection);
                 while let Some(row) = found.try_next().await.map_err(failed(ACTION))? {
-                    let row = to_json(&row, &known).map_err(failed(ACTION))?;
+                    let mut row = to_json(&row, &known).map_err(failed(ACTION))?;
+                    if key == Key::File {
+                        let digest = row.get("sha256").and_then(Value::as_str);
+                        let digest = digest.unwrap_or_default().to_owned();
+                        if without_linked && is_linked(&row) {
+                            left_out.insert(digest);
+                        } else {
+                            forget_place(&mut row);
+                        }
+                    }
                     if let Some(row) = fit(table, key, row, &closure) {
                         rows.row(&row)?;
                     }
@@ -89,7 +101,7 @@ impl Store {
         }
         drop(connection);
 
-        for digest in &closure.files {
+        for digest in closure.files.difference(&left_out) {
             let digest: Digest = digest.parse().map_err(StoreError::damaged(ACTION))?;
             self.write_content(workspace, &digest, &mut archive).await?;
         }
@@ -179,7 +191,6 @@ fn fit(
     row.remove("workspace");
     let here_only: &[&str] = match key {
         Key::Project => &["default_output"],
-        Key::File => &["location", "etag"],
         Key::Task if table == "task" => &[
             "queue",
             "agent",
@@ -192,8 +203,17 @@ fn fit(
     for name in here_only {
         row.insert((*name).to_owned(), Value::Null);
     }
-    if key == Key::File {
-        row.insert("linked".to_owned(), 0.into());
-    }
     Some(row)
+}
+
+fn is_linked(file: &Map<String, Value>) -> bool {
+    file.get("linked").and_then(Value::as_i64) == Some(1)
+}
+
+/// Makes the row of a file that of a content which is in the archive.
+fn forget_place(file: &mut Map<String, Value>) {
+    for name in ["location", "etag"] {
+        file.insert(name.to_owned(), Value::Null);
+    }
+    file.insert("linked".to_owned(), 0.into());
 }

@@ -8,7 +8,7 @@ use futures::stream;
 use serde_json::{Map, Value};
 use sqlx::{AnyConnection, Connection, Executor as _};
 use tempfile::TempDir;
-use trainshed_core::address::is_uri;
+use trainshed_core::address::{Address, is_uri};
 use trainshed_core::draft::Script;
 use trainshed_core::figure::MAX_FIGURE_BYTES;
 use trainshed_core::limits::LimitRequest;
@@ -43,6 +43,8 @@ pub struct Staged {
     pub(super) tasks: Vec<TaskId>,
     components: Vec<Digest>,
     files: Vec<Digest>,
+    /// Contents that are not in the archive, and where they are.
+    links: Vec<(Digest, Address)>,
     reader: Reader,
     /// Removed with all that is in it.
     _folder: TempDir,
@@ -84,6 +86,7 @@ impl Staged {
             tasks: Vec::new(),
             components: Vec::new(),
             files: Vec::new(),
+            links: Vec::new(),
             reader: reader.clone(),
             _folder: folder,
         };
@@ -92,8 +95,11 @@ impl Staged {
             TransferError::Store(StoreError::Damaged { source, .. }) => invalid(source.to_string()),
             other => other,
         })?;
+        let is_left_out = |link: &(Digest, Address)| reader.file_size(&link.0).is_none();
+        staged.links.retain(is_left_out);
         for file in &staged.files {
-            if reader.file_size(file).is_none() {
+            let is_link = staged.links.iter().any(|(link, _)| link == file);
+            if reader.file_size(file).is_none() && !is_link {
                 return Err(invalid(format!(
                     "the content of the file {file} is missing"
                 )));
@@ -176,6 +182,17 @@ impl Staged {
                 )));
             }
         }
+        let links: Vec<(String, String)> = sqlx::query_as(
+            "select sha256, location from file where linked = 1 and location is not null",
+        )
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed(ACTION))?;
+        for (digest, address) in links {
+            let digest = digest.parse().map_err(StoreError::damaged(ACTION))?;
+            let address = address.parse().map_err(StoreError::damaged(ACTION))?;
+            self.links.push((digest, address));
+        }
         let ids = self.tasks.iter().map(|task| task.as_str().to_owned());
         let all = Closure::of(&mut connection, workspace.as_str(), ids.collect()).await;
         let all = all.map_err(failed(ACTION))?;
@@ -209,6 +226,40 @@ impl Staged {
 }
 
 impl Store {
+    /// Links the contents that an archive only says the place of, where they are not here yet.
+    /// Each is read once. `allows` says where the server may be sent.
+    ///
+    /// # Errors
+    /// When one is elsewhere than `allows` says, or is not what the archive says.
+    pub async fn take_links(
+        &self,
+        workspace: &Workspace,
+        staged: &Staged,
+        allows: impl Fn(&Address) -> bool,
+        now: Timestamp,
+    ) -> Result<(), TransferError> {
+        for (digest, address) in &staged.links {
+            let missing = self.missing_files(workspace, &[*digest], now).await?;
+            if missing.is_empty() {
+                continue;
+            }
+            if !allows(address) {
+                return Err(invalid(format!(
+                    "the content of the file {digest} is not in it but at `{address}`, where this \
+                     server does not read for its callers"
+                )));
+            }
+            let linked = self.link_object(workspace, address, now).await;
+            let (found, _) = linked.map_err(TransferError::Put)?;
+            if found != *digest {
+                return Err(invalid(format!(
+                    "what is at `{address}` now is not the file {digest} any more"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes in the contents of an archive that are not here yet; returns how many, and their
     /// bytes. Nothing refers to them yet.
     ///
