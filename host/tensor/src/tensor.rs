@@ -45,6 +45,7 @@ impl Storage {
                 needed: bytes as u64,
                 allowed: charge.limit(),
             })?;
+        ask_for_large_pages(&mut lines);
         lines.resize(count, Line::ZERO);
         Ok(Self {
             lines,
@@ -59,6 +60,34 @@ impl Storage {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         bytemuck::cast_slice_mut(&mut self.lines)
     }
+}
+
+/// The bytes of a large page; the kernel knows better, but only this much is asked for.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// Asks the kernel for large pages where memory that is reserved spans whole ones. Walking
+/// through it then needs 512 times fewer translations of addresses.
+#[expect(unsafe_code, reason = "advice is given for raw addresses")]
+fn ask_for_large_pages(lines: &mut Vec<Line>) {
+    let reserved = lines.spare_capacity_mut();
+    let bytes = size_of_val(reserved);
+    let start = reserved.as_mut_ptr().cast::<u8>();
+    let before = start.align_offset(LARGE_PAGE);
+    let length = bytes.saturating_sub(before) / LARGE_PAGE * LARGE_PAGE;
+    if length == 0 {
+        return;
+    }
+    // SAFETY: the range lies in the vector's own memory, which holds nothing yet, and this
+    // advice changes no contents.
+    let asked = unsafe {
+        rustix::mm::madvise(
+            start.add(before).cast(),
+            length,
+            rustix::mm::Advice::LinuxHugepage,
+        )
+    };
+    // A kernel without large pages goes on with small ones.
+    let _ = asked;
 }
 
 /// An immutable array in host memory, row-major. Clones share the memory.
