@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cpu::Workers;
+use crate::cpu::{Helpers, Workers};
 use crate::{Budget, ProgramError};
 
 /// The most threads of one task.
@@ -16,7 +16,7 @@ const SHORT_NANOSECONDS: u64 = 50_000;
 #[derive(Clone)]
 pub struct Context {
     budget: Budget,
-    pool: Option<Arc<rayon::ThreadPool>>,
+    helpers: Option<Arc<Helpers>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -38,20 +38,20 @@ impl Context {
                 "{threads} threads are wanted, but a task may have at most {MOST_THREADS}"
             )));
         }
-        let pool = if threads <= 1 {
+        let helpers = if threads <= 1 {
             None
         } else {
-            let pool = rayon::ThreadPoolBuilder::new()
-                // The caller's is one of them.
-                .num_threads(threads - 1)
-                .thread_name(|index| format!("tensor-{index}"))
-                .build()
-                .map_err(|error| {
-                    ProgramError::Argument(format!("{threads} threads cannot be started: {error}"))
-                })?;
-            Some(Arc::new(pool))
+            // The caller's is one of them.
+            let helpers = Helpers::start(threads - 1).map_err(|error| {
+                ProgramError::Argument(format!("{threads} threads cannot be started: {error}"))
+            })?;
+            Some(Arc::new(helpers))
         };
-        Ok(Self { budget, pool, stop })
+        Ok(Self {
+            budget,
+            helpers,
+            stop,
+        })
     }
 
     /// The account that sessions and their outputs are charged to.
@@ -71,14 +71,14 @@ impl Context {
 
     /// Whether there are threads beside the caller's.
     pub(crate) fn has_helpers(&self) -> bool {
-        self.pool.is_some()
+        self.helpers.is_some()
     }
 
     /// Has one of the task's threads do `work` when it is free; nobody does where there are
     /// none.
     pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        if let Some(pool) = &self.pool {
-            pool.spawn(work);
+        if let Some(helpers) = &self.helpers {
+            helpers.spawn(work);
         }
     }
 
@@ -93,8 +93,8 @@ impl Context {
     }
 
     /// A short run is over before other threads are awake.
-    fn helpers(&self, nanoseconds: u64) -> Option<&rayon::ThreadPool> {
-        let pool = self.pool.as_deref();
-        pool.filter(|_| nanoseconds >= SHORT_NANOSECONDS)
+    fn helpers(&self, nanoseconds: u64) -> Option<&Helpers> {
+        let helpers = self.helpers.as_deref();
+        helpers.filter(|_| nanoseconds >= SHORT_NANOSECONDS)
     }
 }

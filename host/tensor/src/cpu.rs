@@ -47,7 +47,7 @@ pub(crate) use reduce::{ArgMax, Reduce};
 pub(crate) use repeat::{Repeat, Steps};
 pub(crate) use softmax::Softmax;
 pub(crate) use tile::{MOST_OPERANDS, TileOp};
-pub(crate) use workers::Workers;
+pub(crate) use workers::{Helpers, Workers};
 
 use smallvec::SmallVec;
 

@@ -203,11 +203,11 @@ impl<T: Vector> MatrixVector<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::{Matrix, MatrixVector, Workers};
+    use crate::cpu::Helpers;
 
     #[test]
     fn both_layouts_are_summed_up_to_their_last_element() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2);
-        let pool = pool.build().unwrap();
+        let helpers = Helpers::start(2).unwrap();
         for (rows, columns) in [(1, 1), (4, 37), (7, 1024), (70, 3), (130, 65), (3, 200_001)] {
             // Small integers, whose sums are exact in any order.
             let number = |place: usize| (place * 7 % 11) as f32 - 5.0;
@@ -224,7 +224,7 @@ mod tests {
                     vector: &vector,
                 };
                 let mut result = vec![f32::NAN; rows];
-                product.run(&mut result, &Workers::new(Some(&pool), None));
+                product.run(&mut result, &Workers::new(Some(&helpers), None));
                 for (place, &found) in result.iter().enumerate() {
                     let terms = (0..columns).map(|step| {
                         f64::from(elements[place * row + step * column] * vector[step])

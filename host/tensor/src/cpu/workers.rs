@@ -5,7 +5,35 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, Thread};
 
-use rayon::ThreadPool;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+/// The threads of a task beside the caller's.
+pub(crate) struct Helpers {
+    pool: ThreadPool,
+    lobby: Arc<Lobby>,
+}
+
+impl Helpers {
+    /// Starts so many.
+    pub(crate) fn start(threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        let pool = ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("tensor-{index}"))
+            .build()?;
+        let lobby = Arc::new(Lobby::default());
+        Ok(Self { pool, lobby })
+    }
+
+    /// Has one of them do `work` when it is free.
+    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let lobby = Arc::clone(&self.lobby);
+        lobby.errands.fetch_add(1, Ordering::Relaxed);
+        self.pool.spawn(move || {
+            lobby.errands.fetch_sub(1, Ordering::Relaxed);
+            work();
+        });
+    }
+}
 
 /// The threads that a run may use, and the flag that ends it early.
 ///
@@ -13,15 +41,15 @@ use rayon::ThreadPool;
 /// threads there are therefore changes nothing but the time.
 #[derive(Clone, Copy)]
 pub(crate) struct Workers<'a> {
-    pool: Option<&'a ThreadPool>,
+    helpers: Option<&'a Helpers>,
     stop: Option<&'a AtomicBool>,
 }
 
 impl<'a> Workers<'a> {
-    /// Uses the calling thread and `pool`. With `stop`, pieces that have not begun
+    /// Uses the calling thread and `helpers`. With `stop`, pieces that have not begun
     /// when the flag is set are left out.
-    pub(crate) fn new(pool: Option<&'a ThreadPool>, stop: Option<&'a AtomicBool>) -> Self {
-        Self { pool, stop }
+    pub(crate) fn new(helpers: Option<&'a Helpers>, stop: Option<&'a AtomicBool>) -> Self {
+        Self { helpers, stop }
     }
 
     /// Whether the run is to end early.
@@ -32,8 +60,8 @@ impl<'a> Workers<'a> {
     /// Calls `work` for each piece in `0..count`.
     #[inline]
     pub(crate) fn each(&self, count: usize, work: impl Fn(usize) + Sync) {
-        match self.pool {
-            Some(pool) if count > 1 => self.share(pool, count, &work),
+        match self.helpers {
+            Some(helpers) if count > 1 => self.share(helpers, count, &work),
             _ => {
                 for piece in 0..count {
                     if self.stopped() {
@@ -101,8 +129,8 @@ impl<'a> Workers<'a> {
         });
     }
 
-    /// Shares the pieces out between the calling thread and the pool's: whoever is free takes
-    /// the next one.
+    /// Shares the pieces out between the calling thread and the helpers: whoever is free takes
+    /// the next one. Helpers that wait in the lobby are called; others are woken.
     ///
     /// The calling thread waits for helpers that have begun, but not for those that have not:
     /// they will find the gate closed. So a pool whose threads are busy or asleep costs no more
@@ -112,7 +140,7 @@ impl<'a> Workers<'a> {
     ///
     /// Not generic, so that it is compiled once for all kernels.
     #[inline(never)]
-    fn share(&self, pool: &ThreadPool, count: usize, work: &(dyn Fn(usize) + Sync)) {
+    fn share(&self, helpers: &Helpers, count: usize, work: &(dyn Fn(usize) + Sync)) {
         let pieces = Pieces {
             work,
             stop: self.stop,
@@ -128,9 +156,14 @@ impl<'a> Workers<'a> {
         // included: no helper may see `pieces` after this function.
         let closing = Closing(&gate);
         let address = Address(std::ptr::from_ref(&pieces).cast());
-        for _ in 0..pool.current_num_threads().min(count - 1) {
+        let wanted = helpers.pool.current_num_threads().min(count - 1);
+        let Called { number, waiting } = helpers.lobby.call(&gate, address);
+        for _ in waiting..wanted {
             let gate = Arc::clone(&gate);
-            pool.spawn(move || gate.help(address));
+            let lobby = Arc::clone(&helpers.lobby);
+            helpers
+                .pool
+                .spawn(move || lobby.serve(number, gate, address));
         }
         pieces.run();
         drop(closing);
@@ -171,6 +204,74 @@ struct Address(*const Pieces<'static>);
 // SAFETY: only threads that the gate has let in look there, and `Pieces` is `Sync`.
 #[expect(unsafe_code, reason = "helpers may start after the work has ended")]
 unsafe impl Send for Address {}
+
+/// Where helpers that have just helped wait a moment: runs hand over work every few
+/// microseconds, and waking a thread that sleeps takes as long as some of that work.
+#[derive(Default)]
+struct Lobby {
+    waiting: AtomicUsize,
+    /// How often somebody has called.
+    calls: AtomicUsize,
+    /// What the last call was for.
+    last: Mutex<Option<(Arc<Gate>, Address)>>,
+    /// Other things that the threads have been asked to do.
+    errands: AtomicUsize,
+}
+
+/// What a call has met.
+struct Called {
+    /// Which call it was.
+    number: usize,
+    /// How many helpers are about to hear it.
+    waiting: usize,
+}
+
+/// How often a helper looks for a call before it leaves the lobby: some ten microseconds.
+const LOOKS: usize = 1000;
+
+impl Lobby {
+    /// Calls the helpers that wait to a gate.
+    fn call(&self, gate: &Arc<Gate>, address: Address) -> Called {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((Arc::clone(gate), address));
+        Called {
+            number: self.calls.fetch_add(1, Ordering::Release) + 1,
+            waiting: self.waiting.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Helps at the gate of that call, and then at those of calls that follow soon.
+    fn serve(&self, mut number: usize, mut gate: Arc<Gate>, mut address: Address) {
+        loop {
+            gate.help(address);
+            self.waiting.fetch_add(1, Ordering::Relaxed);
+            let has_called = self.listen(number);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            if !has_called {
+                return;
+            }
+            let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            number = self.calls.load(Ordering::Relaxed);
+            if let Some((next, place)) = &*last {
+                (gate, address) = (Arc::clone(next), *place);
+            }
+        }
+    }
+
+    /// Waits for a call after that one; `false` when there is none, or something else to do.
+    fn listen(&self, number: usize) -> bool {
+        for _ in 0..LOOKS {
+            if self.calls.load(Ordering::Acquire) != number {
+                return true;
+            }
+            if self.errands.load(Ordering::Relaxed) > 0 {
+                return false;
+            }
+            std::hint::spin_loop();
+        }
+        false
+    }
+}
 
 /// Lets helpers in to the calling thread's [`Pieces`] until that thread closes it.
 struct Gate {
@@ -276,17 +377,16 @@ impl<'a, T> Chunks<'a, T> {
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::Workers;
+    use super::{Helpers, Workers};
 
-    fn pool() -> rayon::ThreadPool {
-        let builder = rayon::ThreadPoolBuilder::new().num_threads(3);
-        builder.build().unwrap()
+    fn helpers() -> Helpers {
+        Helpers::start(3).unwrap()
     }
 
     #[test]
     fn each_piece_is_done_once() {
-        let pool = pool();
-        let workers = Workers::new(Some(&pool), None);
+        let helpers = helpers();
+        let workers = Workers::new(Some(&helpers), None);
         for count in 0..200 {
             let done: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
             workers.each(count, |piece| {
@@ -297,9 +397,21 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_in_the_lobby_leaves_it_for_other_work() {
+        let helpers = Helpers::start(1).unwrap();
+        let workers = Workers::new(Some(&helpers), None);
+        let (sender, receiver) = std::sync::mpsc::channel();
+        helpers.spawn(move || sender.send(()).unwrap());
+        // The only helper does it, although it is called again and again.
+        while receiver.try_recv().is_err() {
+            workers.each(4, |_| std::hint::spin_loop());
+        }
+    }
+
+    #[test]
     fn pieces_may_share_out_pieces_of_their_own() {
-        let pool = pool();
-        let workers = Workers::new(Some(&pool), None);
+        let helpers = helpers();
+        let workers = Workers::new(Some(&helpers), None);
         let done = AtomicUsize::new(0);
         workers.each(20, |_| {
             workers.each(20, |_| {
@@ -311,15 +423,15 @@ mod tests {
 
     #[test]
     fn a_pool_whose_threads_are_busy_is_not_waited_for() {
-        let pool = pool();
+        let helpers = helpers();
         let (sender, receiver) = std::sync::mpsc::channel::<()>();
         let receiver = std::sync::Arc::new(std::sync::Mutex::new(receiver));
         for _ in 0..3 {
             let receiver = std::sync::Arc::clone(&receiver);
-            pool.spawn(move || assert!(receiver.lock().unwrap().recv().is_err()));
+            helpers.spawn(move || assert!(receiver.lock().unwrap().recv().is_err()));
         }
         let done = AtomicUsize::new(0);
-        Workers::new(Some(&pool), None).each(64, |_| {
+        Workers::new(Some(&helpers), None).each(64, |_| {
             done.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(done.load(Ordering::Relaxed), 64);
@@ -328,8 +440,8 @@ mod tests {
 
     #[test]
     fn a_panic_of_any_thread_reaches_the_caller() {
-        let pool = pool();
-        let workers = Workers::new(Some(&pool), None);
+        let helpers = helpers();
+        let workers = Workers::new(Some(&helpers), None);
         let caller = std::thread::current().id();
         let is_caller = || std::thread::current().id() == caller;
         for caller_panics in [false, true] {
@@ -357,9 +469,9 @@ mod tests {
 
     #[test]
     fn after_a_stop_no_piece_begins() {
-        let pool = pool();
+        let helpers = helpers();
         let stop = AtomicBool::new(true);
-        let workers = Workers::new(Some(&pool), Some(&stop));
+        let workers = Workers::new(Some(&helpers), Some(&stop));
         workers.each(64, |piece| panic!("piece {piece} has begun"));
     }
 }
