@@ -7,6 +7,7 @@
 mod arena;
 mod group;
 mod lower;
+mod recompute;
 mod verify;
 
 use std::collections::HashMap;
@@ -84,25 +85,28 @@ pub(crate) enum OutputSource {
 pub(crate) fn compile(program: &Program, budget: &Budget) -> Result<Compiled, ProgramError> {
     let graph = Graph::parse(program, Keep::Kernels)?;
     let mut bodies = Bodies::default();
-    let mut compiled = compile_graph(&graph, budget, &mut bodies)?;
+    let mut compiled = compile_graph(&graph, &[], budget, &mut bodies)?;
     let bodies = bodies.values().map(|body| body.constant_bytes);
     compiled.constant_bytes = bodies.fold(compiled.constant_bytes, u64::saturating_add);
     Ok(compiled)
 }
 
-/// The bodies of a program that have been compiled, by their index.
-pub(crate) type Bodies = HashMap<usize, Arc<Compiled>>;
+/// The bodies of a program that have been compiled, by their index and the inputs that they
+/// are given turned.
+pub(crate) type Bodies = HashMap<(usize, Vec<usize>), Arc<Compiled>>;
 
-/// Compiles a checked program or body.
+/// Compiles a checked program or body, whose `turned` inputs are matrices that lie in memory
+/// with their columns one after another.
 ///
 /// # Errors
 /// As [`compile`].
 fn compile_graph(
     graph: &Graph,
+    turned: &[usize],
     budget: &Budget,
     bodies: &mut Bodies,
 ) -> Result<Compiled, ProgramError> {
-    let mut lowered = lower::lower(graph, budget, bodies)?;
+    let mut lowered = lower::lower(graph, turned, budget, bodies)?;
     let in_place = updates_in_place(&lowered);
     let commit_from = move_commits_last(&mut lowered, &in_place);
     let mut planner = Planner {

@@ -275,6 +275,48 @@ fn recurrent(length: usize, batch: usize, width: usize) -> (Program, Vec<Value>,
     (program, vec![x, h, input_weight, weight, bias], loss)
 }
 
+/// As often as `length` says, `h` becomes `h` times the weights, which are given as they are
+/// or transposed.
+fn powers(length: usize, transposed: bool) -> Program {
+    let [b, w, l] = [5, 33, length as i64];
+    let mut body = Body::default();
+    let h = body.input(0, &[b, w]);
+    let weights = body.input(1, &[w, w]);
+    let next = if transposed {
+        let mut axes = product_axes();
+        axes[3].1 = list(&[1]);
+        body.push("dot-general", &[h, weights], &axes)
+    } else {
+        body.product(h, weights)
+    };
+    body.outputs = vec![next];
+    let mut program = Program {
+        bodies: vec![body],
+        ..Program::default()
+    };
+    let h = program.source("input", 0, DType::F32, &[5, 33]);
+    let weights = program.source("input", 1, DType::F32, &[33, 33]);
+    let scan = program.push("scan", &[h, weights], &scan_attributes(0, 1, 0, l, false));
+    program.output(scan);
+    program
+}
+
+#[test]
+fn weights_may_be_given_to_a_body_transposed() {
+    let weights = numbers(2, &[33, 33]);
+    let values = floats(&weights);
+    let turned: Vec<f32> = (0..33 * 33)
+        .map(|place| values[place % 33 * 33 + place / 33])
+        .collect();
+    let turned = f32s(&[33, 33], &turned);
+    for length in [0, 1, 4] {
+        let h = numbers(1, &[5, 33]);
+        let expected = run(&powers(length, false), &[h.clone(), weights.clone()]).unwrap();
+        let found = run(&powers(length, true), &[h, turned.clone()]).unwrap();
+        assert_eq!(floats(&expected[0]), floats(&found[0]), "{length} steps");
+    }
+}
+
 fn numbers(seed: u64, shape: &[usize]) -> Tensor {
     let mut random = support::random::Random::new(seed);
     let count: usize = shape.iter().product();

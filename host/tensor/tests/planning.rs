@@ -274,6 +274,30 @@ fn what_a_loss_and_its_gradient_share_is_computed_in_one_kernel() {
 }
 
 #[test]
+fn what_is_cheap_is_computed_again_instead_of_being_kept() {
+    let mut program = Program::default();
+    let x = program.source("input", 0, DType::F32, &[256, 64]);
+    let square = program.op("square", &[x]);
+    let cube = program.op("multiply", &[square, x]);
+    let bent = program.op("tanh", &[cube]);
+    let y = program.op("multiply", &[bent, x]);
+    // Comes between the two groups of operations.
+    let shares = program.push("softmax", &[y], &[("axis", 1.into())]);
+    let by_square = program.op("multiply", &[shares, square]);
+    let by_cube = program.op("subtract", &[by_square, cube]);
+    program.output(by_cube);
+    let x = random::Random::new(7).tensor(DType::F32, &[256, 64]);
+    let expected = run_one_by_one(&program, std::slice::from_ref(&x));
+    let found = run(&program, &[x]).unwrap();
+    assert_eq!(bits(&expected[expected.len() - 1]), bits(&found[0]));
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    // Neither the squares nor the cubes lie in memory, only `y` and `shares`.
+    assert_eq!(plan.workspace_bytes, 2 * 256 * 64 * 4);
+}
+
+#[test]
 fn values_that_are_not_needed_at_the_same_time_share_memory() {
     let mut program = Program::default();
     let mut x = program.source("input", 0, DType::F32, &[64, 64]);

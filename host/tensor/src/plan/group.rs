@@ -19,16 +19,27 @@ pub(super) struct Group {
     pub(super) merged_into: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Member {
     time: usize,
-    value: ValueId,
+    pub(super) value: ValueId,
     dtype: DType,
-    kind: MemberKind,
+    pub(super) kind: MemberKind,
 }
 
-#[derive(Debug)]
-enum MemberKind {
+impl Member {
+    /// What it is computed from.
+    pub(super) fn operands(&self) -> &[Source] {
+        match &self.kind {
+            MemberKind::Iota { .. } => &[],
+            MemberKind::Random { key, .. } => key,
+            MemberKind::Operation { operands, .. } => operands,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum MemberKind {
     Iota {
         inner: usize,
         size: usize,
@@ -121,6 +132,30 @@ impl Group {
         });
     }
 
+    /// Computes what a member of another group computes, under the name `value`, instead of
+    /// reading it.
+    pub(super) fn compute(&mut self, other: &Member, value: ValueId) {
+        let shape = self.shape;
+        let mut first = self.members.len();
+        for (place, user) in self.members.iter_mut().enumerate() {
+            let MemberKind::Operation { operands, .. } = &mut user.kind else {
+                continue;
+            };
+            for source in operands {
+                if matches!(source, Source::View(view) if view.value == other.value) {
+                    *source = Source::View(View::whole(value, &shape));
+                    first = first.min(place);
+                }
+            }
+        }
+        // It may be as old as its first user, which stays behind it.
+        let member = Member {
+            value,
+            ..other.clone()
+        };
+        self.members.insert(first, member);
+    }
+
     /// The group as a kernel, and when it runs, in half steps of the clock: at the time of
     /// its newest member, or just before it was first read; none when nothing of it is
     /// stored.
@@ -148,7 +183,7 @@ impl Group {
         Some((time, builder.finish(&self.shape)))
     }
 
-    fn place(&self, value: ValueId) -> Option<usize> {
+    pub(super) fn place(&self, value: ValueId) -> Option<usize> {
         self.members.iter().position(|member| member.value == value)
     }
 
@@ -180,6 +215,9 @@ impl Group {
     /// what such a step works on as far as there are operations for it.
     fn combine_products(&mut self, stored: &dyn Fn(ValueId) -> bool, uses: &mut [usize]) {
         for place in 0..self.members.len() {
+            if uses[place] == 0 && !stored(self.members[place].value) {
+                continue;
+            }
             let MemberKind::Operation { op, from, operands } = &self.members[place].kind else {
                 continue;
             };

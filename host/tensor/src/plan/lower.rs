@@ -16,6 +16,7 @@ mod shape;
 
 use super::Bodies;
 use super::group::Group;
+use super::recompute::recompute;
 use crate::composite::Composite;
 use crate::cpu::{
     self, ArgMax, Dot, Kernel, Plain, PlainOp, Reduce, Softmax, Take, TileOp, ValueId,
@@ -26,7 +27,7 @@ use crate::tensor::Tensor;
 use crate::{Budget, DType, ProgramError};
 
 /// The most operations in one group; bounds a kernel's slots.
-const MOST_MEMBERS: usize = 64;
+pub(super) const MOST_MEMBERS: usize = 64;
 
 /// Where a value comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +39,14 @@ pub(super) enum Origin {
 }
 
 /// Something that can lie in memory: a root of views.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct ValueInfo {
     pub(super) ty: TensorType,
     pub(super) origin: Origin,
     /// The group that computes it.
-    group: Option<usize>,
+    pub(super) group: Option<usize>,
     /// When it was made.
-    time: usize,
+    pub(super) time: usize,
     /// Whether it is needed in memory, and not only inside its group.
     pub(super) stored: bool,
 }
@@ -119,18 +120,21 @@ pub(super) struct Lowered {
     pub(super) updates: Vec<(usize, ValueId)>,
 }
 
-/// Lowers a checked program.
+/// Lowers a checked program, whose `turned` inputs are matrices that lie in memory with their
+/// columns one after another.
 ///
 /// # Errors
 /// [`ProgramError::OutOfMemory`] when the constants do not fit the budget.
 pub(super) fn lower(
     graph: &Graph,
+    turned: &[usize],
     budget: &Budget,
     bodies: &mut Bodies,
 ) -> Result<Lowered, ProgramError> {
     let live = live_nodes(graph);
     let mut lowering = Lowering {
         graph,
+        turned,
         budget,
         bodies,
         sources: vec![None; graph.nodes.len()],
@@ -180,6 +184,7 @@ fn live_nodes(graph: &Graph) -> Vec<bool> {
 
 struct Lowering<'a> {
     graph: &'a Graph,
+    turned: &'a [usize],
     budget: &'a Budget,
     bodies: &'a mut Bodies,
     /// Per node, once visited.
@@ -201,6 +206,13 @@ impl<'a> Lowering<'a> {
         let node = &graph.nodes[id];
         let operands = &node.operands;
         Ok(match &node.op {
+            Op::Input(index) if self.turned.contains(index) => {
+                let turned = control::turned(&node.ty);
+                let value = self.value(turned, Origin::Input(*index), None);
+                let strides = turned.shape.row_major_strides();
+                let strides = Dims::collect(strides.iter().rev().copied());
+                Source::View(View::whole(value, &turned.shape).with_strides(strides))
+            }
             Op::Input(index) => self.root(node.ty, Origin::Input(*index)),
             Op::State(index) => self.root(node.ty, Origin::State(*index)),
             Op::Fill(literal) => Source::Literal(*literal),
@@ -732,6 +744,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn finish(mut self, outputs: Vec<ValueId>, updates: Vec<(usize, ValueId)>) -> Lowered {
+        let replaced = updates.iter().map(|&(_, value)| value);
+        recompute(
+            &mut self.groups,
+            &mut self.values,
+            self.kernels.iter().map(|(_, kernel)| kernel),
+            outputs.iter().copied().chain(replaced),
+        );
         for group in &mut self.groups {
             let stored = |value: ValueId| self.values[value].stored;
             if group.shape.product() > 0
