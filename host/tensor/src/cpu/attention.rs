@@ -8,14 +8,18 @@
 //! hides are left out.
 
 use super::number::Real;
+use super::product::{Matrix, Product};
 use super::shared::Shared;
-use super::vector::with_vectors;
+use super::vector::{Vector, with_vectors};
 use super::workers::Workers;
 use crate::DType;
 use crate::shape::Dims;
 
 /// Queries and keys of a block.
 const BLOCK: usize = 64;
+
+/// The most steps of one product's sums.
+const MOST_STEPS: usize = 1024;
 
 /// The scores of a block.
 const SCORES: usize = BLOCK * BLOCK;
@@ -89,7 +93,12 @@ impl Attention {
         }
     }
 
-    fn attend<T: Real>(&self, operands: &[&[u8]], results: [&mut [u8]; 2], workers: &Workers<'_>) {
+    fn attend<T: Vector>(
+        &self,
+        operands: &[&[u8]],
+        results: [&mut [u8]; 2],
+        workers: &Workers<'_>,
+    ) {
         let operands = Operands::<T>::new(operands);
         let [y, logs] =
             results.map(|result| Shared::new(bytemuck::cast_slice_mut::<u8, T>(result)));
@@ -108,7 +117,7 @@ impl Attention {
 
     /// The results of one block of queries.
     #[expect(unsafe_code, reason = "pieces write to different parts of one result")]
-    fn block<T: Real>(
+    fn block<T: Vector>(
         &self,
         operands: &Operands<'_, T>,
         y: &Shared<'_, T>,
@@ -191,7 +200,7 @@ impl Attention {
     }
 
     /// `scale q kᵀ` of a block, in rows of [`BLOCK`]; what is hidden is -infinity.
-    fn scores<T: Real>(
+    fn scores<T: Vector>(
         &self,
         operands: &Operands<'_, T>,
         scores: &mut [T; SCORES],
@@ -264,7 +273,12 @@ impl AttentionGradient {
         }
     }
 
-    fn derive<T: Real>(&self, operands: &[&[u8]], results: [&mut [u8]; 3], workers: &Workers<'_>) {
+    fn derive<T: Vector>(
+        &self,
+        operands: &[&[u8]],
+        results: [&mut [u8]; 3],
+        workers: &Workers<'_>,
+    ) {
         let attention = &self.0;
         let (given, rest) = operands.split_at(operands.len() - 3);
         let given = Operands::<T>::new(given);
@@ -317,7 +331,7 @@ struct Backward<'a, T> {
     workers: Workers<'a>,
 }
 
-impl<T: Real> Backward<'_, T> {
+impl<T: Vector> Backward<'_, T> {
     /// The derivatives by some queries or by some keys and values, from these of the others.
     fn piece(&self, batch: usize, part: Part, [queries, keys]: [std::ops::Range<usize>; 2]) {
         let mut shares = [T::ZERO; SCORES];
@@ -462,46 +476,38 @@ fn most<T: Real>(elements: &[T]) -> T {
 ///
 /// # Panics
 /// When a matrix reaches beyond its slice.
-#[expect(unsafe_code, reason = "the gemm crate works on raw pointers")]
-fn product<T: Real>(
+fn product<T: Vector>(
     [m, n, k]: [usize; 3],
     (to, to_row): (&mut [T], usize),
     (a, a_steps): (&[T], [usize; 2]),
     (b, b_steps): (&[T], [usize; 2]),
     factor: T,
-    add: bool,
+    adds: bool,
 ) {
-    if m == 0 || n == 0 || k == 0 {
+    if m == 0 || n == 0 {
         return;
     }
-    let reach = |[rows, columns]: [usize; 2], steps: [usize; 2]| {
-        (rows - 1) * steps[0] + (columns - 1) * steps[1]
-    };
-    assert!(reach([m, n], [to_row, 1]) < to.len());
-    assert!(reach([m, k], a_steps) < a.len());
-    assert!(reach([k, n], b_steps) < b.len());
-    // SAFETY: every element that is read or written is inside, as just checked.
-    unsafe {
-        gemm::gemm(
+    // What is packed of the right operand is bounded.
+    for first in (0..k).step_by(MOST_STEPS) {
+        Product {
             m,
             n,
-            k,
-            to.as_mut_ptr(),
-            1,
-            to_row.cast_signed(),
-            add,
-            a.as_ptr(),
-            a_steps[1].cast_signed(),
-            a_steps[0].cast_signed(),
-            b.as_ptr(),
-            b_steps[1].cast_signed(),
-            b_steps[0].cast_signed(),
-            T::ONE,
+            k: MOST_STEPS.min(k - first),
+            lhs: Matrix {
+                elements: &a[first * a_steps[1]..],
+                row: a_steps[0],
+                column: a_steps[1],
+            },
+            rhs: Matrix {
+                elements: &b[first * b_steps[0]..],
+                row: b_steps[0],
+                column: b_steps[1],
+            },
+            result: &mut *to,
+            result_row: to_row,
             factor,
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+            adds: adds || first > 0,
+        }
+        .run();
     }
 }

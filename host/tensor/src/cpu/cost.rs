@@ -76,8 +76,11 @@ impl Kernel {
 
 impl Fused {
     fn flops(&self) -> u64 {
-        let per_element = self.code.iter().map(instruction).sum::<u64>();
-        (self.elements as u64).saturating_mul(per_element)
+        (self.elements as u64).saturating_mul(self.flops_per_element())
+    }
+
+    pub(super) fn flops_per_element(&self) -> u64 {
+        self.code.iter().map(instruction).sum()
     }
 }
 

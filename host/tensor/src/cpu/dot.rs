@@ -2,7 +2,7 @@
 //! machine, small ones on our own.
 
 use super::matrix_vector::{MatrixVector, fits};
-use super::product::{Matrix, Product, is_small};
+use super::product::{Matrix, Product, ROWS, is_small};
 use super::vector::Vector;
 use super::workers::Workers;
 use crate::DType;
@@ -36,6 +36,9 @@ pub(crate) struct Dot {
 
 /// Multiplications that make a block worth handing to a thread.
 const WORK_PER_BLOCK: usize = 1 << 21;
+
+/// Multiplications that make some rows of a small matrix worth handing to a thread.
+const WORK_PER_PART: usize = 1 << 20;
 
 /// Rows and columns of a block are multiples of it: a few registers of any machine.
 const GRAIN: usize = 96;
@@ -143,13 +146,22 @@ impl Dot {
             return product.run(output, workers);
         }
         if is_small::<T>(self.m, self.n, self.k) {
+            if output.len() == size && self.rhs_n == 1 {
+                // Nothing is packed of the right operand, so parts of the rows cost no more.
+                let rows = WORK_PER_PART.div_ceil(self.n * self.k);
+                let rows = rows.next_multiple_of(ROWS);
+                workers.each_chunk(output, rows * self.n, |piece, chunk| {
+                    self.small(lhs, rhs, 0, piece * rows, chunk);
+                });
+                return;
+            }
             let per_piece = WORK_PER_BLOCK.div_ceil(size * self.k);
             workers.each_chunk(output, per_piece * size, |piece, chunk| {
                 for (place, result) in chunk.chunks_mut(size).enumerate() {
                     let matrix = piece * per_piece + place;
                     match self.by_vector(lhs, rhs, matrix) {
                         Some(product) => product.run(result, &Workers::new(None, None)),
-                        None => self.small(lhs, rhs, matrix, result),
+                        None => self.small(lhs, rhs, matrix, 0, result),
                     }
                 }
             });
@@ -212,15 +224,22 @@ impl Dot {
         })
     }
 
-    /// Computes one matrix that is small.
-    fn small<T: Vector>(&self, lhs: &[T], rhs: &[T], matrix: usize, result: &mut [T]) {
+    /// Computes rows of a matrix that is small, from that one on.
+    fn small<T: Vector>(
+        &self,
+        lhs: &[T],
+        rhs: &[T],
+        matrix: usize,
+        first: usize,
+        result: &mut [T],
+    ) {
         let [left, right] = self.operands(matrix);
         let product = Product {
-            m: self.m,
+            m: result.len() / self.n,
             n: self.n,
             k: self.k,
             lhs: Matrix {
-                elements: &lhs[left..],
+                elements: &lhs[left + first * self.lhs_m..],
                 row: self.lhs_m,
                 column: self.lhs_k,
             },
@@ -230,6 +249,9 @@ impl Dot {
                 column: self.rhs_n,
             },
             result,
+            result_row: self.n,
+            factor: T::ONE,
+            adds: false,
         };
         product.run();
     }
@@ -301,8 +323,27 @@ fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
             block_n = block_n.div_ceil(2).next_multiple_of(GRAIN);
         }
     }
+    // Equal shares for two threads.
+    let (mut rows, mut columns) = (m.div_ceil(block_m), n.div_ceil(block_n));
+    if rows * columns % 2 == 1 && rows * columns > 1 {
+        if rows >= columns {
+            rows += 1;
+        } else {
+            columns += 1;
+        }
+    }
+    if rows > 1 {
+        block_m = m.div_ceil(rows).next_multiple_of(ROWS);
+    }
+    if columns > 1 {
+        block_n = n.div_ceil(columns).next_multiple_of(COLUMNS);
+    }
     (block_m, block_n)
 }
+
+/// Columns of a block are multiples of it, where there are several: what the `gemm` crate
+/// computes together on machines with the widest vectors.
+const COLUMNS: usize = 64;
 
 /// Enough blocks for the threads of one task.
 const MOST_PIECES: usize = 64;

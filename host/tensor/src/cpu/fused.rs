@@ -25,8 +25,12 @@ pub(crate) const TILE: usize = 512;
 /// Lines of a slot: a tile of the widest type.
 const SLOT_LINES: usize = TILE * 8 / Line::BYTES;
 
-/// Tiles per piece of work that threads share out; large enough to be worth handing over.
+/// The most tiles of a piece of work that threads share out: of a kernel that only waits for
+/// memory, so many are worth handing over.
 const TILES_PER_PIECE: usize = 32;
+
+/// Estimated operations of a piece that does more.
+const WORK_PER_PIECE: u64 = 1 << 17;
 
 /// A group of elementwise operations over one shape.
 #[derive(Debug)]
@@ -169,10 +173,10 @@ impl Fused {
     #[expect(unsafe_code, reason = "the planner answers for who uses which bytes")]
     pub(crate) unsafe fn run(&self, memory: Memory<'_>, workers: &Workers<'_>) {
         let tiles = self.elements.div_ceil(TILE);
-        let pieces = tiles.div_ceil(TILES_PER_PIECE);
-        workers.each(pieces, |piece| {
-            let first = piece * TILES_PER_PIECE;
-            let last = (first + TILES_PER_PIECE).min(tiles);
+        let per_piece = if tiles > 1 { self.tiles_per_piece() } else { 1 };
+        workers.each(tiles.div_ceil(per_piece), |piece| {
+            let first = piece * per_piece;
+            let last = (first + per_piece).min(tiles);
             SLOTS.with_borrow_mut(|slots| {
                 slots.extend((slots.len()..self.slots).map(Slot::new));
                 pulp::Arch::new().dispatch(Tiles {
@@ -183,6 +187,14 @@ impl Fused {
                 });
             });
         });
+    }
+}
+
+impl Fused {
+    fn tiles_per_piece(&self) -> usize {
+        let per_tile = self.flops_per_element().max(1) * TILE as u64;
+        let tiles = usize::try_from(WORK_PER_PIECE / per_tile).unwrap_or(TILES_PER_PIECE);
+        tiles.clamp(1, TILES_PER_PIECE)
     }
 }
 

@@ -29,7 +29,7 @@ const MOST_LANES: usize = 16;
 const MOST_VECTORS: usize = 4;
 
 /// The most rows of a tile.
-const ROWS: usize = 6;
+pub(super) const ROWS: usize = 6;
 
 thread_local! {
     /// A packed strip. It stays for the next product.
@@ -44,7 +44,7 @@ pub(super) struct Matrix<'a, T> {
     pub(super) column: usize,
 }
 
-/// One product: `m x k` by `k x n` to a row-major result.
+/// One product: `m x k` by `k x n` to rows of a result.
 pub(super) struct Product<'a, T> {
     pub(super) m: usize,
     pub(super) n: usize,
@@ -52,6 +52,12 @@ pub(super) struct Product<'a, T> {
     pub(super) lhs: Matrix<'a, T>,
     pub(super) rhs: Matrix<'a, T>,
     pub(super) result: &'a mut [T],
+    /// The step of the result's rows, whose elements follow each other.
+    pub(super) result_row: usize,
+    /// What the product is multiplied by.
+    pub(super) factor: T,
+    /// Whether it is added to the result.
+    pub(super) adds: bool,
 }
 
 /// Whether products of these sizes are computed here. None of them is 0.
@@ -77,7 +83,8 @@ impl<T: Vector> Product<'_, T> {
         };
         assert!(reach(&self.lhs, self.m, self.k) < self.lhs.elements.len());
         assert!(reach(&self.rhs, self.k, self.n) < self.rhs.elements.len());
-        assert_eq!(self.result.len(), self.m * self.n);
+        assert!(self.n <= self.result_row || self.m == 1);
+        assert!((self.m - 1) * self.result_row + self.n <= self.result.len());
         STRIP.with_borrow_mut(|packed| {
             pulp::Arch::new().dispatch(Strips {
                 product: self,
@@ -199,17 +206,22 @@ impl<T: Vector> Product<'_, T> {
         }
         let width = VECTORS * lanes;
         let count = width.min(self.n - column);
+        let is_plain = self.factor == T::ONE && !self.adds;
         for (number, sums) in sums.iter().enumerate() {
-            let result = &mut self.result[(row + number) * self.n + column..][..count];
-            if count == width {
+            let result = &mut self.result[(row + number) * self.result_row + column..][..count];
+            if is_plain && count == width {
                 for (&sum, result) in sums.iter().zip(result.chunks_exact_mut(lanes)) {
                     let result: &mut [u8] = bytemuck::cast_slice_mut(result);
                     result.copy_from_slice(bytemuck::bytes_of(&sum));
                 }
-            } else {
-                for (&sum, result) in sums.iter().zip(result.chunks_mut(lanes)) {
-                    T::store_some(simd, result, sum);
+                continue;
+            }
+            for (&sum, result) in sums.iter().zip(result.chunks_mut(lanes)) {
+                let mut sum = T::multiply_lanes(simd, sum, T::splat(simd, self.factor));
+                if self.adds {
+                    sum = T::add_lanes(simd, T::load_some(simd, result), sum);
                 }
+                T::store_some(simd, result, sum);
             }
         }
     }
@@ -238,7 +250,7 @@ impl<T: Vector> pulp::WithSimd for Strips<'_, '_, T> {
             column += if has_many_registers && vectors >= MOST_VECTORS {
                 product.strip::<S, MOST_VECTORS>(simd, column, packed);
                 MOST_VECTORS * lanes
-            } else if !has_many_registers && vectors >= 2 {
+            } else if vectors >= 2 {
                 product.strip::<S, 2>(simd, column, packed);
                 2 * lanes
             } else {
@@ -288,6 +300,9 @@ mod tests {
                             column: rhs_column,
                         },
                         result: &mut result,
+                        result_row: n,
+                        factor: 1.0,
+                        adds: false,
                     };
                     product.run();
                     for (place, &found) in result.iter().enumerate() {
@@ -323,12 +338,55 @@ mod tests {
                 column: 2,
             },
             result: &mut result,
+            result_row: 5,
+            factor: 1.0,
+            adds: false,
         };
         product.run();
         for (place, &found) in result.iter().enumerate() {
             let (row, column) = (place / 5, place % 5);
             let terms = (0..4).map(|step| left[row * 8 + step * 2] * right[step * 20 + column * 2]);
             assert_eq!(found, terms.sum::<f32>());
+        }
+    }
+
+    #[test]
+    fn a_product_is_added_to_rows_of_a_wider_result_by_a_factor() {
+        let (m, n, k, width) = (9, 37, 6, 40);
+        let (left, right) = (numbers(m * k, 1), numbers(k * n, 2));
+        let before = numbers(m * width, 3);
+        for adds in [false, true] {
+            let mut result = before.clone();
+            let product = Product {
+                m,
+                n,
+                k,
+                lhs: Matrix {
+                    elements: &left,
+                    row: k,
+                    column: 1,
+                },
+                rhs: Matrix {
+                    elements: &right,
+                    row: n,
+                    column: 1,
+                },
+                result: &mut result,
+                result_row: width,
+                factor: 0.5,
+                adds,
+            };
+            product.run();
+            for (place, (&found, &before)) in result.iter().zip(&before).enumerate() {
+                let (row, column) = (place / width, place % width);
+                let terms = (0..k).map(|step| left[row * k + step] * right[step * n + column % n]);
+                let expected = match (column < n, adds) {
+                    (false, _) => before,
+                    (true, false) => 0.5 * terms.sum::<f32>(),
+                    (true, true) => before + 0.5 * terms.sum::<f32>(),
+                };
+                assert_eq!(found, expected, "{adds}, at {row} {column}");
+            }
         }
     }
 }
