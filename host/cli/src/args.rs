@@ -410,7 +410,7 @@ pub(crate) enum DatasetCommand {
     Diff {
         /// Id of the version
         id: u64,
-        /// Version to compare with, instead of the one it was made from
+        /// Version to compare with [default: the one it was made from, or the one of its name before]
         #[arg(long, value_name = "ID")]
         with: Option<u64>,
     },

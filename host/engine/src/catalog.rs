@@ -412,6 +412,24 @@ impl Engine {
         self.store.dataset(workspace, id).await
     }
 
+    /// The version that another is compared with unless somebody says otherwise: the one that
+    /// it was made from, or the one of its name before it.
+    ///
+    /// # Errors
+    /// When there is no such version.
+    pub async fn compared_with(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<Option<u64>, EditError> {
+        let version = self.store.dataset(workspace, id).await?;
+        let version = version.ok_or(DatasetError::Unknown(id))?;
+        match version.parent {
+            Some(parent) => Ok(Some(parent)),
+            None => Ok(self.store.version_before(workspace, id).await?),
+        }
+    }
+
     /// How a version differs from another, which came before it.
     ///
     /// # Errors

@@ -101,7 +101,7 @@ pub(crate) async fn delete(
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DifferenceQuery {
-    /// The version to compare with; its parent unless given.
+    /// The version to compare with; unless given its parent, or the one of its name before it.
     with: Option<u64>,
 }
 
@@ -116,12 +116,10 @@ pub(crate) async fn diff(
     let before = match query.with {
         Some(before) => before,
         None => {
-            let dataset = engine.dataset(&workspace, id).await?;
-            let dataset = dataset.ok_or_else(|| no_dataset(id))?;
-            let detail = format!("data set {id} was not made from a version: `with` must name one");
-            dataset
-                .parent
-                .ok_or_else(|| ApiError::invalid("with", detail))?
+            let before = engine.compared_with(&workspace, id).await?;
+            let detail =
+                format!("data set {id} is the first of its name: `with` must name another");
+            before.ok_or_else(|| ApiError::invalid("with", detail))?
         }
     };
     let difference = engine.dataset_difference(&workspace, id, before);

@@ -181,6 +181,31 @@ impl Store {
         rows.into_iter().map(view).collect()
     }
 
+    /// The version of the same name that was made before this one, if there is one.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn version_before(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<Option<u64>, StoreError> {
+        let found: Option<(i64,)> = sqlx::query_as(
+            "select other.id from dataset
+               join dataset as other
+                 on other.workspace = dataset.workspace and other.name = dataset.name
+                    and other.number < dataset.number and other.state = 'visible'
+              where dataset.workspace = $1 and dataset.id = $2
+              order by other.number desc limit 1",
+        )
+        .bind(workspace.as_str())
+        .bind(bigint(id))
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database("look a version up"))?;
+        Ok(found.map(|(id,)| unsigned(id)))
+    }
+
     /// Changes what is said of a version.
     ///
     /// # Errors

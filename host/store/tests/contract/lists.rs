@@ -12,6 +12,7 @@ store_contract! {
     what_is_archived_is_left_out_of_lists_unless_asked_for,
     lists_of_models_and_versions_go_on_behind_the_last_of_a_page,
     a_document_that_was_changed_since_it_was_read_stays_as_it_is,
+    the_version_before_another_is_of_its_name,
     a_project_is_named_by_its_id_too,
     a_key_is_made_listed_and_taken_back,
 }
@@ -165,6 +166,16 @@ async fn a_document_that_was_changed_since_it_was_read_stays_as_it_is(lab: Lab) 
         .store
         .edit_project(&lab.workspace, &project, &edit, Some(&other), NOW);
     assert!(matches!(write.await, Err(ProjectError::ChangedSince(_))));
+}
+
+async fn the_version_before_another_is_of_its_name(lab: Lab) {
+    let first = lab.dataset("numerals", &[("a", b"1")]).await.id;
+    lab.dataset("letters", &[("a", b"2")]).await;
+    let second = lab.dataset("numerals", &[("a", b"3")]).await.id;
+    let before = async |id| lab.store.version_before(&lab.workspace, id).await.unwrap();
+    assert_eq!(before(second).await, Some(first));
+    assert_eq!(before(first).await, None);
+    assert_eq!(before(77).await, None);
 }
 
 async fn a_project_is_named_by_its_id_too(lab: Lab) {
