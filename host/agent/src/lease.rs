@@ -42,8 +42,9 @@ const RENEW_WAIT: Duration = Duration::from_secs(10);
 /// before, and cost a call less; whoever stops them hardly waits.
 const RENEW_AFTER: Duration = Duration::from_millis(250);
 
-/// How long the spool gets to report a model before the report that names it is sent again.
-const SPOOL_AHEAD: Duration = Duration::from_millis(5);
+/// How long a model that somebody else reports gets before the report that names it is sent
+/// again.
+const MODEL_WAIT: Duration = Duration::from_millis(20);
 
 /// Runs the leased task and reports how it ended.
 ///
@@ -168,10 +169,7 @@ async fn supervised(
 ) -> (Outcome, Vec<Report>) {
     place.complete().await;
     let failed = |reason: String| (Outcome::Failed { reason }, Vec::new());
-    let folder = match tempfile::Builder::new()
-        .prefix("task-")
-        .tempdir_in(&agent.config.work_dir)
-    {
+    let folder = match agent.folders.take() {
         Ok(folder) => folder,
         Err(error) => {
             return failed(format!(
@@ -180,12 +178,14 @@ async fn supervised(
         }
     };
     let (reports, waiting) = mpsc::channel(spool::CHANNEL);
+    let (sent_models, models) = watch::channel(0);
     let measured = reports.clone();
     let initial_second = lease.initial_second;
     let records_resources = Autolog::of(&lease.params).resources;
     let services = Arc::new(LeaseServices {
         points: Mutex::default(),
         saved: Mutex::default(),
+        models,
         client: agent.config.client.clone(),
         task: lease.task.clone(),
         fence: lease.fence,
@@ -212,7 +212,7 @@ async fn supervised(
         (&lease.task, lease.fence),
         folder.path(),
         waiting,
-        heard,
+        (heard, sent_models),
     );
     // `executed` owns the only senders: when it returns, the spool sends what is left and ends.
     let work_dir = folder.path();
@@ -236,6 +236,7 @@ async fn supervised(
         outcome
     };
     let (outcome, sent) = tokio::join!(executed, sent);
+    agent.folders.give_back(folder);
     match sent {
         Ok(last) => (outcome, last),
         Err(error) => failed(with_causes(&error)),
@@ -365,10 +366,21 @@ struct LeaseServices {
     /// Points that were taken over and go to the spool together.
     points: Mutex<Vec<Report>>,
     /// The models that the run has saved last, by name.
-    saved: Mutex<HashMap<String, Digest>>,
+    saved: Mutex<Saved>,
+    /// How many of its models the server knows of.
+    models: watch::Receiver<u64>,
     reports: mpsc::Sender<Vec<Report>>,
     /// Where calls to the server run: the sandbox calls from a thread without network.
     network: Handle,
+}
+
+/// The models that a run has saved.
+#[derive(Default)]
+struct Saved {
+    /// How many there were; one that is saved again counts again.
+    count: u64,
+    /// The last of each name, and which one it was.
+    last: HashMap<String, (Digest, u64)>,
 }
 
 /// A run's slots, and its share of the GPUs.
@@ -469,7 +481,7 @@ impl LeaseServices {
         self.points.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn saved(&self) -> MutexGuard<'_, HashMap<String, Digest>> {
+    fn saved(&self) -> MutexGuard<'_, Saved> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -581,7 +593,10 @@ impl Services for LeaseServices {
             self.hand_over_points().await?;
         }
         if let Report::Model(model) = &report {
-            self.saved().insert(model.name.clone(), model.sha256);
+            let mut saved = self.saved();
+            saved.count += 1;
+            let place = saved.count;
+            saved.last.insert(model.name.clone(), (model.sha256, place));
         }
         let sent = self.reports.send(vec![report]).await;
         sent.map_err(|_| Refused::Stopped)
@@ -595,12 +610,20 @@ impl Services for LeaseServices {
         let Some(clock) = &self.trial else {
             return Ok(TrialVerdict::Continue);
         };
+        let saved = checkpoint
+            .as_ref()
+            .and_then(|name| self.saved().last.get(name).copied());
+        if let Some((_, place)) = saved {
+            // The server refuses a report of a model that it does not know of. A spool that has
+            // ended says why by itself.
+            let mut models = self.models.clone();
+            let known = models.wait_for(|sent| *sent >= place).await;
+            known.map_err(|_| Refused::Stopped)?;
+        }
         let report = TrialReport {
             iteration: clock.iteration.fetch_add(1, Ordering::Relaxed) + 1,
             metrics,
-            checkpoint_sha256: checkpoint
-                .as_ref()
-                .and_then(|name| self.saved().get(name).copied()),
+            checkpoint_sha256: saved.map(|(sha256, _)| sha256),
             checkpoint,
             elapsed_ms: clock.elapsed_ms(),
         };
@@ -608,9 +631,8 @@ impl Services for LeaseServices {
         let answer = self.call(async move {
             loop {
                 match until_answered(|| client.report_trial(&task, fence, &report)).await {
-                    // The spool is still on its way with the model.
                     Err(error) if error.status() == Some(425) => {
-                        tokio::time::sleep(SPOOL_AHEAD).await;
+                        tokio::time::sleep(MODEL_WAIT).await;
                     }
                     answered => return answered,
                 }

@@ -6,6 +6,7 @@
 
 mod accelerator;
 mod fetch;
+mod folder;
 mod inspect;
 mod lease;
 mod machine;
@@ -35,6 +36,7 @@ pub use inspect::{Inspection, inspect};
 
 use crate::accelerator::Accelerators;
 use crate::fetch::Cache;
+use crate::folder::Folders;
 
 /// Longest wait of one request for a task.
 const LEASE_WAIT: Duration = Duration::from_secs(20);
@@ -96,6 +98,7 @@ struct Agent {
     config: AgentConfig,
     runtime: Runtime,
     cache: Cache,
+    folders: Folders,
     accelerators: Accelerators,
     /// What the machine is.
     machine: Machine,
@@ -149,6 +152,7 @@ pub async fn run(
             config.cache_dir.join("programs"),
         ),
         cache: Cache::new(&config.cache_dir),
+        folders: Folders::new(config.work_dir.clone()),
         machine: machine::machine(),
         readings: config
             .monitor

@@ -1,4 +1,4 @@
-//! The spool: what a task reports waits here, on disk, until the server has it.
+//! The spool: what a task reports waits here, on disk where it is much, until the server has it.
 //!
 //! A report never waits for the network. Only when the spool is full does the plugin wait, so
 //! nothing is ever dropped. One task of tokio owns the file; reports come in by a channel, and
@@ -6,13 +6,13 @@
 //! their JSON, which nobody has to write and read twice.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tempfile::SpooledTempFile;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 use trainshed_core::TaskId;
 use trainshed_core::report::{Batch, Report};
@@ -35,8 +35,11 @@ const MAX_BATCH_BYTES: u64 = 4 << 20;
 const MAX_BATCH_REPORTS: usize = 5_000;
 /// Bytes of the reports that come with the end of a task instead of before it.
 const MAX_LAST_BYTES: u64 = 64 << 10;
-/// Lines of a console wait no longer than this for others, or for the end of the task.
-const LINES_WAIT: Duration = Duration::from_millis(10);
+/// Bytes of the spool before it is a file; most runs never have more waiting.
+const MAX_MEMORY_BYTES: usize = 64 << 10;
+/// Reports wait no longer than this for others, or for the end of the task. Models do not wait:
+/// others wait for them.
+const WAIT: Duration = Duration::from_millis(10);
 
 /// Why the spool gave up before everything was sent.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +55,8 @@ pub(crate) enum SpoolError {
 /// Sends everything that comes out of `reports`, in order, and returns when all is sent but a
 /// little without points: that is given back, to come with the end of the task.
 ///
-/// `heard` is called with every answer of the server.
+/// `heard` is called with every answer of the server. `sent_models` counts the models that the
+/// server knows of, in the order of their reports.
 ///
 /// # Errors
 /// When the server refuses a batch or the file fails. The channel closes then, which the
@@ -62,17 +66,17 @@ pub(crate) async fn pump(
     lease: (&TaskId, i64),
     folder: &Path,
     mut reports: mpsc::Receiver<Vec<Report>>,
-    heard: impl Fn(LeaseState),
+    (heard, sent_models): (impl Fn(LeaseState), watch::Sender<u64>),
 ) -> Result<Vec<Report>, SpoolError> {
-    let mut file = SpoolFile::create(folder)?;
+    let mut file = SpoolFile::create(folder);
     let mut incoming = Vec::new();
     let mut open = true;
     let mut key = 0;
     while open || file.waiting_bytes > 0 {
         if file.waiting_bytes == 0 {
             open = reports.recv_many(&mut incoming, CHANNEL).await > 0;
-            let deadline = Instant::now() + LINES_WAIT;
-            while open && incoming.len() < CHANNEL && are_lines(&incoming) {
+            let deadline = Instant::now() + WAIT;
+            while open && incoming.len() < CHANNEL && models(incoming.iter().flatten()) == 0 {
                 let more = reports.recv_many(&mut incoming, CHANNEL);
                 let Ok(count) = timeout_at(deadline, more).await else {
                     break;
@@ -105,19 +109,27 @@ pub(crate) async fn pump(
             }
         };
         heard(state);
+        let models = models(&batch.reports);
+        sent_models.send_if_modified(|sent| {
+            *sent += models;
+            models > 0
+        });
         key += 1;
     }
     Ok(Vec::new())
 }
 
-fn are_lines(parcels: &[Vec<Report>]) -> bool {
-    let mut reports = parcels.iter().flatten();
-    reports.all(|report| matches!(report, Report::Line(_)))
+/// How many models there are among reports.
+fn models<'r>(reports: impl IntoIterator<Item = &'r Report>) -> u64 {
+    let reports = reports.into_iter();
+    reports
+        .map(|report| u64::from(matches!(report, Report::Model(_))))
+        .sum()
 }
 
 /// A queue of reports in a file: written at its end, read from its beginning.
 struct SpoolFile {
-    file: File,
+    file: SpooledTempFile,
     read_at: u64,
     written: u64,
     waiting_bytes: u64,
@@ -134,15 +146,14 @@ struct Entry {
 
 impl SpoolFile {
     /// The file has no name, so that nothing of it stays behind however the agent ends.
-    fn create(folder: &Path) -> io::Result<Self> {
-        let file = tempfile::tempfile_in(folder)?;
-        Ok(Self {
-            file,
+    fn create(folder: &Path) -> Self {
+        Self {
+            file: tempfile::spooled_tempfile_in(MAX_MEMORY_BYTES, folder),
             read_at: 0,
             written: 0,
             waiting_bytes: 0,
             entries: VecDeque::new(),
-        })
+        }
     }
 
     fn append(&mut self, parcels: &mut Vec<Vec<Report>>) -> io::Result<()> {
@@ -246,7 +257,7 @@ mod tests {
     #[test]
     fn reports_come_out_in_the_order_in_which_they_went_in() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = SpoolFile::create(folder.path()).unwrap();
+        let mut file = SpoolFile::create(folder.path());
         file.append(&mut vec![(0..7000).map(single).collect()])
             .unwrap();
         let mut out = file.take_batch().unwrap().0;
@@ -257,13 +268,13 @@ mod tests {
             out.extend(file.take_batch().unwrap().0);
         }
         assert_eq!(out, (0..7010).map(single).collect::<Vec<_>>());
-        assert_eq!(file.file.metadata().unwrap().len(), 0);
+        assert_eq!(file.file.seek(SeekFrom::End(0)).unwrap(), 0);
     }
 
     #[test]
     fn a_report_larger_than_a_batch_is_a_batch_of_its_own() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = SpoolFile::create(folder.path()).unwrap();
+        let mut file = SpoolFile::create(folder.path());
         let large = Report::Output {
             name: "x".repeat(5 << 20),
         };
@@ -277,7 +288,7 @@ mod tests {
     #[test]
     fn points_wait_as_frames_in_their_order() {
         let folder = tempfile::tempdir().unwrap();
-        let mut file = SpoolFile::create(folder.path()).unwrap();
+        let mut file = SpoolFile::create(folder.path());
         let count = MAX_BATCH_POINTS as u64 + 5;
         let point = |iteration| {
             Report::Point(Point {

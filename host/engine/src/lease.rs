@@ -123,7 +123,7 @@ impl Engine {
         let task = self.store.task(workspace, &claimed.task).await?;
         let task = task.ok_or_else(|| gone("row"))?;
         let dataset = task.dataset.ok_or_else(|| gone("data set"))?;
-        let dataset = self.store.dataset(workspace, dataset).await?;
+        let dataset = self.dataset_of_lease(workspace, dataset).await?;
         let dataset = dataset.ok_or_else(|| gone("data set"))?;
         let checkpoint = match task.checkpoint {
             // That of a trial is of a task that may be running; deleted, it begins anew.
@@ -162,6 +162,20 @@ impl Engine {
             checkpoint,
             trial,
         })
+    }
+
+    /// A data set as a lease has it: without what its tables are, which is much and which a run
+    /// finds in the files.
+    pub(crate) async fn dataset_of_lease(
+        &self,
+        workspace: &Workspace,
+        id: u64,
+    ) -> Result<Option<DatasetView>, StoreError> {
+        let dataset = self.store.dataset(workspace, id).await?;
+        Ok(dataset.map(|dataset| DatasetView {
+            tables: None,
+            ..dataset
+        }))
     }
 
     /// Keeps a lease. Waits up to `wait`, but no longer than a third of the lease, for a

@@ -8,10 +8,11 @@
 mod attempt;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, OwnedRwLockReadGuard};
 use trainshed_core::action::{Action, ActionError, Tune, Work};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::report::TrialDecision;
@@ -23,7 +24,7 @@ use trainshed_store::{
     NewWork, Place, Step, StepError, StoreError, TrialChange, TrialClone, Workspace,
 };
 use trainshed_tune::experiment::event::{Ending, Event, Status};
-use trainshed_tune::experiment::{Start, Upcoming};
+use trainshed_tune::experiment::{Start, Trial, Upcoming};
 use trainshed_tune::{Decision, Experiment, payload};
 use uuid::Uuid;
 
@@ -76,6 +77,8 @@ pub(crate) struct Known {
     unwritten: Vec<Event>,
     /// The share of ended trials that its task shows, where this process wrote it.
     shown: Option<f64>,
+    /// The steps that were decided over it and are on their way into the log.
+    flights: Arc<Flights>,
 }
 
 /// What trials have of the task of their experiment.
@@ -145,6 +148,81 @@ pub(crate) struct Done<T> {
     pub(crate) answer: T,
     /// The task that was started, and the fence of its lease.
     started: Option<(TaskId, i64)>,
+}
+
+/// The steps of an experiment that are on their way into its log.
+#[derive(Default)]
+struct Flights {
+    /// Held by each step until it has arrived.
+    under_way: Arc<tokio::sync::RwLock<()>>,
+    /// Whether one of them may not have arrived: what was decided over it does not hold.
+    is_lost: AtomicBool,
+}
+
+/// A step on its way; dropped before it has arrived, it is lost.
+struct Flight {
+    flights: Arc<Flights>,
+    has_arrived: bool,
+    _under_way: OwnedRwLockReadGuard<()>,
+}
+
+impl Flights {
+    /// Waits until no step is on its way.
+    async fn wait(&self) {
+        let _ = self.under_way.write().await;
+    }
+}
+
+impl Flight {
+    async fn depart(flights: &Arc<Flights>) -> Self {
+        Self {
+            _under_way: flights.under_way.clone().read_owned().await,
+            flights: flights.clone(),
+            has_arrived: false,
+        }
+    }
+
+    fn arrive(mut self) {
+        self.has_arrived = true;
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if !self.has_arrived {
+            self.flights.is_lost.store(true, Ordering::Release);
+        }
+    }
+}
+
+impl Known {
+    /// Whether all that it was made of is in the log, or on its way there.
+    fn holds(&self) -> bool {
+        !self.flights.is_lost.load(Ordering::Acquire)
+    }
+}
+
+/// What others hear of a step.
+struct News {
+    /// Whether a trial waits for an agent.
+    is_ready: bool,
+    /// The running trials, where they are to stop.
+    stopped: Vec<u64>,
+}
+
+impl News {
+    fn of(experiment: &Experiment, events: &[Event]) -> Self {
+        let stops = |event: &Event| matches!(event, Event::Stopped { .. });
+        let running = |trial: &&Trial| trial.status == Status::Running;
+        let stopped = match events.iter().any(stops) {
+            true => experiment.trials().iter().filter(running).collect(),
+            false => Vec::new(),
+        };
+        Self {
+            is_ready: experiment.upcoming() == Some(Upcoming::Start),
+            stopped: stopped.into_iter().map(|trial| trial.number).collect(),
+        }
+    }
 }
 
 impl Experiments {
@@ -270,7 +348,7 @@ impl Engine {
         for _ in 0..MAX_OVERTAKEN {
             let slot = self.experiments().slot(workspace, task);
             let mut slot = slot.lock().await;
-            let held = slot.take();
+            let held = slot.take().filter(Known::holds);
             reads |= held.is_none();
             let mut known = match held {
                 Some(known) if !reads => known,
@@ -318,9 +396,11 @@ impl Engine {
             };
             let share = known.experiment.progress().unwrap_or(0.0);
             let share = (share * 1000.0).round() / 1000.0;
+            let behind = known.place.behind(events.len());
             let step = Step {
-                experiment: task,
-                after: &known.place,
+                experiment: task.clone(),
+                after: std::mem::replace(&mut known.place, behind.clone()),
+                behind,
                 events: events
                     .iter()
                     .map(|event| json!(event).to_string())
@@ -330,13 +410,21 @@ impl Engine {
                 trials: effects,
                 end: end_of(&known),
             };
-            let now = self.now();
-            match self.store.take_step(workspace, deed.cause, step, now).await {
-                Ok((place, started)) => {
-                    known.place = place;
-                    known.shown = Some(share);
-                    self.announce(workspace, task, &known, &events).await;
-                    *slot = Some(known);
+            known.shown = Some(share);
+            let news = News::of(&known.experiment, &events);
+            let flight = Flight::depart(&known.flights).await;
+            let queued = self
+                .store
+                .queue_step(workspace, deed.cause, step, self.now());
+            let queued = queued.await.map_err(LeaseError::Store)?;
+            // Others decide over what this step makes of it while it is being written; where
+            // it is not written, nothing of theirs is either.
+            *slot = Some(known);
+            drop(slot);
+            match queued.written().await {
+                Ok(started) => {
+                    flight.arrive();
+                    self.announce(workspace, task, news).await;
                     return Ok(Done {
                         answer: deed.answer,
                         started,
@@ -376,6 +464,10 @@ impl Engine {
         known: Option<Known>,
     ) -> Result<Known, ReadError> {
         let action = "read an experiment";
+        if let Some(known) = &known {
+            known.flights.wait().await;
+        }
+        let known = known.filter(Known::holds);
         let damaged = |error: String| {
             LeaseError::Store(StoreError::Damaged {
                 action,
@@ -427,6 +519,7 @@ impl Engine {
             parent: Arc::new(parent),
             unwritten,
             shown: None,
+            flights: Arc::default(),
         })
     }
 
@@ -452,28 +545,20 @@ impl Engine {
         }
     }
 
-    /// Wakes whoever waits for what the events brought.
-    async fn announce(
-        &self,
-        workspace: &Workspace,
-        task: &TaskId,
-        known: &Known,
-        events: &[Event],
-    ) {
+    /// Wakes whoever waits for what a step brought.
+    async fn announce(&self, workspace: &Workspace, task: &TaskId, news: News) {
         self.changes().task_changed(workspace.id(), task);
-        if known.experiment.upcoming() == Some(Upcoming::Start) {
+        if news.is_ready {
             self.changes().task_queued();
         }
-        let stops = |event: &Event| matches!(event, Event::Stopped { .. });
-        if !events.iter().any(stops) {
+        if news.stopped.is_empty() {
             return;
         }
         // Agents hear of it within a second, also when this fails.
         if let Ok(trials) = self.store.trial_tasks(workspace, task).await {
-            for (number, (trial, _)) in trials {
-                let state = known.experiment.trial(number).map(|trial| trial.status);
-                if state == Some(Status::Running) {
-                    self.changes().task_changed(workspace.id(), &trial);
+            for number in news.stopped {
+                if let Some((trial, _)) = trials.get(&number) {
+                    self.changes().task_changed(workspace.id(), trial);
                 }
             }
         }
@@ -656,8 +741,7 @@ fn effects(
             Event::Started { .. } => changes.extend(start.take()),
             Event::Paused { trial } => changes.push(TrialChange::Paused(*trial)),
             Event::Resumed { trial, .. } => {
-                let goes_on =
-                    |trial: &trainshed_tune::experiment::Trial| trial.status == Status::Running;
+                let goes_on = |trial: &Trial| trial.status == Status::Running;
                 if experiment.trial(*trial).is_some_and(goes_on) {
                     changes.push(TrialChange::Resumed(*trial));
                 }
@@ -687,16 +771,15 @@ fn effects(
 }
 
 /// How an experiment ends, if it has.
-fn end_of(known: &Known) -> Option<EndOfExperiment<'_>> {
-    let experiment = &known.experiment;
-    if !experiment.is_finished() {
+fn end_of(known: &Known) -> Option<EndOfExperiment> {
+    if !known.experiment.is_finished() {
         return None;
     }
+    let (experiment, parent) = (known.experiment.clone(), known.parent.clone());
     Some(Box::new(move |models, stop| {
-        let model = |trial: &trainshed_tune::experiment::Trial| models.get(&trial.number).copied();
-        let place = |trial: &trainshed_tune::experiment::Trial| {
-            format!("{}_{}", known.parent.task.encoded_name, trial.id)
-        };
+        let experiment = &experiment;
+        let model = |trial: &Trial| models.get(&trial.number).copied();
+        let place = |trial: &Trial| format!("{}_{}", parent.task.encoded_name, trial.id);
         let result = payload::result(experiment, model, place);
         let first_error = || {
             let failed = experiment

@@ -234,6 +234,44 @@ async fn no_more_trials_run_than_the_limit_allows() {
 }
 
 #[tokio::test]
+async fn of_trials_side_by_side_none_is_lost_whatever_is_refused_between_them() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("search", json!({"num_samples": 40}))).await;
+    let agent = async |strays: bool| {
+        let mut count = 0;
+        while let Some(lease) = lab.lease().await {
+            if strays {
+                // What others have decided behind this report is decided anew.
+                let fence = lease.fence + 1;
+                let stray = LeaseView {
+                    fence,
+                    ..lease.clone()
+                };
+                let refused = lab.tell(&stray, 1, json!({"accuracy": 9})).await;
+                let expected = format!("the lease {fence} of task {} is over", lease.task);
+                assert_eq!(refused, Err(expected));
+            }
+            let told = lab.tell(&lease, 1, json!({"accuracy": 0.5})).await;
+            assert_eq!(told, Ok(Continue));
+            lab.end(&lease, 0.75).await;
+            count += 1;
+        }
+        count
+    };
+    let counts = tokio::join!(agent(false), agent(true), agent(false), agent(true));
+    assert_eq!(counts.0 + counts.1 + counts.2 + counts.3, 40);
+    let ended = lab.task(&task).await;
+    assert_eq!(ended.status, TaskState::Completed);
+    assert_eq!(
+        ended.result.unwrap()["best_trial"]["metrics"]["accuracy"],
+        0.75
+    );
+    let trials = lab.trials(&task).await;
+    assert_eq!(trials.len(), 40);
+    assert!(trials.iter().all(|trial| trial.ends_with(" completed")));
+}
+
+#[tokio::test]
 async fn whoever_waits_longest_is_served_first() {
     let lab = Lab::ready().await;
     lab.submit(lab.train("before")).await;

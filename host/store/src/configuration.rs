@@ -1,9 +1,9 @@
 //! Configuration objects of tasks: named contents that nobody interprets.
 
-use sqlx::{Any, Transaction};
 use trainshed_core::view::ConfigurationView;
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::batch::Batch;
 use crate::change::{ChangeError, ChangeRules, change_error, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
@@ -104,9 +104,10 @@ impl Store {
             rules.into(),
         )
         .await?;
-        write_configuration(&mut transaction, workspace, task, configuration, now)
-            .await
-            .map_err(change_error(action))?;
+        let mut batch = Batch::default();
+        write_configuration(&mut batch, workspace, task, configuration, now);
+        let written = batch.run(&mut transaction).await;
+        written.map_err(change_error(action))?;
         let (count,): (i64,) =
             sqlx::query_as("select count(*) from configuration where workspace = $1 and task = $2")
                 .bind(workspace.as_str())
@@ -160,9 +161,10 @@ impl Store {
                 "a task has at most {MAX_CONFIGURATIONS} configuration objects"
             )));
         }
-        write_configuration(&mut transaction, workspace, task, configuration, now)
-            .await
-            .map_err(lease_error(action))?;
+        let mut batch = Batch::default();
+        write_configuration(&mut batch, workspace, task, configuration, now);
+        let written = batch.run(&mut transaction).await;
+        written.map_err(lease_error(action))?;
         transaction.commit().await.map_err(lease_error(action))?;
         Ok(configuration.content.clone())
     }
@@ -205,14 +207,14 @@ impl Store {
 }
 
 /// Writes a configuration object; one of the same name is replaced.
-pub(crate) async fn write_configuration(
-    transaction: &mut Transaction<'static, Any>,
+pub(crate) fn write_configuration(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
     configuration: &NewConfiguration,
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) {
+    let insert = sqlx::query(
         "insert into configuration (workspace, task, name, type, description, content, last_update)
          values ($1, $2, $3, $4, $5, $6, $7)
          on conflict (workspace, task, name) do update
@@ -225,10 +227,8 @@ pub(crate) async fn write_configuration(
     .bind(&configuration.kind)
     .bind(&configuration.description)
     .bind(configuration.content.clone())
-    .bind(now.as_millis())
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    .bind(now.as_millis());
+    batch.add(insert);
 }
 
 impl From<ConfigurationRow> for ConfigurationView {

@@ -9,12 +9,12 @@ use std::io::Read as _;
 
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
-use sqlx::{Any, Transaction};
 use trainshed_core::query::Pattern;
 use trainshed_core::report::{Level, Line, LineSource};
 use trainshed_core::view::{ConsoleLine, ConsolePage};
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::batch::{Batch, Ticket};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
@@ -94,15 +94,14 @@ struct Chunk {
     texts: Vec<String>,
 }
 
+/// A chunk as the table has it.
 #[derive(sqlx::FromRow)]
-struct ChunkRow {
+pub(crate) struct ChunkRow {
     first_line: i64,
     line_count: i64,
     lines: String,
     content: Option<Vec<u8>>,
 }
-
-type Tx = Transaction<'static, Any>;
 
 impl Store {
     /// Lines of the console of a task.
@@ -182,31 +181,30 @@ impl Store {
     }
 }
 
-/// Appends lines to the console of a task whose row is locked.
-pub(crate) async fn append_lines(
-    transaction: &mut Tx,
+/// Asks for the last chunk of a console, behind which [`append_lines`] writes.
+pub(crate) fn ask_last_chunk(batch: &mut Batch, workspace: &Workspace, task: &TaskId) -> Ticket {
+    let select = sqlx::query(
+        "select first_line, line_count, lines, content from console
+          where workspace = $1 and task = $2 order by first_line desc limit 1",
+    );
+    batch.add(select.bind(workspace.as_str()).bind(task.as_str()))
+}
+
+/// Appends lines to the console of a task whose row is locked, behind its last chunk.
+pub(crate) fn append_lines(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
+    last: Option<&ChunkRow>,
     lines: &[&Line],
 ) -> Result<(), StoreError> {
     let action = "record console lines";
     if lines.is_empty() {
         return Ok(());
     }
-    let last: Option<ChunkRow> = sqlx::query_as(
-        "select first_line, line_count, lines, content from console
-          where workspace = $1 and task = $2 order by first_line desc limit 1",
-    )
-    .bind(workspace.as_str())
-    .bind(task.as_str())
-    .fetch_optional(&mut **transaction)
-    .await
-    .map_err(StoreError::database(action))?;
-    let mut first = last
-        .as_ref()
-        .map_or(0, |last| last.first_line + last.line_count);
+    let mut first = last.map_or(0, |last| last.first_line + last.line_count);
     let mut former = Vec::new();
-    if let Some(last) = last.filter(ChunkRow::has_room) {
+    if let Some(last) = last.filter(|last| last.has_room()) {
         first = last.first_line;
         let decoded = Chunk::decode(last.content.as_deref().unwrap_or_default());
         former = decoded.map_err(StoreError::damaged(action))?;
@@ -215,7 +213,7 @@ pub(crate) async fn append_lines(
     for chunk in cut(&all) {
         let count = bigint(chunk.len() as u64);
         let content = Chunk::encode(chunk).map_err(StoreError::damaged(action))?;
-        sqlx::query(
+        let insert = sqlx::query(
             "insert into console (workspace, task, first_line, line_count, lines, content, sources)
              values ($1, $2, $3, $4, '', $5, $6)
              on conflict (workspace, task, first_line) do update
@@ -227,10 +225,8 @@ pub(crate) async fn append_lines(
         .bind(first)
         .bind(count)
         .bind(content)
-        .bind(mask(chunk.iter().map(|line| line.source)))
-        .execute(&mut **transaction)
-        .await
-        .map_err(StoreError::database(action))?;
+        .bind(mask(chunk.iter().map(|line| line.source)));
+        batch.add(insert);
         first += count;
     }
     Ok(())
@@ -294,10 +290,12 @@ impl Chunk {
             chunk.texts.push(line.text.clone());
             before = line.at.as_millis();
         }
-        let mut encoder = zstd::Encoder::new(Vec::new(), ZSTD_LEVEL)?;
-        encoder.include_checksum(true)?;
-        serde_json::to_writer(&mut encoder, &chunk)?;
-        encoder.finish()
+        let json = serde_json::to_vec(&chunk)?;
+        // Told the length, the compressor takes no more memory than so many bytes are worth; most
+        // chunks are a few lines.
+        let mut compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        compressor.include_checksum(true)?;
+        compressor.compress(&json)
     }
 
     fn decode(content: &[u8]) -> Result<Vec<Line>, std::io::Error> {

@@ -12,6 +12,7 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Executor as _, Transaction};
 
 use crate::error::StoreError;
+use crate::experiment::StepQueue;
 use crate::places::{FileSettings, Places};
 use crate::points::Tables;
 use crate::points::ingest::Ingest;
@@ -62,6 +63,8 @@ pub struct Store {
     pub(crate) places: Arc<Places>,
     /// The way to the task that writes what is reported.
     pub(crate) ingest: Arc<Ingest>,
+    /// The way to the task that writes steps of experiments.
+    pub(crate) steps: Arc<StepQueue>,
     /// Held for as long as the store is open; the operating system lets go of it when the
     /// process ends, however that happens.
     _lock: Arc<File>,
@@ -105,13 +108,15 @@ impl Store {
             writer: pool(1, kind, &url, kind.writer_settings()).await?,
             reader: pool(READERS, kind, &url, kind.reader_settings()).await?,
         };
+        let ingest = Ingest::start(tables.clone()).await?;
         let store = Self {
             kind,
             writer: tables.writer.clone(),
             reader: tables.reader.clone(),
             home,
             places: Arc::new(places),
-            ingest: Arc::new(Ingest::start(tables).await?),
+            steps: Arc::new(StepQueue::start(tables, ingest.shared.clone())),
+            ingest: Arc::new(ingest),
             _lock: Arc::new(lock),
         };
         store.disown_uploads().await?;
@@ -121,6 +126,7 @@ impl Store {
     /// Waits until the database is closed. Later calls fail; without it, dropping the last
     /// clone closes the database soon.
     pub async fn close(&self) {
+        self.steps.close().await;
         self.ingest.close().await;
         self.reader.close().await;
         self.writer.close().await;

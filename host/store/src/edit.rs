@@ -9,6 +9,7 @@ use trainshed_core::progress::Progress;
 use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::batch::Batch;
 use crate::change::{
     ChangeError, Found, change_error, check_unchanged, find, find_editable, touch,
 };
@@ -447,12 +448,11 @@ pub(crate) async fn set_work(
     .execute(&mut **transaction)
     .await
     .map_err(change_error(action))?;
-    write_parameters(transaction, workspace, task, parameters)
-        .await
-        .map_err(change_error(action))?;
-    link_checkpoint(transaction, workspace, task, work.checkpoint)
-        .await
-        .map_err(change_error(action))
+    let mut batch = Batch::default();
+    write_parameters(&mut batch, workspace, task, parameters);
+    link_checkpoint(&mut batch, workspace, task, work.checkpoint);
+    let written = batch.run(transaction).await;
+    written.map(|_| ()).map_err(change_error(action))
 }
 
 /// Writes those fields of an edit that are columns and nothing else.

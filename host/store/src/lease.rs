@@ -12,6 +12,8 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, DatasetView, RunRecord};
 use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 
+use crate::batch::{Answers, Batch, Ticket};
+use crate::console::{ChunkRow, ask_last_chunk};
 use crate::database::{Store, fresh_id};
 use crate::dataset::{
     InsertDatasetError, NewVersion, dataset_name, delete_staged_version, show_staged_version,
@@ -21,7 +23,7 @@ use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
 use crate::model::show_models;
 use crate::points::TaskKey;
-use crate::report::{Told, write_last_reports};
+use crate::report::{Told, have_lines, write_last_reports};
 use crate::workspace::Workspace;
 
 /// Why a write of a running task was refused. Nothing of it was kept.
@@ -376,7 +378,15 @@ impl Store {
     ) -> Result<(), LeaseError> {
         let action = "finish a task";
         let mut transaction = self.begin(action).await.map_err(LeaseError::Store)?;
-        finish_within(&mut transaction, workspace, task, fence, end, now).await?;
+        let mut batch = Batch::default();
+        let asked = ask_end(&mut batch, workspace, task, fence, end);
+        let answers = batch.run(&mut transaction).await;
+        let found = asked.found(&answers.map_err(lease_error(action))?);
+        let found = found.map_err(lease_error(action))?;
+        let both = (&mut transaction, &mut batch);
+        write_end(both, (workspace, task, fence), found, end, now).await?;
+        let written = batch.run(&mut transaction).await;
+        written.map_err(lease_error(action))?;
         let committed = transaction.commit().await;
         committed.map_err(lease_error(action))?;
         self.ingest.shared.settle(&TaskKey::new(workspace, task));
@@ -395,23 +405,38 @@ struct Ending {
     versions: i64,
 }
 
-/// Ends a running task within a transaction; the model that is its result.
-///
-/// Ending it again under the same lease changes nothing and is no error.
-pub(crate) async fn finish_within(
-    transaction: &mut Transaction<'static, Any>,
+/// What is asked before a running task is ended.
+pub(crate) struct AskedEnd {
+    ending: Ticket,
+    last_chunk: Option<Ticket>,
+}
+
+/// What was answered to that: nothing of a task that does not run under the lease.
+pub(crate) struct FoundEnd {
+    ending: Option<Ending>,
+    last_chunk: Option<ChunkRow>,
+}
+
+impl AskedEnd {
+    /// What was answered.
+    pub(crate) fn found(&self, answers: &Answers) -> Result<FoundEnd, sqlx::Error> {
+        let last_chunk = self.last_chunk.map(|chunk| answers.first(chunk));
+        Ok(FoundEnd {
+            ending: answers.first(self.ending)?,
+            last_chunk: last_chunk.transpose()?.flatten(),
+        })
+    }
+}
+
+/// Asks what has to be known to end a running task.
+pub(crate) fn ask_end(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
     fence: i64,
     end: &EndOfRun,
-    now: Timestamp,
-) -> Result<Option<i64>, LeaseError> {
-    let action = "finish a task";
-    let (result, reason) = match &end.outcome {
-        Outcome::Completed { result } => (Some(result), ""),
-        Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
-    };
-    let ending: Option<Ending> = sqlx::query_as(
+) -> AskedEnd {
+    let select = sqlx::query(
         "select action, output_model, progress, checkpoint,
                 (select count(*) from model where workspace = $1 and task = $2) as models,
                 (select count(*) from dataset
@@ -421,19 +446,41 @@ pub(crate) async fn finish_within(
     )
     .bind(workspace.as_str())
     .bind(task.as_str())
-    .bind(fence)
-    .fetch_optional(&mut **transaction)
-    .await
-    .map_err(lease_error(action))?;
-    let Some(ending) = ending else {
+    .bind(fence);
+    let ending = batch.add(select);
+    let has_lines = have_lines(&end.reports);
+    AskedEnd {
+        ending,
+        last_chunk: has_lines.then(|| ask_last_chunk(batch, workspace, task)),
+    }
+}
+
+/// Ends a running task within a transaction, once `batch` is run; the model that is its result.
+///
+/// Ending it again under the same lease changes nothing and is no error.
+pub(crate) async fn write_end(
+    (transaction, batch): (&mut Transaction<'static, Any>, &mut Batch),
+    (workspace, task, fence): (&Workspace, &TaskId, i64),
+    found: FoundEnd,
+    end: &EndOfRun,
+    now: Timestamp,
+) -> Result<Option<i64>, LeaseError> {
+    let action = "finish a task";
+    let (result, reason) = match &end.outcome {
+        Outcome::Completed { result } => (Some(result), ""),
+        Outcome::Failed { reason } | Outcome::Stopped { reason } => (None, reason.as_str()),
+    };
+    let Some(ending) = found.ending else {
         check_finished(transaction, workspace, task, fence).await?;
         return Ok(None);
     };
     let last = Told {
         progress: &ending.progress,
         checkpoint: ending.checkpoint,
+        last_chunk: found.last_chunk,
     };
-    let told = write_last_reports(transaction, (workspace, task), last, &end.reports, now).await?;
+    let both = (&mut *transaction, &mut *batch);
+    let told = write_last_reports(both, (workspace, task), last, &end.reports, now).await?;
     let (mut progress, output) = (told.progress, told.output.or(ending.output_model));
 
     let model = if ending.models > 0 || told.models > 0 {
@@ -462,7 +509,7 @@ pub(crate) async fn finish_within(
         progress.finish();
         Value::Object(result).to_string()
     });
-    sqlx::query(
+    let update = sqlx::query(
         "update task
             set state = $1, state_reason = $2, ended = $3, state_changed = $3,
                 last_update = $3, lease_until = null, ended_fence = fence,
@@ -478,10 +525,8 @@ pub(crate) async fn finish_within(
     .bind(output)
     .bind(bigint(told.last_iteration.unwrap_or(0)))
     .bind(workspace.as_str())
-    .bind(task.as_str())
-    .execute(&mut **transaction)
-    .await
-    .map_err(lease_error(action))?;
+    .bind(task.as_str());
+    batch.add(update);
     Ok(model)
 }
 
@@ -494,7 +539,22 @@ pub(crate) async fn hold_lease(
     fence: i64,
     lease_until: Timestamp,
 ) -> Result<Held, LeaseError> {
-    let held: Option<Held> = sqlx::query_as(
+    let mut batch = Batch::default();
+    let held = ask_lease(&mut batch, workspace, task, fence, lease_until);
+    let answers = batch.run(transaction).await;
+    let answers = answers.map_err(lease_error("hold a lease"))?;
+    check_lease(transaction, (workspace, task, fence), &answers, held).await
+}
+
+/// Takes part in a task, as [`hold_lease`] does; [`check_lease`] says whether the lease holds.
+pub(crate) fn ask_lease(
+    batch: &mut Batch,
+    workspace: &Workspace,
+    task: &TaskId,
+    fence: i64,
+    lease_until: Timestamp,
+) -> Ticket {
+    let update = sqlx::query(
         "update task set lease_until = $1
           where workspace = $2 and id = $3 and fence = $4 and state = 'in_progress'
       returning progress, checkpoint, dataset, stop_requested, stop_reason",
@@ -502,11 +562,18 @@ pub(crate) async fn hold_lease(
     .bind(lease_until.as_millis())
     .bind(workspace.as_str())
     .bind(task.as_str())
-    .bind(fence)
-    .fetch_optional(&mut **transaction)
-    .await
-    .map_err(lease_error("hold a lease"))?;
-    match held {
+    .bind(fence);
+    batch.add(update)
+}
+
+/// What [`ask_lease`] found.
+pub(crate) async fn check_lease(
+    transaction: &mut Transaction<'static, Any>,
+    (workspace, task, fence): (&Workspace, &TaskId, i64),
+    answers: &Answers,
+    held: Ticket,
+) -> Result<Held, LeaseError> {
+    match answers.first(held).map_err(lease_error("hold a lease"))? {
         Some(held) => Ok(held),
         None => Err(lost_lease(transaction, workspace, task, fence).await?),
     }

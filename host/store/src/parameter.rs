@@ -8,6 +8,7 @@ use trainshed_core::autolog::Autolog;
 use trainshed_core::parameter::{MAX_PARAMETERS, PROPERTIES, Parameter, overridden};
 use trainshed_core::{TaskId, Timestamp};
 
+use crate::batch::Batch;
 use crate::change::{ChangeError, ChangeRules, change_error, find, find_editable, touch};
 use crate::database::Store;
 use crate::error::StoreError;
@@ -174,9 +175,10 @@ impl Store {
         if missing.is_empty() {
             return Ok(stored);
         }
-        write_parameters(&mut transaction, workspace, task, &missing)
-            .await
-            .map_err(lease_error(action))?;
+        let mut batch = Batch::default();
+        write_parameters(&mut batch, workspace, task, &missing);
+        let written = batch.run(&mut transaction).await;
+        written.map_err(lease_error(action))?;
         let change = |error| match error {
             ChangeError::Store(error) => LeaseError::Store(error),
             other => LeaseError::Invalid(other.to_string()),
@@ -205,9 +207,10 @@ impl Store {
         let action = "write properties";
         let mut transaction = self.begin(action).await?;
         find(&mut transaction, workspace, id).await?;
-        write_parameters(&mut transaction, workspace, id, properties)
-            .await
-            .map_err(change_error(action))?;
+        let mut batch = Batch::default();
+        write_parameters(&mut batch, workspace, id, properties);
+        let written = batch.run(&mut transaction).await;
+        written.map_err(change_error(action))?;
         check_count(&mut transaction, workspace, id, true).await?;
         touch(&mut transaction, workspace, id, now).await?;
         transaction.commit().await.map_err(change_error(action))
@@ -244,9 +247,10 @@ pub(crate) async fn merge_within(
     parameters: &[Parameter],
     now: Timestamp,
 ) -> Result<(), ChangeError> {
-    write_parameters(transaction, workspace, id, parameters)
-        .await
-        .map_err(change_error("write parameters"))?;
+    let mut batch = Batch::default();
+    write_parameters(&mut batch, workspace, id, parameters);
+    let written = batch.run(transaction).await;
+    written.map_err(change_error("write parameters"))?;
     check_count(transaction, workspace, id, false).await?;
     override_settings(transaction, workspace, id).await?;
     touch(transaction, workspace, id, now).await
@@ -273,12 +277,12 @@ pub(crate) async fn read_parameters(
 }
 
 /// Writes parameters or properties; those of the same section and name are replaced.
-pub(crate) async fn write_parameters(
-    transaction: &mut Transaction<'static, Any>,
+pub(crate) fn write_parameters(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
     parameters: &[Parameter],
-) -> Result<(), sqlx::Error> {
+) {
     // One statement may not write a row twice; the last of a name counts.
     let named = parameters
         .iter()
@@ -304,9 +308,8 @@ pub(crate) async fn write_parameters(
                 .bind(parameter.stored_value())
                 .bind(&parameter.description);
         }
-        insert.execute(&mut **transaction).await?;
+        batch.add(insert);
     }
-    Ok(())
 }
 
 async fn delete_named(

@@ -9,7 +9,8 @@ use trainshed_core::report::{Plot, Purpose, Report, Sample};
 use trainshed_core::task::TaskState;
 use trainshed_core::{TaskId, Timestamp};
 
-use crate::console::append_lines;
+use crate::batch::Batch;
+use crate::console::{ChunkRow, append_lines, ask_last_chunk};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
@@ -117,6 +118,7 @@ impl Store {
             told: Told {
                 progress: &progress,
                 checkpoint: None,
+                last_chunk: last_chunk(&mut transaction, workspace, task, &reports.reports).await?,
             },
             now,
         };
@@ -147,6 +149,7 @@ pub(crate) async fn write_lease_batch(
         told: Told {
             progress: &held.progress,
             checkpoint: held.checkpoint,
+            last_chunk: last_chunk(transaction, workspace, task, reports).await?,
         },
         now,
     };
@@ -154,9 +157,9 @@ pub(crate) async fn write_lease_batch(
 }
 
 /// Writes reports that come with the end of a task, within the transaction that ends it. What
-/// they change of the task's row is left to the caller.
+/// they change of the task's row is left to the caller, and so is running `batch`.
 pub(crate) async fn write_last_reports(
-    transaction: &mut Tx,
+    (transaction, batch): (&mut Tx, &mut Batch),
     (workspace, task): (&Workspace, &TaskId),
     told: Told<'_>,
     reports: &[Report],
@@ -168,7 +171,32 @@ pub(crate) async fn write_last_reports(
         told,
         now,
     };
-    writer.write_parts(transaction, reports, None).await
+    writer
+        .write_parts((transaction, batch), reports, None)
+        .await
+}
+
+/// Whether reports have lines for the console.
+pub(crate) fn have_lines(reports: &[Report]) -> bool {
+    let mut reports = reports.iter();
+    reports.any(|report| matches!(report, Report::Line(_)))
+}
+
+/// The last chunk of a console, if reports have lines to be appended to it.
+async fn last_chunk(
+    transaction: &mut Tx,
+    workspace: &Workspace,
+    task: &TaskId,
+    reports: &[Report],
+) -> Result<Option<ChunkRow>, LeaseError> {
+    if !have_lines(reports) {
+        return Ok(None);
+    }
+    let mut batch = Batch::default();
+    let chunk = ask_last_chunk(&mut batch, workspace, task);
+    let answers = batch.run(transaction).await;
+    let chunk = answers.and_then(|answers| answers.first(chunk));
+    chunk.map_err(lease_error("record console lines"))
 }
 
 /// What was told of a task before.
@@ -177,6 +205,8 @@ pub(crate) struct Told<'a> {
     pub(crate) progress: &'a str,
     /// The model that it goes on from.
     pub(crate) checkpoint: Option<i64>,
+    /// The last chunk of its console, where there are lines to be appended.
+    pub(crate) last_chunk: Option<ChunkRow>,
 }
 
 /// What reports change of the row of their task.
@@ -207,17 +237,18 @@ impl BatchWriter<'_> {
         reports: &[Report],
         last_iteration: Option<u64>,
     ) -> Result<(), LeaseError> {
-        let parts = self.write_parts(transaction, reports, last_iteration);
+        let mut batch = Batch::default();
+        let parts = self.write_parts((&mut *transaction, &mut batch), reports, last_iteration);
         let changes = parts.await?;
-        self.write_task(transaction, &changes)
-            .await
-            .map_err(lease_error("record reports"))
+        self.write_task(&mut batch, &changes);
+        let written = batch.run(transaction).await;
+        written.map(|_| ()).map_err(lease_error("record reports"))
     }
 
-    /// Writes all that is not in the row of the task.
+    /// Writes all that is not in the row of the task, some of it with `batch`.
     async fn write_parts(
         &self,
-        transaction: &mut Tx,
+        (transaction, batch): (&mut Tx, &mut Batch),
         reports: &[Report],
         mut last_iteration: Option<u64>,
     ) -> Result<Changes, LeaseError> {
@@ -249,9 +280,7 @@ impl BatchWriter<'_> {
                         Parameter::new(ENVIRONMENT, name, value.as_str().into())
                     };
                     let parameters: Vec<_> = values.iter().map(parameter).collect();
-                    write_parameters(transaction, self.workspace, self.task, &parameters)
-                        .await
-                        .map_err(lease_error("record environment variables"))?;
+                    write_parameters(batch, self.workspace, self.task, &parameters);
                 }
                 Report::Progress {
                     category,
@@ -299,9 +328,8 @@ impl BatchWriter<'_> {
             let written = write_trials(transaction, self.workspace, self.task, payload, self.now);
             written.await.map_err(LeaseError::Store)?;
         }
-        append_lines(transaction, self.workspace, self.task, &lines)
-            .await
-            .map_err(LeaseError::Store)?;
+        let last = self.told.last_chunk.as_ref();
+        append_lines(batch, self.workspace, self.task, last, &lines).map_err(LeaseError::Store)?;
         Ok(Changes {
             progress,
             last_iteration,
@@ -390,8 +418,8 @@ impl BatchWriter<'_> {
         Ok(())
     }
 
-    async fn write_task(&self, transaction: &mut Tx, changes: &Changes) -> Result<(), sqlx::Error> {
-        sqlx::query(
+    fn write_task(&self, batch: &mut Batch, changes: &Changes) {
+        let update = sqlx::query(
             "update task
                 set progress = $1, output_model = coalesce($2, output_model), last_update = $3,
                     last_iteration = case when last_iteration < $4 then $4 else last_iteration end
@@ -402,9 +430,7 @@ impl BatchWriter<'_> {
         .bind(self.now.as_millis())
         .bind(bigint(changes.last_iteration.unwrap_or(0)))
         .bind(self.workspace.as_str())
-        .bind(self.task.as_str())
-        .execute(&mut **transaction)
-        .await?;
-        Ok(())
+        .bind(self.task.as_str());
+        batch.add(update);
     }
 }

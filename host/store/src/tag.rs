@@ -2,6 +2,7 @@
 
 use sqlx::{Any, AssertSqlSafe, Transaction};
 
+use crate::batch::Batch;
 use crate::points::placeholders;
 use crate::workspace::Workspace;
 
@@ -18,17 +19,20 @@ pub(crate) async fn write_tags(
     (tags, system_tags): (&[String], &[String]),
 ) -> Result<(), sqlx::Error> {
     delete_tags(transaction, workspace, kind, owner).await?;
-    insert_tags(transaction, workspace, kind, owner, (tags, system_tags)).await
+    let mut batch = Batch::default();
+    insert_tags(&mut batch, workspace, kind, owner, (tags, system_tags));
+    batch.run(transaction).await?;
+    Ok(())
 }
 
 /// Writes the tags and the system tags of an `owner` that has none.
-pub(crate) async fn insert_tags(
-    transaction: &mut Transaction<'static, Any>,
+pub(crate) fn insert_tags(
+    batch: &mut Batch,
     workspace: &Workspace,
     kind: &'static str,
     owner: &str,
     (tags, system_tags): (&[String], &[String]),
-) -> Result<(), sqlx::Error> {
+) {
     let tags = tags.iter().map(|tag| (0, tag));
     let system_tags = system_tags.iter().map(|tag| (1, tag));
     let all: Vec<(i64, &String)> = tags.chain(system_tags).collect();
@@ -47,9 +51,8 @@ pub(crate) async fn insert_tags(
                 .bind(*tag)
                 .bind(owner);
         }
-        insert.execute(&mut **transaction).await?;
+        batch.add(insert);
     }
-    Ok(())
 }
 
 /// Forgets the tags of an owner that is deleted.

@@ -13,6 +13,7 @@ use trainshed_core::task::{TaskState, TaskType};
 use trainshed_core::view::{ModelLink, Page, PluginSummary, TaskModels, TaskQuery, TaskView};
 use trainshed_core::{AgentId, TaskId, Timestamp};
 
+use crate::batch::Batch;
 use crate::configuration::{NewConfiguration, write_configuration};
 use crate::database::{Kind, Store};
 use crate::error::StoreError;
@@ -411,77 +412,76 @@ pub(crate) async fn insert_parts(
     now: Timestamp,
 ) -> Result<(), sqlx::Error> {
     let project = ensure_project(transaction, workspace, &task.project, now).await?;
-    insert_into(transaction, workspace, task, (&project, None), now).await
+    let mut batch = Batch::default();
+    insert_into(&mut batch, workspace, task, (&project, None), now);
+    batch.run(transaction).await?;
+    Ok(())
 }
 
 /// Writes everything of a task whose id is not in use into the project with the id `project`;
 /// with `run`, an agent runs it from now on.
-pub(crate) async fn insert_into(
-    transaction: &mut Transaction<'static, Any>,
+pub(crate) fn insert_into(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &NewTask,
     (project, run): (&str, Option<&NewRun<'_>>),
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    insert_row(transaction, workspace, task, (project, run), now).await?;
+) {
+    insert_row(batch, workspace, task, (project, run), now);
     let (tags, system_tags) = (&task.tags, &task.system_tags);
     let owner = task.id.as_str();
-    insert_tags(transaction, workspace, "task", owner, (tags, system_tags)).await?;
+    insert_tags(batch, workspace, "task", owner, (tags, system_tags));
     let checkpoint = task.work.as_ref().and_then(|work| work.checkpoint);
-    insert_checkpoint(transaction, workspace, &task.id, checkpoint).await?;
-    write_parameters(transaction, workspace, &task.id, &task.parameters).await?;
+    insert_checkpoint(batch, workspace, &task.id, checkpoint);
+    write_parameters(batch, workspace, &task.id, &task.parameters);
     for configuration in &task.configuration {
-        write_configuration(transaction, workspace, &task.id, configuration, now).await?;
+        write_configuration(batch, workspace, &task.id, configuration, now);
     }
-    Ok(())
 }
 
 /// Lists the model that a task goes on from as what it reads.
-pub(crate) async fn link_checkpoint(
-    transaction: &mut Transaction<'static, Any>,
+pub(crate) fn link_checkpoint(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
     checkpoint: Option<u64>,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
+) {
+    let delete = sqlx::query(
         "delete from task_model
           where workspace = $1 and task = $2 and role = 'input' and name = 'checkpoint'",
-    )
-    .bind(workspace.as_str())
-    .bind(task.as_str())
-    .execute(&mut **transaction)
-    .await?;
-    insert_checkpoint(transaction, workspace, task, checkpoint).await
+    );
+    batch.add(delete.bind(workspace.as_str()).bind(task.as_str()));
+    insert_checkpoint(batch, workspace, task, checkpoint);
 }
 
-async fn insert_checkpoint(
-    transaction: &mut Transaction<'static, Any>,
+fn insert_checkpoint(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &TaskId,
     checkpoint: Option<u64>,
-) -> Result<(), sqlx::Error> {
+) {
     let Some(checkpoint) = checkpoint else {
-        return Ok(());
+        return;
     };
-    sqlx::query(
+    let insert = sqlx::query(
         "insert into task_model (workspace, task, role, name, model, position)
          values ($1, $2, 'input', 'checkpoint', $3, 0)",
-    )
-    .bind(workspace.as_str())
-    .bind(task.as_str())
-    .bind(bigint(checkpoint))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    );
+    batch.add(
+        insert
+            .bind(workspace.as_str())
+            .bind(task.as_str())
+            .bind(bigint(checkpoint)),
+    );
 }
 
-async fn insert_row(
-    transaction: &mut Transaction<'static, Any>,
+fn insert_row(
+    batch: &mut Batch,
     workspace: &Workspace,
     task: &NewTask,
     (project, run): (&str, Option<&NewRun<'_>>),
     now: Timestamp,
-) -> Result<(), sqlx::Error> {
+) {
     let work = task.work.as_ref();
     let state = match run {
         Some(_) => TaskState::InProgress,
@@ -490,7 +490,7 @@ async fn insert_row(
     };
     let json = |value: serde_json::Value| value.to_string();
     let none = LimitRequest::default();
-    sqlx::query(
+    let insert = sqlx::query(
         "insert into task (workspace, id, project, name, encoded_name, type, parent, creator,
                            state, state_reason, state_message, state_changed, comment, tags,
                            system_tags, action, params, settings, plugin_digest, plugin_name,
@@ -550,10 +550,8 @@ async fn insert_row(
     .bind(i64::from(run.is_some()))
     .bind(run.map(|run| run.agent.as_str()))
     .bind(run.map(|run| run.lease_until.as_millis()))
-    .bind(run.map(|_| now.as_millis()))
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    .bind(run.map(|_| now.as_millis()));
+    batch.add(insert);
 }
 
 /// A pattern for `like … escape '\'` that fits every lower-case text with `part` in it.

@@ -73,7 +73,7 @@ pub struct LeaseView {
     pub plugin: PluginSummary,
     /// Environment variables that the plugin reads, where the agent grants them.
     pub environment: Vec<String>,
-    /// The data set version, with its files.
+    /// The data set version, with its files and without its tables.
     pub dataset: DatasetView,
     /// The model to go on from.
     pub checkpoint: Option<ModelView>,

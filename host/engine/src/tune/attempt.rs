@@ -185,7 +185,7 @@ impl Engine {
             source: format!("the {what} of task {} is gone", task.id).into(),
         };
         let dataset = task.dataset.ok_or_else(|| gone("data set"))?;
-        let dataset = self.store.dataset(workspace, dataset).await?;
+        let dataset = self.dataset_of_lease(workspace, dataset).await?;
         let plugin = task.plugin.as_ref().ok_or_else(|| gone("plugin"))?;
         let plugin = self.store.plugin(workspace, &plugin.digest).await?;
         Ok(Supplies {

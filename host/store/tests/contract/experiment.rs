@@ -6,14 +6,16 @@ use serde_json::{Map, Value, json};
 use trainshed_core::TaskId;
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_store::{
-    Cause, EndOfRun, ExperimentEnd, NewTask, NewWork, Place, StartedTrial, Step, StepError,
-    TrialChange, Waiting,
+    Cause, EndOfRun, ExperimentEnd, LeaseError, NewTask, NewWork, Place, QueuedStep, StartedTrial,
+    Step, StepError, TrialChange, Waiting,
 };
 
 use crate::lab::{Lab, NOW, UNTIL, completed, new_task};
 
 store_contract! {
     of_two_steps_from_one_place_the_second_is_refused,
+    steps_that_wait_together_are_written_in_their_order,
+    a_refused_step_takes_along_those_behind_it_and_no_others,
     a_trial_is_started_once_more_under_a_new_fence,
     a_lost_trial_is_found_until_its_log_knows,
     an_experiment_ends_with_the_models_of_its_trials,
@@ -35,10 +37,12 @@ async fn experiment(lab: &Lab, name: &str) -> TaskId {
     task.id
 }
 
-fn step<'a>(experiment: &'a TaskId, after: &'a Place, trials: Vec<TrialChange>) -> Step<'a> {
+/// A step of two events.
+fn step(experiment: &TaskId, after: &Place, trials: Vec<TrialChange>) -> Step {
     Step {
-        experiment,
-        after,
+        experiment: experiment.clone(),
+        after: after.clone(),
+        behind: after.behind(2),
         events: vec!["{}".to_owned(), "{}".to_owned()],
         ready: true,
         progress: Some(0.5),
@@ -62,10 +66,24 @@ fn start(lab: &Lab, experiment: &TaskId, attempt: u64) -> TrialChange {
     }))
 }
 
-async fn take(lab: &Lab, step: Step<'_>) -> Result<(Place, Option<(TaskId, i64)>), StepError> {
-    lab.store
-        .take_step(&lab.workspace, Cause::Alone, step, NOW)
-        .await
+async fn queue(lab: &Lab, cause: Cause, step: Step) -> QueuedStep {
+    let queued = lab.store.queue_step(&lab.workspace, cause, step, NOW);
+    queued.await.unwrap()
+}
+
+/// Writes a step; the place behind it, and what it started.
+async fn take_for(
+    lab: &Lab,
+    cause: Cause,
+    step: Step,
+) -> Result<(Place, Option<(TaskId, i64)>), StepError> {
+    let behind = step.behind.clone();
+    let started = queue(lab, cause, step).await.written().await?;
+    Ok((behind, started))
+}
+
+async fn take(lab: &Lab, step: Step) -> Result<(Place, Option<(TaskId, i64)>), StepError> {
+    take_for(lab, Cause::Alone, step).await
 }
 
 async fn of_two_steps_from_one_place_the_second_is_refused(lab: Lab) {
@@ -97,6 +115,67 @@ async fn of_two_steps_from_one_place_the_second_is_refused(lab: Lab) {
     assert_eq!(events.await.unwrap(), ["{}", "{}", "{}"]);
 }
 
+async fn steps_that_wait_together_are_written_in_their_order(lab: Lab) {
+    let (task, other) = (experiment(&lab, "a").await, experiment(&lab, "b").await);
+    let mut queued = Vec::new();
+    let first = step(&task, &Place::default(), vec![start(&lab, &task, 1)]);
+    let elsewhere = step(&other, &Place::default(), vec![start(&lab, &other, 1)]);
+    let mut behind = first.behind.clone();
+    for step in [first, elsewhere] {
+        queued.push(queue(&lab, Cause::Alone, step).await);
+    }
+    for _ in 0..40 {
+        let next = step(&task, &behind, Vec::new());
+        behind = next.behind.clone();
+        queued.push(queue(&lab, Cause::Alone, next).await);
+    }
+    let mut started = 0;
+    for step in queued {
+        started += usize::from(step.written().await.unwrap().is_some());
+    }
+    assert_eq!(started, 2);
+    let end = lab.store.end_of_log(&lab.workspace, &task).await.unwrap();
+    assert_eq!((&end, end.seq), (&behind, 82));
+    let events = lab.store.experiment_events(&lab.workspace, &task, 0, 100);
+    assert_eq!(events.await.unwrap().len(), 82);
+}
+
+async fn a_refused_step_takes_along_those_behind_it_and_no_others(lab: Lab) {
+    let (task, other) = (experiment(&lab, "a").await, experiment(&lab, "b").await);
+    let first = step(&task, &Place::default(), vec![start(&lab, &task, 1)]);
+    let place = first.behind.clone();
+    let (_, started) = take(&lab, first).await.unwrap();
+    let (trial, fence) = started.unwrap();
+    let report = |fence| Cause::Report {
+        task: trial.clone(),
+        fence,
+        lease_until: UNTIL,
+    };
+    let good = step(&task, &place, Vec::new());
+    let stale = step(&task, &good.behind, Vec::new());
+    let behind = step(&task, &stale.behind, Vec::new());
+    let elsewhere = step(&other, &Place::default(), vec![start(&lab, &other, 1)]);
+    let end = good.behind.clone();
+
+    let good = queue(&lab, report(fence), good).await;
+    let stale = queue(&lab, report(fence + 1), stale).await;
+    let behind = queue(&lab, report(fence), behind).await;
+    let elsewhere = queue(&lab, Cause::Alone, elsewhere).await;
+
+    assert!(matches!(good.written().await, Ok(None)));
+    let refused = stale.written().await;
+    let Err(StepError::Lease(LeaseError::Stale { .. })) = refused else {
+        panic!("{refused:?}");
+    };
+    let refused = behind.written().await;
+    assert!(matches!(refused, Err(StepError::Overtaken)), "{refused:?}");
+    assert!(matches!(elsewhere.written().await, Ok(Some(_))));
+    let found = lab.store.end_of_log(&lab.workspace, &task).await.unwrap();
+    assert_eq!(found, end);
+    let events = lab.store.experiment_events(&lab.workspace, &task, 0, 100);
+    assert_eq!(events.await.unwrap().len(), 4);
+}
+
 async fn a_trial_is_started_once_more_under_a_new_fence(lab: Lab) {
     let task = experiment(&lab, "search").await;
     let beginning = Place::default();
@@ -122,8 +201,7 @@ async fn a_trial_is_started_once_more_under_a_new_fence(lab: Lab) {
         },
     };
     let over = step(&task, &place, vec![TrialChange::Over(0)]);
-    let ended = lab.store.take_step(&lab.workspace, failed, over, NOW).await;
-    let (place, _) = ended.unwrap();
+    let (place, _) = take_for(&lab, failed, over).await.unwrap();
     let claimed = lab.store.claim_task(&lab.workspace, &lab.agent, NOW, UNTIL);
     assert_eq!(
         claimed.await.unwrap(),
@@ -186,7 +264,7 @@ async fn an_experiment_ends_with_the_models_of_its_trials(lab: Lab) {
             reports: Vec::new(),
         },
     };
-    let end = |models: &BTreeMap<u64, u64>, asked: Option<String>| {
+    let end = move |models: &BTreeMap<u64, u64>, asked: Option<String>| {
         assert_eq!(asked, None);
         let result: Map<String, Value> = Map::from_iter([("models".to_owned(), json!(models))]);
         ExperimentEnd {
@@ -199,10 +277,7 @@ async fn an_experiment_ends_with_the_models_of_its_trials(lab: Lab) {
         end: Some(Box::new(end)),
         ..step(&task, &place, vec![TrialChange::Over(0)])
     };
-    lab.store
-        .take_step(&lab.workspace, finish, last, NOW)
-        .await
-        .unwrap();
+    take_for(&lab, finish, last).await.unwrap();
     let ended = lab
         .store
         .task(&lab.workspace, &task)
