@@ -103,8 +103,9 @@ pub(crate) struct Deed<T> {
     pub(crate) answer: T,
     pub(crate) events: Vec<Event>,
     cause: Cause,
-    /// What comes with the attempt that one of the events starts.
-    start: Option<TrialChange>,
+    /// What comes with the attempt that one of the events starts, or with the checkpoint that
+    /// one of them names.
+    own: Option<TrialChange>,
 }
 
 impl<T> Deed<T> {
@@ -113,13 +114,13 @@ impl<T> Deed<T> {
             answer,
             events,
             cause: Cause::Alone,
-            start: None,
+            own: None,
         }
     }
 
     pub(crate) fn with_clone(self, clone: Option<TrialClone>) -> Self {
         Self {
-            start: clone.map(|clone| TrialChange::Clone(Box::new(clone))),
+            own: clone.map(|clone| TrialChange::Clone(Box::new(clone))),
             ..self
         }
     }
@@ -296,7 +297,7 @@ impl Engine {
                 cause: Cause::Stop {
                     reason: reason.to_owned(),
                 },
-                start: None,
+                own: None,
             })
         });
         match stopped.await {
@@ -389,11 +390,12 @@ impl Engine {
                     started: None,
                 });
             }
-            let effects = match deed.cause {
-                // What came since the stop is told once more, and has had its effects.
-                Cause::GoOn => Vec::new(),
-                _ => effects(&events, &known.experiment, deed.start),
-            };
+            let mut effects = effects(&events, &known.experiment, deed.own);
+            if deed.cause == Cause::GoOn {
+                // What came since the stop is told once more, and has had its effects, but that
+                // whoever was to stop is a copy now.
+                effects.retain(|effect| matches!(effect, TrialChange::Copied { .. }));
+            }
             let share = known.experiment.progress().unwrap_or(0.0);
             let share = (share * 1000.0).round() / 1000.0;
             let behind = known.place.behind(events.len());
@@ -733,12 +735,12 @@ fn ending_of_lost(lost: &LostTrial) -> Ending {
 fn effects(
     events: &[Event],
     experiment: &Experiment,
-    mut start: Option<TrialChange>,
+    mut own: Option<TrialChange>,
 ) -> Vec<TrialChange> {
     let mut changes = Vec::new();
     for event in events {
         match event {
-            Event::Started { .. } => changes.extend(start.take()),
+            Event::Started { .. } | Event::Checkpointed { .. } => changes.extend(own.take()),
             Event::Paused { trial } => changes.push(TrialChange::Paused(*trial)),
             Event::Resumed { trial, .. } => {
                 let goes_on = |trial: &Trial| trial.status == Status::Running;
@@ -746,9 +748,14 @@ fn effects(
                     changes.push(TrialChange::Resumed(*trial));
                 }
             }
-            Event::Ended { trial, .. }
-            | Event::Exploited { trial, .. }
-            | Event::Closed { trial, .. } => {
+            Event::Exploited { trial, from, .. } => {
+                changes.push(TrialChange::Over(*trial));
+                changes.push(TrialChange::Copied {
+                    trial: *trial,
+                    from: *from,
+                });
+            }
+            Event::Ended { trial, .. } | Event::Closed { trial, .. } => {
                 // An end is mostly two events.
                 if !matches!(changes.last(), Some(TrialChange::Over(last)) if last == trial) {
                     changes.push(TrialChange::Over(*trial));
@@ -760,7 +767,6 @@ fn effects(
             | Event::Reported { .. }
             | Event::Decided { .. }
             | Event::Unpaused { .. }
-            | Event::Checkpointed { .. }
             | Event::Retried { .. }
             | Event::StopRequested { .. }
             | Event::Continued { .. }

@@ -35,7 +35,7 @@ const INFO: &str = "backup.json";
 const SCHEMA_WITH_POINT_STATE: i64 = 6;
 
 /// Every table, each after those that it refers to.
-const TABLES: [&str; 31] = [
+const TABLES: [&str; 32] = [
     "workspace",
     "api_key",
     "project",
@@ -53,6 +53,7 @@ const TABLES: [&str; 31] = [
     "experiment",
     "experiment_event",
     "trial",
+    "trial_checkpoint",
     "tag",
     "parameter",
     "configuration",

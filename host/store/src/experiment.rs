@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use trainshed_core::draft::CloneRequest;
 use trainshed_core::parameter::Parameter;
 use trainshed_core::task::{Outcome, TaskState};
-use trainshed_core::{AgentId, TaskId, Timestamp};
+use trainshed_core::{AgentId, Digest, TaskId, Timestamp};
 
 use crate::change::ChangeError;
 use crate::database::{Store, fresh_id};
@@ -113,8 +113,41 @@ pub enum TrialChange {
     Resumed(u64),
     /// The attempt is over.
     Over(u64),
+    /// It reported, and named what it has saved: from then on it goes on from that.
+    Checkpointed(Box<TrialCheckpoint>),
+    /// It becomes a copy of another.
+    Copied {
+        /// The trial's number.
+        trial: u64,
+        /// Of the trial whose checkpoint it goes on from.
+        from: u64,
+    },
     /// Agents that run trials of the experiment are asked to stop.
     StopAll(String),
+}
+
+/// What a trial goes on from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrialCheckpoint {
+    /// The trial's number.
+    pub trial: u64,
+    /// What it has saved.
+    pub saved: Checkpoint,
+}
+
+/// A model as it was at some time. The same model may be saved again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The model's id.
+    pub model: u64,
+    /// The iteration after which it was saved.
+    pub iteration: u64,
+    /// Of its file.
+    pub sha256: Digest,
+    /// Length of its file.
+    pub size_bytes: u64,
+    /// What is kept with it, by key.
+    pub metadata: Vec<(String, String)>,
 }
 
 /// An attempt at a trial.
@@ -355,6 +388,80 @@ impl Store {
             Ok((unsigned(number), (task, model.map(unsigned))))
         });
         parsed.collect()
+    }
+
+    /// The model that a task has saved under a name of its own, as it is now.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn saved_model(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        name: &str,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let action = "look a model up";
+        // A row for each key that is kept with it, and one where there is none.
+        let rows: Vec<(i64, i64, String, i64, Option<String>, Option<String>)> = sqlx::query_as(
+            "select model.id, model.iteration, model.sha256, model.size_bytes, kept.key,
+                    kept.value
+               from model
+               left join model_metadata as kept
+                      on kept.workspace = model.workspace and kept.model = model.id
+              where model.workspace = $1 and model.task = $2 and model.slot = $3
+                and model.sha256 is not null
+              order by kept.key",
+        )
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .bind(name)
+        .fetch_all(&self.reader)
+        .await
+        .map_err(StoreError::database(action))?;
+        let Some((id, iteration, sha256, size_bytes, _, _)) = rows.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Checkpoint {
+            model: unsigned(*id),
+            iteration: unsigned(*iteration),
+            sha256: sha256.parse().map_err(StoreError::damaged(action))?,
+            size_bytes: unsigned(*size_bytes),
+            metadata: rows
+                .into_iter()
+                .filter_map(|(.., key, value)| key.zip(value))
+                .collect(),
+        }))
+    }
+
+    /// What the next attempt at a trial goes on from; `None` where it has reported no checkpoint.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn checkpoint_of_trial(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+    ) -> Result<Option<Checkpoint>, StoreError> {
+        let action = "look up what a trial goes on from";
+        let row: Option<(i64, i64, String, i64, String)> = sqlx::query_as(
+            "select model, iteration, sha256, size_bytes, metadata from trial_checkpoint
+              where workspace = $1 and task = $2",
+        )
+        .bind(workspace.as_str())
+        .bind(task.as_str())
+        .fetch_optional(&self.reader)
+        .await
+        .map_err(StoreError::database(action))?;
+        row.map(|(model, iteration, sha256, size_bytes, metadata)| {
+            Ok(Checkpoint {
+                model: unsigned(model),
+                iteration: unsigned(iteration),
+                sha256: sha256.parse().map_err(StoreError::damaged(action))?,
+                size_bytes: unsigned(size_bytes),
+                metadata: serde_json::from_str(&metadata).map_err(StoreError::damaged(action))?,
+            })
+        })
+        .transpose()
     }
 
     /// Trials of every workspace whose tasks do not run although their logs say so.

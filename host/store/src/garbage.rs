@@ -16,6 +16,7 @@ pub const FILE_REFERENCES: &[(&str, &str)] = &[
     ("plugin", "digest"),
     ("dataset_file", "sha256"),
     ("model", "sha256"),
+    ("trial_checkpoint", "sha256"),
     ("plot", "sha256"),
     ("sample", "sha256"),
     ("artifact", "sha256"),

@@ -58,8 +58,8 @@ pub use database::{Database, Store};
 pub use dataset::{DatasetError, InsertDatasetError, NewVersion};
 pub use error::StoreError;
 pub use experiment::{
-    Cause, EndOfExperiment, ExperimentEnd, LostTrial, Place, QueuedStep, StartedTrial, Step,
-    StepError, TrialChange, TrialClone, TrialOf, Waiting,
+    Cause, Checkpoint, EndOfExperiment, ExperimentEnd, LostTrial, Place, QueuedStep, StartedTrial,
+    Step, StepError, TrialChange, TrialCheckpoint, TrialClone, TrialOf, Waiting,
 };
 pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};

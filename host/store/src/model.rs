@@ -209,29 +209,6 @@ impl Store {
         row.view(metadata).map(Some)
     }
 
-    /// The model that a task has saved under a name of its own, the digest of its file, and the
-    /// iteration that it belongs to.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn saved_model(
-        &self,
-        workspace: &Workspace,
-        task: &TaskId,
-        name: &str,
-    ) -> Result<Option<(u64, String, u64)>, StoreError> {
-        let row: Option<(i64, String, i64)> = sqlx::query_as(
-            "select id, sha256, iteration from model where workspace = $1 and task = $2 and slot = $3",
-        )
-        .bind(workspace.as_str())
-        .bind(task.as_str())
-        .bind(name)
-        .fetch_optional(&self.reader)
-        .await
-        .map_err(StoreError::database("look a model up"))?;
-        Ok(row.map(|(id, sha256, iteration)| (unsigned(id), sha256, unsigned(iteration))))
-    }
-
     /// What is kept with each model: of one task, of one model, or of all.
     async fn metadata(
         &self,

@@ -57,7 +57,7 @@ async fn data_of_a_newer_trainshed_is_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the data has schema 9999, but this trainshed knows schemas up to 12"
+        "the data has schema 9999, but this trainshed knows schemas up to 14"
     );
     assert!(error.hint().unwrap().contains("newer"));
 }

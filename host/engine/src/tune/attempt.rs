@@ -11,8 +11,8 @@ use trainshed_core::task::Outcome;
 use trainshed_core::view::{LeaseView, TaskView, TrialLease};
 use trainshed_core::{AgentId, TaskId, WorkspaceId};
 use trainshed_store::{
-    Cause, ClaimedTask, EndOfRun, LeaseError, NewWork, StartedTrial, StoreError, TrialChange,
-    TrialOf, Workspace,
+    Cause, Checkpoint, ClaimedTask, EndOfRun, LeaseError, NewWork, StartedTrial, StoreError,
+    TrialChange, TrialCheckpoint, TrialOf, Workspace,
 };
 use trainshed_tune::Decision;
 use trainshed_tune::experiment::event::{Ending, Event, Status};
@@ -91,7 +91,7 @@ impl Engine {
                     answer: Some(handed),
                     events,
                     cause: Cause::Alone,
-                    start: Some(TrialChange::Start(Box::new(StartedTrial {
+                    own: Some(TrialChange::Start(Box::new(StartedTrial {
                         number: start.trial,
                         attempt: start.attempt,
                         task,
@@ -166,8 +166,15 @@ impl Engine {
         let described = self.describe_lease(workspace, claimed, Some(handed.lease));
         let mut view = described.await?;
         if let (Some(name), Some(model), Some(lease)) =
-            (&handed.checkpoint, &view.checkpoint, &mut view.trial)
+            (&handed.checkpoint, &mut view.checkpoint, &mut view.trial)
         {
+            let reported = self.store.checkpoint_of_trial(workspace, &view.task);
+            if let Some(reported) = reported.await?.filter(|known| known.model == model.id) {
+                model.iteration = reported.iteration;
+                model.sha256 = Some(reported.sha256);
+                model.size_bytes = reported.size_bytes;
+                model.metadata = reported.metadata;
+            }
             lease.iteration = lease
                 .iteration
                 .saturating_add(saved_since(name, model.iteration));
@@ -213,14 +220,10 @@ impl Engine {
             Some(name) => {
                 let saved = self.store.saved_model(workspace, task, name).await;
                 let saved = saved.map_err(LeaseError::Store)?;
-                let meant = |sha256: &String| {
-                    let given = report.checkpoint_sha256.as_ref();
-                    given.is_none_or(|given| given.to_string() == *sha256)
-                };
-                let saved = saved.filter(|(_, sha256, _)| meant(sha256));
-                let (id, sha256, iteration) =
-                    saved.ok_or_else(|| LeaseError::NotYet(name.clone()))?;
-                Some(format!("{id}@{sha256}@{iteration}"))
+                let given = report.checkpoint_sha256;
+                let is_meant = |saved: &Checkpoint| given.is_none_or(|given| given == saved.sha256);
+                let saved = saved.filter(is_meant);
+                Some(saved.ok_or_else(|| LeaseError::NotYet(name.clone()))?)
             }
         };
         let lease_until = self.lease_until();
@@ -243,11 +246,15 @@ impl Engine {
             };
             // Before the report, so that whoever goes on from this trial has the newest.
             let mut events = match &checkpoint {
-                Some(checkpoint) => experiment
-                    .checkpoint(number, attempt, report.iteration, checkpoint)
+                Some(saved) => experiment
+                    .checkpoint(number, attempt, report.iteration, &name_of(saved))
                     .map_err(refused)?,
                 None => Vec::new(),
             };
+            let kept = checkpoint.as_ref().map(|saved| TrialCheckpoint {
+                trial: number,
+                saved: saved.clone(),
+            });
             let (decision, reported) = experiment.report(report.clone(), at_ms).map_err(refused)?;
             events.extend(reported);
             Ok(Deed {
@@ -258,7 +265,7 @@ impl Engine {
                     fence,
                     lease_until,
                 },
-                start: None,
+                own: kept.map(|kept| TrialChange::Checkpointed(Box::new(kept))),
             })
         });
         let decision = answer_of(reported.await?.answer);
@@ -390,7 +397,7 @@ impl Engine {
                     fence,
                     end,
                 },
-                start: None,
+                own: None,
             })
         })
         .await?;
@@ -433,8 +440,19 @@ impl Leased {
     }
 }
 
-/// How many iterations a model is ahead of the checkpoint that it is: what a trial saved again
-/// after its last report, as when its machine died in between, is not done again.
+/// The name of a checkpoint in the log.
+fn name_of(saved: &Checkpoint) -> String {
+    let Checkpoint {
+        model,
+        sha256,
+        iteration,
+        ..
+    } = saved;
+    format!("{model}@{sha256}@{iteration}")
+}
+
+/// How many iterations a model is ahead of the checkpoint that it is, where nothing but the model
+/// itself is left of that.
 fn saved_since(checkpoint: &str, iteration: u64) -> u64 {
     let then = checkpoint.split('@').nth(2);
     let then = then.and_then(|then| then.parse::<u64>().ok());

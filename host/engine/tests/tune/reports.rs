@@ -160,13 +160,79 @@ async fn a_trial_goes_on_from_the_checkpoint_that_it_reported() {
     );
     let late = lab.tell(&second, 3, json!({"accuracy": 1})).await;
     assert!(late.is_err(), "{late:?}");
+}
 
-    // What was saved and never reported is not done again.
-    let reports = vec![model("last", 3, weights, 7)];
-    lab.report(&third, batch(9, reports)).await.unwrap();
-    lab.pass_ms(60_001);
-    lab.engine.sweep().await.unwrap();
-    assert_eq!(lab.lease().await.unwrap().trial.unwrap().iteration, 3);
+/// A kill between the save and the report of an epoch would otherwise lose the report.
+#[tokio::test]
+async fn an_epoch_that_was_saved_but_not_reported_is_done_again() {
+    let mut lab = Lab::ready().await;
+    lab.submit(tune("cut off", json!({"num_samples": 1}))).await;
+    let first = lab.lease().await.unwrap();
+    let (one, two) = (lab.put(b"one").await, lab.put(b"second").await);
+    lab.report(&first, batch(0, vec![model("last", 1, one, 3)]))
+        .await
+        .unwrap();
+    assert_eq!(lab.tell_saved(&first, 1, "last").await, Ok(Continue));
+    lab.report(&first, batch(1, vec![model("last", 2, two, 6)]))
+        .await
+        .unwrap();
+
+    for _ in 0..2 {
+        (lab, _) = lab.reopen(0).await;
+        lab.pass_ms(60_001);
+        lab.engine.sweep().await.unwrap();
+        let again = lab.lease().await.unwrap();
+        let checkpoint = again.checkpoint.clone().unwrap();
+        assert_eq!(
+            (
+                checkpoint.iteration,
+                checkpoint.sha256,
+                checkpoint.size_bytes
+            ),
+            (1, Some(one), 3)
+        );
+        assert_eq!(checkpoint.metadata, [("hidden".into(), "8".into())]);
+        assert_eq!(again.trial.as_ref().unwrap().iteration, 1);
+    }
+}
+
+/// The original goes on meanwhile, and saves; the copy is of what was judged.
+#[tokio::test]
+async fn a_copy_goes_on_from_what_the_original_had_when_it_was_copied() {
+    let lab = Lab::ready().await;
+    let config = json!({
+        "num_samples": 2,
+        "scheduler": {"name": "pbt", "options": {
+            "time_attr": "training_iteration", "perturbation_interval": 1, "quantile_fraction": 0.5,
+        }},
+    });
+    lab.submit(tune("copied", config)).await;
+    let leases = [lab.lease().await.unwrap(), lab.lease().await.unwrap()];
+    let weights = [lab.put(b"good").await, lab.put(b"bad").await];
+    for (lease, (weights, size)) in leases.iter().zip(weights.iter().zip([4, 3])) {
+        let reports = vec![model("last", 1, *weights, size)];
+        lab.report(lease, batch(0, reports)).await.unwrap();
+    }
+    let report = |accuracy: f64| TrialReport {
+        iteration: 1,
+        metrics: lab::object(json!({"accuracy": accuracy})),
+        checkpoint: Some("last".into()),
+        checkpoint_sha256: None,
+        elapsed_ms: 10,
+    };
+    assert_eq!(lab.send(&leases[0], report(0.9)).await, Ok(Continue));
+    assert_eq!(lab.send(&leases[1], report(0.1)).await, Ok(Stop));
+    let newer = lab.put(b"newer").await;
+    lab.report(&leases[0], batch(1, vec![model("last", 2, newer, 5)]))
+        .await
+        .unwrap();
+    let copy = lab.lease().await.unwrap();
+    let checkpoint = copy.checkpoint.clone().unwrap();
+    assert_eq!(
+        (checkpoint.iteration, checkpoint.sha256),
+        (1, Some(weights[0]))
+    );
+    assert_eq!(copy.trial.unwrap().iteration, 1);
 }
 
 #[tokio::test]

@@ -9,7 +9,9 @@ use trainshed_core::progress::{Progress, TRIALS_PHASE};
 use trainshed_core::task::Outcome;
 use trainshed_core::{TaskId, Timestamp};
 
-use super::{Cause, EndOfExperiment, StartedTrial, Step, StepError, TrialChange, TrialClone};
+use super::{
+    Cause, EndOfExperiment, StartedTrial, Step, StepError, TrialChange, TrialCheckpoint, TrialClone,
+};
 use crate::batch::{Answers, Batch, Ticket};
 use crate::change::ChangeError;
 use crate::edit::clone_within;
@@ -287,6 +289,14 @@ impl StepWriter<'_> {
                 self.stop_all(reason);
                 return Ok(None);
             }
+            TrialChange::Checkpointed(reported) => {
+                self.note_checkpoint(reported);
+                return Ok(None);
+            }
+            TrialChange::Copied { trial, from } => {
+                self.copy_checkpoint(*trial, *from);
+                return Ok(None);
+            }
             TrialChange::Paused(number) => (number, "paused"),
             TrialChange::Resumed(number) => (number, "running"),
             TrialChange::Over(number) => (number, "ended"),
@@ -301,6 +311,57 @@ impl StepWriter<'_> {
         .bind(bigint(*number));
         self.batch.add(update);
         Ok(None)
+    }
+
+    /// Notes what a trial goes on from, whatever becomes of the model. Nothing where its file is
+    /// gone, which others that are written with it must not suffer from.
+    fn note_checkpoint(&mut self, TrialCheckpoint { trial, saved }: &TrialCheckpoint) {
+        let insert = sqlx::query(
+            "insert into trial_checkpoint
+                    (workspace, task, model, iteration, sha256, size_bytes, metadata)
+             select trial.workspace, trial.task, $1, $2, file.sha256, file.size_bytes, $3
+               from trial
+               join file on file.workspace = trial.workspace and file.sha256 = $4
+              where trial.workspace = $5 and trial.experiment = $6 and trial.number = $7
+             on conflict (workspace, task) do update
+                set model = excluded.model, iteration = excluded.iteration,
+                    sha256 = excluded.sha256, size_bytes = excluded.size_bytes,
+                    metadata = excluded.metadata",
+        )
+        .bind(bigint(saved.model))
+        .bind(bigint(saved.iteration))
+        .bind(serde_json::json!(saved.metadata).to_string())
+        .bind(saved.sha256.to_string())
+        .bind(self.workspace.as_str())
+        .bind(self.experiment.as_str())
+        .bind(bigint(*trial));
+        self.batch.add(insert);
+    }
+
+    /// Lets a trial go on from what another goes on from.
+    fn copy_checkpoint(&mut self, trial: u64, from: u64) {
+        let insert = sqlx::query(
+            "insert into trial_checkpoint
+                    (workspace, task, model, iteration, sha256, size_bytes, metadata)
+             select copy.workspace, copy.task, kept.model, kept.iteration, kept.sha256,
+                    kept.size_bytes, kept.metadata
+               from trial as copy
+               join trial as original
+                    on original.workspace = copy.workspace
+                   and original.experiment = copy.experiment and original.number = $1
+               join trial_checkpoint as kept
+                    on kept.workspace = original.workspace and kept.task = original.task
+              where copy.workspace = $2 and copy.experiment = $3 and copy.number = $4
+             on conflict (workspace, task) do update
+                set model = excluded.model, iteration = excluded.iteration,
+                    sha256 = excluded.sha256, size_bytes = excluded.size_bytes,
+                    metadata = excluded.metadata",
+        )
+        .bind(bigint(from))
+        .bind(self.workspace.as_str())
+        .bind(self.experiment.as_str())
+        .bind(bigint(trial));
+        self.batch.add(insert);
     }
 
     /// Makes the task that an attempt elsewhere is to run.

@@ -54,6 +54,7 @@ impl Closure {
             ("model", "id", "task"),
             ("task_model", "model", "task"),
             ("trial", "model", "task"),
+            ("trial_checkpoint", "model", "task"),
         ] {
             let more: BTreeSet<i64> = look.up(table, column, by, tasks).await?;
             found.models.extend(more);
@@ -76,7 +77,7 @@ impl Closure {
         let of_datasets: BTreeSet<String> = of_datasets.await?;
         found.files.extend(of_models);
         found.files.extend(of_datasets);
-        for table in ["plot", "sample", "artifact"] {
+        for table in ["plot", "sample", "artifact", "trial_checkpoint"] {
             let more: BTreeSet<String> = look.up(table, "sha256", "task", tasks).await?;
             found.files.extend(more);
         }

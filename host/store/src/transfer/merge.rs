@@ -107,6 +107,12 @@ impl Ids {
                 row.insert("model".to_owned(), here.into());
             }
             "trial" => map(row, "model", &self.models),
+            "trial_checkpoint" => {
+                let Some(here) = self.model(number(row, "model")) else {
+                    return false;
+                };
+                row.insert("model".to_owned(), here.into());
+            }
             "experiment" => {
                 row.insert("ready".to_owned(), 0.into());
             }

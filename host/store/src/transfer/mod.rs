@@ -49,7 +49,7 @@ enum Key {
 
 /// Every table whose rows belong to tasks and to what they need, each after those that it
 /// refers to, with the column that says whose a row is.
-const TABLES: [(&str, &str, Key); 25] = [
+const TABLES: [(&str, &str, Key); 26] = [
     ("project", "id", Key::Project),
     ("file", "sha256", Key::File),
     ("plugin", "digest", Key::Plugin),
@@ -62,6 +62,7 @@ const TABLES: [(&str, &str, Key); 25] = [
     ("experiment", "task", Key::Experiment),
     ("experiment_event", "task", Key::Experiment),
     ("trial", "experiment", Key::Experiment),
+    ("trial_checkpoint", "task", Key::Task),
     ("tag", "owner", Key::Owner),
     ("parameter", "task", Key::Task),
     ("configuration", "task", Key::Task),

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use trainshed_core::TaskId;
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_store::{
-    Cause, EndOfRun, ExperimentEnd, LeaseError, NewTask, NewWork, Place, QueuedStep, StartedTrial,
-    Step, StepError, TrialChange, Waiting,
+    Cause, Checkpoint, EndOfRun, ExperimentEnd, GarbageRules, LeaseError, NewTask, NewWork, Place,
+    QueuedStep, StartedTrial, Step, StepError, TrialChange, TrialCheckpoint, Waiting,
 };
 
 use crate::lab::{Lab, NOW, UNTIL, completed, new_task};
@@ -19,6 +19,7 @@ store_contract! {
     a_trial_is_started_once_more_under_a_new_fence,
     a_lost_trial_is_found_until_its_log_knows,
     an_experiment_ends_with_the_models_of_its_trials,
+    a_trial_goes_on_from_what_it_reported_whatever_it_saves_since,
     a_task_that_is_deleted_takes_its_experiment_along,
 }
 
@@ -296,6 +297,62 @@ async fn an_experiment_ends_with_the_models_of_its_trials(lab: Lab) {
     assert_eq!(models[0].name, format!("trial 0 of {task}"));
     assert_eq!(ended.result.unwrap()["models"], json!({"0": models[0].id}));
     assert_eq!(ended.models.output[0].model, models[0].id);
+}
+
+async fn a_trial_goes_on_from_what_it_reported_whatever_it_saves_since(lab: Lab) {
+    let task = experiment(&lab, "search").await;
+    let beginning = Place::default();
+    let started = take(&lab, step(&task, &beginning, vec![start(&lab, &task, 1)])).await;
+    let (mut place, started) = started.unwrap();
+    let (trial, fence) = started.unwrap();
+    let running = crate::lab::Running {
+        task: trial.clone(),
+        fence,
+    };
+    let (store, workspace) = (&lab.store, &lab.workspace);
+    assert_eq!(
+        store.checkpoint_of_trial(workspace, &trial).await.unwrap(),
+        None
+    );
+    let (first, second) = (lab.put(b"first").await, lab.put(b"second").await);
+    let saved = vec![crate::lab::model("best", 1, first, 5)];
+    lab.report(&running, 0, saved).await;
+    let saved = store.saved_model(workspace, &trial, "best").await.unwrap();
+    let saved = saved.unwrap();
+    assert_eq!((saved.iteration, saved.sha256), (1, first));
+    assert_eq!(saved.metadata, [("a".to_owned(), "b".to_owned())]);
+
+    // Of a file that nobody has, nothing is kept, and nothing fails.
+    let unknown = Checkpoint {
+        sha256: trainshed_core::Digest::of(b"unknown"),
+        ..saved.clone()
+    };
+    for saved in [&saved, &unknown] {
+        let reported = TrialChange::Checkpointed(Box::new(TrialCheckpoint {
+            trial: 0,
+            saved: saved.clone(),
+        }));
+        (place, _) = take(&lab, step(&task, &place, vec![reported]))
+            .await
+            .unwrap();
+    }
+    let newer = vec![crate::lab::model("best", 2, second, 6)];
+    lab.report(&running, 1, newer).await;
+    // A trial that is not there is no original, and gets no copy.
+    let copied = |trial, from| TrialChange::Copied { trial, from };
+    take(&lab, step(&task, &place, vec![copied(0, 7), copied(7, 0)]))
+        .await
+        .unwrap();
+    let all = GarbageRules {
+        keep_ms: 0,
+        keep_uploads_ms: 0,
+    };
+    store.collect_garbage(None, all, NOW).await.unwrap();
+    assert_eq!(
+        store.checkpoint_of_trial(workspace, &trial).await.unwrap(),
+        Some(saved)
+    );
+    assert_eq!(lab.read(&first).await.unwrap(), b"first");
 }
 
 async fn a_task_that_is_deleted_takes_its_experiment_along(lab: Lab) {
