@@ -163,7 +163,7 @@ impl Engine {
             }
             None => None,
         };
-        let done = self.drive(workspace, experiment, |known| {
+        let done = self.drive_on(workspace, experiment, |known| {
             let (next, events) = known.experiment.next(self.now_ms());
             let mut clone = None;
             let asked = match next {

@@ -11,8 +11,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::TryStreamExt as _;
+use futures::stream::FuturesUnordered;
 use serde_json::{Map, Value, json};
-use tokio::sync::{OnceCell, OwnedRwLockReadGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::{OnceCell, OwnedRwLockReadGuard, Semaphore};
+use tokio::task::block_in_place;
 use trainshed_core::action::{Action, ActionError, Tune, Work};
 use trainshed_core::limits::LimitRequest;
 use trainshed_core::report::TrialDecision;
@@ -57,11 +61,19 @@ const MAX_METRICS_BYTES: usize = 16 << 10;
 /// How often a step that came too late is decided anew, before the caller has to come again.
 const MAX_OVERTAKEN: usize = 100;
 
+/// More events than this are read aside: it takes some milliseconds.
+const LONG_LOG: usize = 1000;
+/// So many experiments of a workspace may think at a time, so that its others leave something
+/// of the machine to the other workspaces.
+const THINKING: usize = 2;
+
 /// Experiments whose logs have been read, and the leases of trials that were handed out.
 #[derive(Default)]
 pub(crate) struct Experiments {
     known: Mutex<HashMap<(WorkspaceId, TaskId), Slot>>,
     leased: Mutex<HashMap<Lease, Leased>>,
+    /// Of the workspaces in which somebody thinks or has thought.
+    turns: Mutex<HashMap<WorkspaceId, Arc<Semaphore>>>,
 }
 
 /// One at a time drives an experiment within a process.
@@ -238,9 +250,31 @@ impl Experiments {
         known.entry(key).or_default().clone()
     }
 
+    /// Of which one is held by an experiment of the workspace that thinks.
+    fn turns(&self, workspace: &Workspace) -> Arc<Semaphore> {
+        let turns = self.turns.lock();
+        let mut turns = turns.unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let made = || Arc::new(Semaphore::new(THINKING));
+        turns
+            .entry(workspace.id().clone())
+            .or_insert_with(made)
+            .clone()
+    }
+
     fn leased(&self) -> MutexGuard<'_, HashMap<Lease, Leased>> {
         let leased = self.leased.lock();
         leased.unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Computes for long: another thread takes over what else this one would have done meanwhile.
+fn aside<T>(compute: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) => block_in_place(compute),
+        // There is but one thread.
+        _ => compute(),
     }
 }
 
@@ -309,7 +343,20 @@ impl Engine {
 
     /// Tells experiments of trials whose agents are gone, or whose tasks somebody has moved.
     pub(crate) async fn hear_of_lost_trials(&self) -> Result<(), StoreError> {
-        for lost in self.store.lost_trials().await? {
+        let mut lost: HashMap<_, Vec<LostTrial>> = HashMap::new();
+        for trial in self.store.lost_trials().await? {
+            let experiment = (trial.workspace.id().clone(), trial.trial.experiment.clone());
+            lost.entry(experiment).or_default().push(trial);
+        }
+        // Side by side, because an experiment that thinks lets whoever tells it anything wait.
+        let told = lost.into_values().map(|trials| self.hear_of(trials));
+        let told: FuturesUnordered<_> = told.map(Box::pin).collect();
+        told.try_collect().await
+    }
+
+    /// Tells one experiment of trials that it has lost.
+    async fn hear_of(&self, trials: Vec<LostTrial>) -> Result<(), StoreError> {
+        for lost in trials {
             let LostTrial {
                 workspace, trial, ..
             } = &lost;
@@ -321,8 +368,7 @@ impl Engine {
                     .end(number, attempt, ending.clone(), self.now_ms());
                 Ok(Deed::of((), ended.unwrap_or_default()))
             });
-            // Boxed, because callers hold this within futures of theirs.
-            match Box::pin(told).await {
+            match told.await {
                 Ok(_) => {}
                 Err(LeaseError::Store(error)) => return Err(error),
                 Err(error) => {
@@ -343,6 +389,30 @@ impl Engine {
         &self,
         workspace: &Workspace,
         task: &TaskId,
+        act: impl FnMut(&mut Known) -> Result<Deed<T>, LeaseError>,
+    ) -> Result<Done<T>, LeaseError> {
+        let thinks = Experiment::weighs_long;
+        self.drive_while(workspace, task, thinks, act).await
+    }
+
+    /// As [`Self::drive`], where `act` asks for the next trial.
+    pub(crate) async fn drive_on<T>(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        act: impl FnMut(&mut Known) -> Result<Deed<T>, LeaseError>,
+    ) -> Result<Done<T>, LeaseError> {
+        let thinks = Experiment::suggests_long;
+        self.drive_while(workspace, task, thinks, act).await
+    }
+
+    /// While `act` thinks for long, nobody waits but those who want something of the same
+    /// experiment, or another thought in the same workspace. No transaction is open then.
+    async fn drive_while<T>(
+        &self,
+        workspace: &Workspace,
+        task: &TaskId,
+        thinks_long: fn(&Experiment) -> bool,
         mut act: impl FnMut(&mut Known) -> Result<Deed<T>, LeaseError>,
     ) -> Result<Done<T>, LeaseError> {
         let mut reads = false;
@@ -361,7 +431,16 @@ impl Engine {
                     }
                 },
             };
-            let deed = match act(&mut known) {
+            let decided = match thinks_long(&known.experiment) {
+                false => act(&mut known),
+                true => {
+                    let turn = self.experiments().turns(workspace).acquire_owned().await;
+                    let decided = aside(|| act(&mut known));
+                    drop(turn);
+                    decided
+                }
+            };
+            let deed = match decided {
                 Ok(deed) => deed,
                 Err(_) if !reads => {
                     reads = true;
@@ -481,20 +560,25 @@ impl Engine {
         let same_run = |known: &Known| known.place.run == end.run && known.place.seq <= end.seq;
         let known = known.filter(|known| same_run(known) && end.seq > 0);
         let after = known.as_ref().map_or(0, |known| known.place.seq);
-        let events = if end.seq > after {
+        let texts = if end.seq > after {
             let read = self
                 .store
                 .experiment_events(workspace, task, after, end.seq);
-            let texts = read.await.map_err(LeaseError::Store)?;
-            let parsed = texts.iter().map(|text| serde_json::from_str(text));
-            let parsed: Result<Vec<Event>, _> = parsed.collect();
-            parsed.map_err(|error| damaged(error.to_string()))?
+            read.await.map_err(LeaseError::Store)?
         } else {
             Vec::new()
         };
+        let is_long = texts.len() > LONG_LOG;
+        let parse = || {
+            let parsed = texts.iter().map(|text| serde_json::from_str(text));
+            let parsed: Result<Vec<Event>, _> = parsed.collect();
+            parsed.map_err(|error| damaged(error.to_string()))
+        };
+        let events = if is_long { aside(parse) } else { parse() }?;
         if let Some(mut known) = known {
             let position = usize::try_from(after).unwrap_or(usize::MAX);
-            let advanced = known.experiment.advance(position, &events);
+            let mut advance = || known.experiment.advance(position, &events);
+            let advanced = if is_long { aside(advance) } else { advance() };
             advanced.map_err(|error| damaged(error.to_string()))?;
             known.place = end;
             return Ok(known);
@@ -509,7 +593,8 @@ impl Engine {
             let created = Experiment::create(id, seed, &tune.hyperparameters, &tune.tune_config);
             created.map_err(ReadError::Definition)?
         } else {
-            let replayed = Experiment::replay(&events);
+            let replay = || Experiment::replay(&events);
+            let replayed = if is_long { aside(replay) } else { replay() };
             (
                 replayed.map_err(|error| damaged(error.to_string()))?,
                 Vec::new(),
@@ -824,4 +909,21 @@ fn end_of(known: &Known) -> Option<EndOfExperiment> {
             result: best,
         }
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::aside;
+
+    /// With one thread of the runtime: who waits on it for another would wait for ever.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn others_go_on_while_somebody_computes() {
+        let (tell, told) = mpsc::channel();
+        let thinks = tokio::spawn(async move { aside(|| told.recv()) });
+        let other = tokio::spawn(async move { tell.send("done") });
+        other.await.unwrap().unwrap();
+        assert_eq!(thinks.await.unwrap(), Ok("done"));
+    }
 }

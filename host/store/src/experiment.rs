@@ -150,6 +150,17 @@ pub struct Checkpoint {
     pub metadata: Vec<(String, String)>,
 }
 
+/// A model, with one of the things that are kept with it.
+#[derive(sqlx::FromRow)]
+struct SavedRow {
+    id: i64,
+    iteration: i64,
+    sha256: String,
+    size_bytes: i64,
+    key: Option<String>,
+    value: Option<String>,
+}
+
 /// An attempt at a trial.
 pub struct StartedTrial {
     /// The trial's number.
@@ -402,7 +413,7 @@ impl Store {
     ) -> Result<Option<Checkpoint>, StoreError> {
         let action = "look a model up";
         // A row for each key that is kept with it, and one where there is none.
-        let rows: Vec<(i64, i64, String, i64, Option<String>, Option<String>)> = sqlx::query_as(
+        let rows: Vec<SavedRow> = sqlx::query_as(
             "select model.id, model.iteration, model.sha256, model.size_bytes, kept.key,
                     kept.value
                from model
@@ -418,17 +429,17 @@ impl Store {
         .fetch_all(&self.reader)
         .await
         .map_err(StoreError::database(action))?;
-        let Some((id, iteration, sha256, size_bytes, _, _)) = rows.first() else {
+        let Some(saved) = rows.first() else {
             return Ok(None);
         };
         Ok(Some(Checkpoint {
-            model: unsigned(*id),
-            iteration: unsigned(*iteration),
-            sha256: sha256.parse().map_err(StoreError::damaged(action))?,
-            size_bytes: unsigned(*size_bytes),
+            model: unsigned(saved.id),
+            iteration: unsigned(saved.iteration),
+            sha256: saved.sha256.parse().map_err(StoreError::damaged(action))?,
+            size_bytes: unsigned(saved.size_bytes),
             metadata: rows
                 .into_iter()
-                .filter_map(|(.., key, value)| key.zip(value))
+                .filter_map(|row| row.key.zip(row.value))
                 .collect(),
         }))
     }

@@ -62,7 +62,7 @@ impl Engine {
     ) -> Result<Option<LeaseView>, StoreError> {
         let (agent, lease_until) = (agent.clone(), self.lease_until());
         let started = self
-            .drive(workspace, experiment, |known| {
+            .drive_on(workspace, experiment, |known| {
                 let (next, events) = known.experiment.next(self.now_ms());
                 let Next::Start(start) = next else {
                     return Ok(Deed::of(None, events));

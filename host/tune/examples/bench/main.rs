@@ -11,7 +11,7 @@
 //! - `schedulers`: epochs and regret on a table of really trained networks (`digits_mlp.json`),
 //!   with the 49 configurations of `configurations.json` for each of 24 seeds; and population
 //!   based training on a toy.
-//! - `cost`: milliseconds per suggestion.
+//! - `cost`: milliseconds per suggestion; `many`: the same with many parameters.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may end where it fails")]
 
@@ -45,7 +45,11 @@ fn main() {
             schedulers::table(SEEDS);
             schedulers::population(40);
         }
-        "cost" => cost(),
+        "cost" => {
+            cost();
+            many();
+        }
+        "many" => many(),
         "compare" => {
             let problems = match argument(1, "public") {
                 "practice" => problems::practice(),
@@ -227,6 +231,49 @@ fn cost() {
             let texts = times.map(|time| format!("{time:9.4}"));
             println!("{:12} {name:16}{}", problem.name, texts.join(" "));
         }
+    }
+}
+
+/// The slowest suggestions for many parameters, each behind a result more.
+fn many() {
+    const LAST: u64 = 40;
+    println!("the slowest of the last suggestions, milliseconds");
+    for (name, parameters, trials) in [
+        ("gp", 20, 300),
+        ("gp", 64, 300),
+        ("gp", 256, 300),
+        ("cmaes", 64, 300),
+        ("cmaes", 256, 300),
+        ("tpe", 256, 300),
+    ] {
+        let problem = problems::bowl(parameters);
+        let (mut searcher, mut random) = (searcher(name), searcher("random"));
+        let fixed = Config::new();
+        let mut history = History::new();
+        let (mut slowest, mut all) = (0.0_f64, 0.0);
+
+        for trial in 0..trials {
+            let request = Request {
+                seed: 1,
+                trial,
+                fixed: &fixed,
+            };
+            let is_last = trial + LAST >= trials;
+            let asked = if is_last { &mut searcher } else { &mut random };
+            let started = Instant::now();
+            let config = asked.suggest(&problem.space, &history, &request);
+            let spent = started.elapsed().as_secs_f64() * 1e3;
+            // The first takes in all that came before.
+            if trial + LAST > trials {
+                slowest = slowest.max(spent);
+                all += spent / (LAST - 1) as f64;
+            }
+            history.begin(trial, problem.space.encode(&config));
+            history.end(trial, Some((problem.value)(&config)), 1, true);
+        }
+        println!(
+            "{name:8} {parameters:4} parameters, {trials} trials: {slowest:9.3}, mean {all:9.3}"
+        );
     }
 }
 

@@ -102,6 +102,16 @@ pub(crate) fn public() -> Vec<Problem> {
     ]
 }
 
+/// A bowl in which some directions matter more than others.
+pub(crate) fn bowl(parameters: usize) -> Problem {
+    problem("bowl", box_of(parameters, -1.0, 1.0), 0.0, move |c| {
+        let squares = vector(c, parameters).into_iter().zip(1..);
+        squares
+            .map(|(x, place)| (x - 0.3) * (x - 0.3) / f64::from(place))
+            .sum()
+    })
+}
+
 /// Other problems of the same kinds.
 pub(crate) fn practice() -> Vec<Problem> {
     vec![
@@ -237,7 +247,7 @@ fn problem(
     name: &'static str,
     space: Vec<Value>,
     optimum: f64,
-    value: fn(&Config) -> f64,
+    value: impl Fn(&Config) -> f64 + 'static,
 ) -> Problem {
     let space = Space::parse(&space, "").expect("the problems' spaces are right");
     Problem {

@@ -422,6 +422,20 @@ impl Experiment {
         }
     }
 
+    /// Whether [`Self::next`] may take more than some milliseconds: it would create a trial.
+    pub fn suggests_long(&self) -> bool {
+        self.settings
+            .searcher
+            .thinks_long(&self.space, &self.history)
+            && self.upcoming() == Some(Upcoming::Start)
+            && matches!(self.pick(), Some(Pick::New))
+    }
+
+    /// Whether [`Self::report`] may take more than some milliseconds.
+    pub fn weighs_long(&self) -> bool {
+        self.settings.scheduler.thinks_long()
+    }
+
     fn nothing(&self) -> Next {
         match self.is_finished() {
             true => Next::Finished,

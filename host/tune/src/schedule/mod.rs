@@ -203,6 +203,11 @@ impl Scheduler {
         matches!(self.rule, Rule::Pbt(_))
     }
 
+    /// Whether a decision may take more than some milliseconds.
+    pub(crate) fn thinks_long(&self) -> bool {
+        matches!(&self.rule, Rule::Pbt(pbt) if pbt.asks_a_model())
+    }
+
     /// Learns of a new trial.
     pub(crate) fn add(&mut self, trial: u64, seed: u64) {
         match &mut self.rule {

@@ -54,6 +54,8 @@ struct Gain {
 
 /// The bandit's model is made of the latest results, because what is best changes with time.
 const LATEST_GAINS: usize = 60;
+/// The bandit has a model from so many results on.
+const LEAST_GAINS: usize = 4;
 
 impl Pbt {
     pub(super) fn parse(
@@ -112,6 +114,11 @@ impl Pbt {
             members: BTreeMap::new(),
             gains: Vec::new(),
         })
+    }
+
+    /// Whether configurations are chosen by a model now.
+    pub(super) fn asks_a_model(&self) -> bool {
+        self.bandit && self.gains.len() >= LEAST_GAINS
     }
 
     pub(super) fn add(&mut self, trial: u64) {
@@ -293,7 +300,7 @@ impl Pbt {
 
     /// The point whose next interval promises most, by an upper confidence bound.
     fn best_arm(&self, config: &Config, time: f64, stream: &mut Stream) -> Option<Vec<f64>> {
-        if self.gains.len() < 4 {
+        if self.gains.len() < LEAST_GAINS {
             return None;
         }
         let latest = &self.gains[self.gains.len().saturating_sub(LATEST_GAINS)..];

@@ -10,7 +10,7 @@
 
 use crate::domain::Axis;
 use crate::history::{History, Observation};
-use crate::math::{exp, ln, sqrt};
+use crate::math::{dot, exp, ln, sqrt};
 use crate::search::Request;
 use crate::space::{Config, Point, Space};
 use crate::stream::{Purpose, Stream};
@@ -29,9 +29,8 @@ struct State {
     covariance: Vec<Vec<f64>>,
     path: Vec<f64>,
     sigma_path: Vec<f64>,
-    /// Columns are principal axes, scaled by their standard deviations.
-    root: Vec<Vec<f64>>,
-    inverse_root: Vec<Vec<f64>>,
+    /// Of the covariance.
+    shape: Shape,
     population: usize,
     generations: usize,
     /// The best score of some past generations, to see when it has stopped falling.
@@ -39,10 +38,27 @@ struct State {
     restarts: usize,
 }
 
+/// A covariance by its principal axes.
+#[derive(Debug, Clone)]
+struct Shape {
+    /// Each row is an axis.
+    axes: Vec<Vec<f64>>,
+    /// The standard deviation along each.
+    deviations: Vec<f64>,
+}
+
 impl Cmaes {
     /// A strategy that has seen nothing.
     pub(super) fn new() -> Self {
         Self::default()
+    }
+
+    /// Whether a suggestion may take more than some milliseconds: where much has been learnt since
+    /// the last, as after a restart, or axes of many parameters are computed anew.
+    pub(super) fn thinks_long(&self, parameters: usize, trials: usize) -> bool {
+        let generations = trials.saturating_sub(self.seen) / population(parameters).max(1);
+        let many = parameters.max(16);
+        (generations + 1) * many * many * many > 500_000
     }
 
     /// Suggests the configuration of a trial.
@@ -146,8 +162,10 @@ impl State {
             covariance: identity(n),
             path: vec![0.0; n],
             sigma_path: vec![0.0; n],
-            root: identity(n),
-            inverse_root: identity(n),
+            shape: Shape {
+                axes: identity(n),
+                deviations: vec![1.0; n],
+            },
             population,
             generations: 0,
             best: Vec::new(),
@@ -162,15 +180,15 @@ impl State {
         let mut point = vec![0.0; n];
         for _ in 0..20 {
             let z: Vec<f64> = (0..n).map(|_| stream.normal()).collect();
+            let along = self.shape.coloured(&z);
             for i in 0..n {
-                let along: f64 = (0..n).map(|j| self.root[i][j] * z[j]).sum();
                 let deviation = self.sigma * sqrt(self.covariance[i][i].max(0.0));
                 let stretch = if deviation > 0.0 {
                     (least[i] / deviation).max(1.0)
                 } else {
                     1.0
                 };
-                point[i] = self.mean[i] + self.sigma * along * stretch;
+                point[i] = self.mean[i] + self.sigma * along[i] * stretch;
             }
             if point.iter().all(|x| (0.0..=1.0).contains(x)) {
                 return point;
@@ -215,7 +233,7 @@ impl State {
                     .zip(&self.mean)
                     .map(|(at, mean)| (usable(observation.point[*at]) - mean) / self.sigma)
                     .collect();
-                let length = sqrt(times(&self.inverse_root, &step).iter().map(|x| x * x).sum());
+                let length = sqrt(self.shape.whitened(&step).iter().map(|x| x * x).sum());
                 let cut = (longest / length.max(1e-300)).min(1.0);
                 step.into_iter().map(|entry| entry * cut).collect()
             })
@@ -229,7 +247,7 @@ impl State {
         for (mean, shift) in self.mean.iter_mut().zip(&shift) {
             *mean = (*mean + self.sigma * shift).clamp(0.0, 1.0);
         }
-        let whitened = times(&self.inverse_root, &shift);
+        let whitened = self.shape.whitened(&shift);
         let push = sqrt(c_sigma * (2.0 - c_sigma) * mass);
         for (path, entry) in self.sigma_path.iter_mut().zip(&whitened) {
             *path = (1.0 - c_sigma) * *path + push * entry;
@@ -258,24 +276,7 @@ impl State {
         }
         self.sigma *= exp((c_sigma / damping * (length / usual - 1.0)).min(1.0));
         self.sigma = self.sigma.clamp(1e-12, 1.0);
-        self.decompose();
-    }
-
-    fn decompose(&mut self) {
-        let n = self.mean.len();
-        let (values, axes) = eigen(&self.covariance);
-        let largest = values.iter().copied().fold(0.0, f64::max).max(1e-300);
-        for i in 0..n {
-            for j in 0..n {
-                let sum = |power: &dyn Fn(f64) -> f64| -> f64 {
-                    (0..n)
-                        .map(|k| axes[i][k] * power(values[k].max(1e-14 * largest)) * axes[j][k])
-                        .sum()
-                };
-                self.root[i][j] = sum(&sqrt);
-                self.inverse_root[i][j] = sum(&|value| 1.0 / sqrt(value));
-            }
-        }
+        self.shape = Shape::of(&self.covariance);
     }
 
     /// Whether the strategy has come to rest, so that another start finds more.
@@ -300,49 +301,155 @@ fn identity(n: usize) -> Vec<Vec<f64>> {
         .collect()
 }
 
-fn times(matrix: &[Vec<f64>], vector: &[f64]) -> Vec<f64> {
-    matrix
-        .iter()
-        .map(|row| row.iter().zip(vector).map(|(a, b)| a * b).sum())
-        .collect()
+impl Shape {
+    fn of(covariance: &[Vec<f64>]) -> Self {
+        let (values, axes) = eigen(covariance);
+        let largest = values.iter().copied().fold(0.0, f64::max).max(1e-300);
+        let deviations = values
+            .into_iter()
+            .map(|value| sqrt(value.max(1e-14 * largest)));
+        Self {
+            deviations: deviations.collect(),
+            axes,
+        }
+    }
+
+    /// Gives independent numbers this covariance: its symmetric root times them.
+    fn coloured(&self, vector: &[f64]) -> Vec<f64> {
+        self.scaled(vector, |deviation| deviation)
+    }
+
+    /// Undoes [`Self::coloured`].
+    fn whitened(&self, vector: &[f64]) -> Vec<f64> {
+        self.scaled(vector, |deviation| 1.0 / deviation)
+    }
+
+    fn scaled(&self, vector: &[f64], factor: impl Fn(f64) -> f64) -> Vec<f64> {
+        let mut scaled = vec![0.0; vector.len()];
+        for (axis, deviation) in self.axes.iter().zip(&self.deviations) {
+            let along = dot(axis, vector) * factor(*deviation);
+            for (entry, part) in scaled.iter_mut().zip(axis) {
+                *entry += along * part;
+            }
+        }
+        scaled
+    }
 }
 
-/// Eigenvalues and, as columns, eigenvectors of a symmetric matrix, by Jacobi's rotations.
+/// Eigenvalues and, as rows, eigenvectors of a symmetric matrix.
+///
+/// By reflections to three diagonals, then by rotations that make the outer ones vanish, with
+/// shifts: Golub, Van Loan, "Matrix Computations", 4th ed. (2013), sections 8.3.1 and 8.3.3;
+/// Martin, Wilkinson, "The Implicit QL Algorithm", Numerische Mathematik 12 (1968).
 fn eigen(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
-    let n = matrix.len();
-    let mut a = matrix.to_vec();
-    let mut axes = identity(n);
-    for _ in 0..30 {
-        let below = a.iter().enumerate().flat_map(|(i, row)| &row[..i]);
-        let rest: f64 = below.map(|entry| entry * entry).sum();
-        let size: f64 = (0..n).map(|i| a[i][i] * a[i][i]).sum();
-        if rest <= 1e-28 * size {
-            break;
+    let (mut diagonal, mut beside, mut rows) = tridiagonal(matrix);
+    let n = diagonal.len();
+    for first in 0..n {
+        // More turns than two or three are never seen.
+        for _ in 0..60 {
+            let is_small = |at: &usize| {
+                let around = diagonal[*at].abs() + diagonal[*at + 1].abs();
+                beside[*at].abs() <= f64::EPSILON * around
+            };
+            let last = (first..n - 1).find(is_small).unwrap_or(n - 1);
+            if last == first {
+                break;
+            }
+            chase(first, last, &mut diagonal, &mut beside, &mut rows);
         }
-        for p in 0..n {
-            for q in p + 1..n {
-                if a[p][q] == 0.0 {
-                    continue;
-                }
-                let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
-                let t = theta.signum() / (theta.abs() + sqrt(theta * theta + 1.0));
-                let t = if theta == 0.0 { 1.0 } else { t };
-                let c = 1.0 / sqrt(t * t + 1.0);
-                let s = t * c;
-                for row in &mut a {
-                    (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
-                }
-                let (upper, lower) = a.split_at_mut(q);
-                for (above, below) in upper[p].iter_mut().zip(&mut lower[0]) {
-                    (*above, *below) = (c * *above - s * *below, s * *above + c * *below);
-                }
-                for row in &mut axes {
-                    (row[p], row[q]) = (c * row[p] - s * row[q], s * row[p] + c * row[q]);
-                }
+    }
+    (diagonal, rows)
+}
+
+/// One turn of rotations between two places of the diagonal, from the last up to the first.
+fn chase(
+    first: usize,
+    last: usize,
+    diagonal: &mut [f64],
+    beside: &mut [f64],
+    rows: &mut [Vec<f64>],
+) {
+    let half = (diagonal[first + 1] - diagonal[first]) / (2.0 * beside[first]);
+    let root = sqrt(half * half + 1.0).copysign(half);
+    let mut front = diagonal[last] - diagonal[first] + beside[first] / (half + root);
+    let (mut sine, mut cosine, mut moved) = (1.0, 1.0, 0.0);
+    for at in (first..last).rev() {
+        let (bulge, below) = (sine * beside[at], cosine * beside[at]);
+        let length = sqrt(bulge * bulge + front * front);
+        beside[at + 1] = length;
+        if length == 0.0 {
+            // It has fallen apart here.
+            diagonal[at + 1] -= moved;
+            beside[last] = 0.0;
+            return;
+        }
+        (sine, cosine) = (bulge / length, front / length);
+        let base = diagonal[at + 1] - moved;
+        let turned = (diagonal[at] - base) * sine + 2.0 * cosine * below;
+        moved = sine * turned;
+        diagonal[at + 1] = base + moved;
+        front = cosine * turned - below;
+        let (upper, lower) = rows.split_at_mut(at + 1);
+        for (above, below) in upper[at].iter_mut().zip(&mut lower[0]) {
+            (*above, *below) = (
+                cosine * *above - sine * *below,
+                sine * *above + cosine * *below,
+            );
+        }
+    }
+    diagonal[first] -= moved;
+    beside[first] = front;
+    beside[last] = 0.0;
+}
+
+/// The diagonal of a similar matrix that has but three, what stands beside it (a last 0 with
+/// it), and as rows the directions that it is written in.
+fn tridiagonal(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<f64>, Vec<Vec<f64>>) {
+    let n = matrix.len();
+    let mut rest = matrix.to_vec();
+    let mut beside = vec![0.0; n];
+    let mut reflections: Vec<(f64, Vec<f64>)> = Vec::new();
+    for column in 0..n.saturating_sub(2) {
+        let mut normal: Vec<f64> = (column + 1..n).map(|row| rest[row][column]).collect();
+        let length = sqrt(dot(&normal, &normal));
+        let target = -length.copysign(normal[0]);
+        beside[column] = target;
+        normal[0] -= target;
+        let square = dot(&normal, &normal);
+        let strength = if square > 0.0 { 2.0 / square } else { 0.0 };
+        let block = &mut rest[column + 1..];
+        let image: Vec<f64> = block
+            .iter()
+            .map(|row| strength * dot(&row[column + 1..], &normal))
+            .collect();
+        let half = 0.5 * strength * dot(&image, &normal);
+        let change: Vec<f64> = image
+            .iter()
+            .zip(&normal)
+            .map(|(image, normal)| image - half * normal)
+            .collect();
+        for (at, row) in block.iter_mut().enumerate() {
+            let pairs = normal.iter().zip(&change);
+            for (entry, (normal_there, change_there)) in row[column + 1..].iter_mut().zip(pairs) {
+                *entry -= normal[at] * change_there + change[at] * normal_there;
+            }
+        }
+        reflections.push((strength, normal));
+    }
+    if n > 1 {
+        beside[n - 2] = rest[n - 1][n - 2];
+    }
+    let mut rows = identity(n);
+    for (column, (strength, normal)) in reflections.iter().enumerate().rev() {
+        for row in &mut rows[column + 1..] {
+            let part = &mut row[column + 1..];
+            let along = strength * dot(part, normal);
+            for (entry, normal) in part.iter_mut().zip(normal) {
+                *entry -= along * normal;
             }
         }
     }
-    ((0..n).map(|i| a[i][i]).collect(), axes)
+    ((0..n).map(|at| rest[at][at]).collect(), beside, rows)
 }
 
 #[cfg(test)]
@@ -350,17 +457,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn eigenvectors_rebuild_the_matrix() {
-        let matrix = vec![
-            vec![4.0, 1.0, -0.5],
-            vec![1.0, 3.0, 0.2],
-            vec![-0.5, 0.2, 0.1],
+    fn eigenvectors_are_orthogonal_and_rebuild_the_matrix() {
+        let mut stream = Stream::new(3, 0, Purpose::Search);
+        let mut matrices = vec![
+            vec![vec![2.0]],
+            identity(5),
+            vec![vec![0.0; 3]; 3],
+            vec![
+                vec![4.0, 1.0, -0.5],
+                vec![1.0, 3.0, 0.2],
+                vec![-0.5, 0.2, 0.1],
+            ],
         ];
-        let (values, axes) = eigen(&matrix);
-        for i in 0..3 {
-            for j in 0..3 {
-                let sum: f64 = (0..3).map(|k| axes[i][k] * values[k] * axes[j][k]).sum();
-                assert!((sum - matrix[i][j]).abs() < 1e-12);
+        for n in [2, 7, 40] {
+            let mut matrix = identity(n);
+            for _ in 0..n / 2 {
+                let direction: Vec<f64> = (0..n).map(|_| stream.normal()).collect();
+                let weight = exp(8.0 * stream.uniform() - 4.0);
+                for i in 0..n {
+                    for j in 0..n {
+                        matrix[i][j] += weight * direction[i] * direction[j];
+                    }
+                }
+            }
+            matrices.push(matrix);
+        }
+        for matrix in matrices {
+            let n = matrix.len();
+            let (values, axes) = eigen(&matrix);
+            let size = values.iter().copied().fold(1.0, f64::max);
+            for i in 0..n {
+                for j in 0..n {
+                    let sum: f64 = (0..n).map(|k| axes[k][i] * values[k] * axes[k][j]).sum();
+                    assert!((sum - matrix[i][j]).abs() < 1e-12 * size, "{n}: {i}, {j}");
+                    let product = dot(&axes[i], &axes[j]);
+                    let expected = if i == j { 1.0 } else { 0.0 };
+                    assert!((product - expected).abs() < 1e-12, "{n}: {i}, {j}");
+                }
             }
         }
     }

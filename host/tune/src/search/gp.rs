@@ -22,6 +22,13 @@ use crate::stream::{Purpose, Stream};
 const LEAST_NOISE: f64 = 1e-6;
 /// More observations than this are thinned out, because the cost grows with their cube.
 const MOST_OBSERVATIONS: usize = 250;
+/// With more inputs than this, a kernel is first fitted to a part of the observations.
+const MANY_INPUTS: usize = 20;
+/// So many are such a part.
+const PART: usize = 100;
+/// Steps of a fit, and of one that begins where another has ended.
+const STEPS: usize = 40;
+const FEW_STEPS: usize = 10;
 
 /// How the search works.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +65,11 @@ impl Gp {
         }
     }
 
+    /// Whether a suggestion may take more than some milliseconds: all may that ask the model.
+    pub(super) fn thinks_long(&self, trials: usize) -> bool {
+        trials >= self.options.startup.max(2)
+    }
+
     /// Suggests the configuration of a trial.
     pub(crate) fn suggest(
         &mut self,
@@ -74,14 +86,12 @@ impl Gp {
         let kernel = match &self.fitted {
             Some((at, kernel)) if *at == milestone => kernel.clone(),
             _ => {
-                let seen = &finished[..milestone];
-                let (points, scores) = inputs.training(&chosen(seen));
-                let kernel = Kernel::fitted(&inputs.categorical, &points, &scores);
+                let kernel = inputs.kernel(&finished[..milestone]);
                 self.fitted = Some((milestone, kernel.clone()));
                 kernel
             }
         };
-        let chosen = chosen(finished);
+        let chosen = chosen(finished, MOST_OBSERVATIONS);
         let (mut points, mut scores) = inputs.training(&chosen);
         let mut model = Model::new(&kernel, &inputs.categorical, points.clone(), scores.clone());
         if !history.pending.is_empty() {
@@ -131,17 +141,17 @@ fn milestone(first: usize, now: usize) -> usize {
 }
 
 /// The observations that the model is made of: all, or the best and the latest.
-fn chosen(finished: &[Observation]) -> Vec<&Observation> {
-    if finished.len() <= MOST_OBSERVATIONS {
+fn chosen(finished: &[Observation], most: usize) -> Vec<&Observation> {
+    if finished.len() <= most {
         return finished.iter().collect();
     }
     let mut order: Vec<usize> = (0..finished.len()).collect();
     order.sort_by(|left, right| finished[*left].rank(&finished[*right]));
     let mut keep = vec![false; finished.len()];
-    for &position in &order[..MOST_OBSERVATIONS / 2] {
+    for &position in &order[..most / 2] {
         keep[position] = true;
     }
-    let mut left = MOST_OBSERVATIONS - MOST_OBSERVATIONS / 2;
+    let mut left = most - most / 2;
     for keep in keep.iter_mut().rev() {
         if left > 0 && !*keep {
             *keep = true;
@@ -208,6 +218,21 @@ impl Inputs {
             point[*dimension] = *input;
         }
         point
+    }
+
+    /// The kernel that fits some observations. It takes dozens of models, so that of many inputs
+    /// is sought with a part of them before.
+    fn kernel(&self, seen: &[Observation]) -> Kernel {
+        let fitted = |most: usize, start: &[f64], steps: usize| {
+            let (points, scores) = self.training(&chosen(seen, most));
+            Kernel::sought(&self.categorical, &points, &scores, (start, steps))
+        };
+        let start = Kernel::usual(self.categorical.len());
+        if self.categorical.len() <= MANY_INPUTS || seen.len() <= PART {
+            return Kernel::of(&fitted(MOST_OBSERVATIONS, &start, STEPS));
+        }
+        let near = fitted(PART, &start, STEPS);
+        Kernel::of(&fitted(MOST_OBSERVATIONS, &near, FEW_STEPS))
     }
 
     /// Points and standardised scores. Scores far above the median are drawn near: how bad a
@@ -278,22 +303,33 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// The kernel with the largest posterior density, given points and standardised scores.
     pub(crate) fn fitted(categorical: &[bool], points: &[Vec<f64>], scores: &[f64]) -> Self {
-        let count = categorical.len();
-        let mut start = vec![ln(2.0); count];
+        let start = Self::usual(categorical.len());
+        Self::of(&Self::sought(categorical, points, scores, (&start, STEPS)))
+    }
+
+    /// Logarithms of the numbers of a kernel that knows nothing.
+    fn usual(inputs: usize) -> Vec<f64> {
+        let mut start = vec![ln(2.0); inputs];
         start.extend([0.0, ln(1e-3)]);
+        start
+    }
+
+    /// Logarithms of the numbers of the best kernel that some steps lead to.
+    fn sought(
+        categorical: &[bool],
+        points: &[Vec<f64>],
+        scores: &[f64],
+        (start, steps): (&[f64], usize),
+    ) -> Vec<f64> {
+        let count = categorical.len();
         let low = vec![-12.0; count + 2];
         let mut high = vec![9.0; count + 2];
         high[count + 1] = 1.0;
-        let squares = Squares::new(categorical, points);
+        let pairs = Pairs::new(categorical, points);
         let mut work = Work::default();
-        let (found, _) = minimise(
-            |at, gradient| squares.badness(scores, at, gradient, &mut work),
-            &start,
-            &low,
-            &high,
-            40,
-        );
-        Self::of(&found)
+        let badness =
+            |at: &[f64], gradient: &mut [f64]| pairs.badness(scores, at, gradient, &mut work);
+        minimise(badness, start, &low, &high, steps).0
     }
 
     fn of(logarithms: &[f64]) -> Self {
@@ -309,12 +345,13 @@ impl Kernel {
     }
 }
 
-/// The squared distances of all pairs of points, per input.
-struct Squares {
-    inputs: usize,
-    points: usize,
-    /// For each pair `(i, j)`, `j < i`: the squared distances in all inputs.
-    pairs: Vec<f64>,
+/// What a kernel is fitted to. The squared distances of all pairs are computed whenever they are
+/// needed: for many inputs they are more than fits into the processor's memory.
+struct Pairs<'a> {
+    categorical: &'a [bool],
+    points: &'a [Vec<f64>],
+    /// The points again, input by input.
+    columns: Vec<Vec<f64>>,
 }
 
 #[derive(Default)]
@@ -322,22 +359,41 @@ struct Work {
     matrix: Vec<f64>,
     slope: Vec<f64>,
     inverse: Vec<f64>,
+    /// Squared distances: of one point from those before it, or of two points by input.
+    squares: Vec<f64>,
 }
 
-impl Squares {
-    fn new(categorical: &[bool], points: &[Vec<f64>]) -> Self {
-        let mut pairs = Vec::with_capacity(points.len() * points.len() / 2 * categorical.len());
-        for (i, left) in points.iter().enumerate() {
-            for right in &points[..i] {
-                for ((left, right), categorical) in left.iter().zip(right).zip(categorical) {
-                    pairs.push(square(*left, *right, *categorical));
-                }
+impl<'a> Pairs<'a> {
+    fn new(categorical: &'a [bool], points: &'a [Vec<f64>]) -> Self {
+        let column = |input: usize| points.iter().map(|point| point[input]).collect();
+        Self {
+            categorical,
+            points,
+            columns: (0..categorical.len()).map(column).collect(),
+        }
+    }
+
+    /// The squared distances of a point from those before it, in length scales.
+    fn distances(&self, at: usize, inverse: &[f64], distances: &mut Vec<f64>) {
+        distances.clear();
+        distances.resize(at, 0.0);
+        let inputs = self.columns.iter().zip(self.categorical).zip(inverse);
+        for ((column, categorical), inverse) in inputs {
+            let here = column[at];
+            for (distance, there) in distances.iter_mut().zip(column) {
+                *distance += square(here, *there, *categorical) * inverse;
             }
         }
-        Self {
-            inputs: categorical.len(),
-            points: points.len(),
-            pairs,
+    }
+
+    /// The squared distances of two points, input by input.
+    fn between(&self, left: usize, right: usize, squares: &mut [f64]) {
+        let (left, right) = (&self.points[left], &self.points[right]);
+        for (square, (left, right)) in squares.iter_mut().zip(left.iter().zip(right)) {
+            *square = (left - right) * (left - right);
+        }
+        for (input, _) in self.categorical.iter().enumerate().filter(|(_, is)| **is) {
+            squares[input] = square(left[input], right[input], true);
         }
     }
 
@@ -350,23 +406,15 @@ impl Squares {
         work: &mut Work,
     ) -> f64 {
         let kernel = Kernel::of(logarithms);
-        let (n, inputs) = (self.points, self.inputs);
+        let (n, inputs) = (self.points.len(), self.categorical.len());
         work.matrix.clear();
         work.matrix.resize(n * n, 0.0);
         work.slope.clear();
         work.slope.resize(n * n, 0.0);
-        let mut pairs = self.pairs.chunks_exact(inputs.max(1));
         for i in 0..n {
-            for j in 0..i {
-                let distance: f64 = match pairs.next() {
-                    Some(squares) => squares
-                        .iter()
-                        .zip(&kernel.inverse)
-                        .map(|(square, inverse)| square * inverse)
-                        .sum(),
-                    None => 0.0,
-                };
-                let (value, slope) = matern(distance);
+            self.distances(i, &kernel.inverse, &mut work.squares);
+            for (j, distance) in work.squares.iter().enumerate() {
+                let (value, slope) = matern(*distance);
                 work.matrix[i * n + j] = kernel.scale * value;
                 work.slope[i * n + j] = kernel.scale * slope;
             }
@@ -387,16 +435,15 @@ impl Squares {
         gradient.fill(0.0);
         let mut by_scale = 0.0;
         let mut by_noise = 0.0;
-        let mut pairs = self.pairs.chunks_exact(inputs.max(1));
+        work.squares.resize(inputs, 0.0);
         for i in 0..n {
             for j in 0..i {
                 let share = work.inverse[i * n + j] - weights[i] * weights[j];
                 by_scale += share * covariance[i * n + j];
                 let by_distance = share * work.slope[i * n + j];
-                if let Some(squares) = pairs.next() {
-                    for (entry, square) in gradient.iter_mut().zip(squares) {
-                        *entry += by_distance * square;
-                    }
+                self.between(i, j, &mut work.squares);
+                for (entry, square) in gradient.iter_mut().zip(&work.squares) {
+                    *entry += by_distance * square;
                 }
             }
             let share = work.inverse[i * n + i] - weights[i] * weights[i];
@@ -810,7 +857,7 @@ mod tests {
                 .collect::<Vec<f64>>(),
         );
         let categorical = [false, false, true];
-        let squares = Squares::new(&categorical, &points);
+        let squares = Pairs::new(&categorical, &points);
         let at = vec![0.3, -0.5, 0.1, 0.2, -3.0];
         let mut gradient = vec![0.0; 5];
         let mut work = Work::default();

@@ -138,6 +138,18 @@ impl Searcher {
         matches!(self.method, Method::Random { constant: true })
     }
 
+    /// Whether the next suggestion may take more than some milliseconds.
+    pub(crate) fn thinks_long(&self, space: &Space, history: &History) -> bool {
+        let (parameters, trials) = (space.parameters().len(), history.finished.len());
+        match &self.method {
+            Method::Random { .. } | Method::Sobol => false,
+            Method::Tpe(tpe) | Method::Bohb(tpe) => tpe.thinks_long(parameters, trials),
+            Method::Gp(gp) => gp.thinks_long(trials),
+            Method::Cmaes(cmaes) => cmaes.thinks_long(parameters, trials),
+            Method::Auto(auto) => auto.gp.thinks_long(trials),
+        }
+    }
+
     /// Suggests the configuration of a trial. Never fails: without enough results it spreads
     /// the trials over the space.
     pub fn suggest(&mut self, space: &Space, history: &History, request: &Request<'_>) -> Config {

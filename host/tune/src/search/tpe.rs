@@ -128,6 +128,12 @@ impl Tpe {
         self.suggest_from(space, &history.finished, &pending, request)
     }
 
+    /// Whether a suggestion may take more than some milliseconds.
+    pub(super) fn thinks_long(&self, parameters: usize, trials: usize) -> bool {
+        // Some nanoseconds each.
+        parameters * trials * (self.options.candidates + 8) > 1_000_000
+    }
+
     /// Suggests from some observations, which must go on as they went on before.
     pub(crate) fn suggest_from(
         &mut self,
