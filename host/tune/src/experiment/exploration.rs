@@ -226,19 +226,58 @@ fn successive_halving_and_fifo_leave_no_place_empty() {
 }
 
 #[test]
+fn rules_for_single_trials_leave_no_place_empty() {
+    let iterations = |more: Value| {
+        let mut options = json!({"time_attr": "training_iteration", "grace_period": 1});
+        for (name, value) in more.as_object().unwrap() {
+            options[name] = value.clone();
+        }
+        options
+    };
+    for (name, options) in [
+        ("median", iterations(json!({"min_samples_required": 1}))),
+        ("patience", iterations(json!({"patience": 1}))),
+        (
+            "plateau",
+            json!({"num_results": 2, "grace_period": 1, "std": 2}),
+        ),
+        (
+            "asha",
+            iterations(json!({"max_t": 4, "reduction_factor": 2, "brackets": 2})),
+        ),
+    ] {
+        for limit in [1, 2] {
+            let settings = json!({
+                "mode": "min", "metric": "loss", "num_samples": 3, "max_concurrent_trials": limit,
+                "max_failures": 1, "scheduler": {"name": name, "options": options},
+            });
+            let bounds = Bounds {
+                epochs: 3,
+                attempts: 2,
+                early: true,
+            };
+            check(settings, bounds, 200);
+        }
+    }
+}
+
+#[test]
 fn a_population_takes_turns_and_ends() {
-    for limit in [1, 2] {
-        let options = json!({"time_attr": "training_iteration", "perturbation_interval": 1});
-        let settings = json!({
-            "mode": "min", "metric": "loss", "num_samples": 3, "max_concurrent_trials": limit,
-            "scheduler": {"name": "pbt", "options": options},
-        });
-        let bounds = Bounds {
-            epochs: 3,
-            attempts: 2,
-            early: false,
-        };
-        check(settings, bounds, 200);
+    // The bandit has a model from the fourth interval on.
+    for (name, samples, epochs) in [("pbt", 3, 3), ("pb2", 2, 4)] {
+        for limit in [1, 2] {
+            let options = json!({"time_attr": "training_iteration", "perturbation_interval": 1});
+            let settings = json!({
+                "mode": "min", "metric": "loss", "num_samples": samples,
+                "max_concurrent_trials": limit, "scheduler": {"name": name, "options": options},
+            });
+            let bounds = Bounds {
+                epochs,
+                attempts: 2,
+                early: false,
+            };
+            check(settings, bounds, 50);
+        }
     }
 }
 

@@ -254,13 +254,9 @@ proptest! {
         let (log, stations) = story(&setup, &deeds);
         let text = serde_json::to_string(&log).unwrap();
         let log: Vec<Event> = serde_json::from_str(&text).unwrap();
-        // Continuing from every place costs its square, so every third place is continued from.
         for (place, (length, seen_then)) in stations.iter().enumerate() {
             let mut again = Experiment::replay(&log[..*length]).unwrap();
             assert_eq!(seen(&again), *seen_then, "after {place} deeds");
-            if place % 3 != 0 {
-                continue;
-            }
             let mut longer = log[..*length].to_vec();
             for (now, deed) in (0..).zip(&deeds).skip(place) {
                 longer.extend(perform(&mut again, deed, now));
@@ -274,8 +270,8 @@ proptest! {
         setup in setups(),
         deeds in deeds(),
     ) {
-        let (log, _) = story(&setup, &deeds);
-        for length in (1..=log.len()).step_by(5) {
+        let (log, _) = story(&setup, &deeds[..deeds.len().min(40)]);
+        for length in 1..=log.len() {
             let mut again = Experiment::replay(&log[..length]).unwrap();
             let mut longer = log[..length].to_vec();
             finish(&mut again, &mut longer);
