@@ -348,8 +348,9 @@ fn chosen_trial(experiment: &Experiment, choice: &BestTrial) -> Result<Option<u6
     let trial = trials
         .find(|trial| trial.id == *id)
         .ok_or_else(|| TuneError::UnknownTrial(id.chars().take(80).collect()))?;
+    let config = trial.config();
     for (name, wanted) in &choice.config {
-        let found = trial.config.get(name);
+        let found = config.get(name);
         if found != Some(wanted) {
             return Err(TuneError::OtherConfig {
                 trial: id.clone(),
@@ -379,8 +380,8 @@ fn view(trial: &Trial, tasks: &Tasks, best: Option<u64>) -> TrialView {
         id: trial.id.clone(),
         task: task.map(|(task, _)| task.clone()),
         status: trial.status.as_str().to_owned(),
-        config: trial.config.clone(),
-        metrics: trial.metrics.clone(),
+        config: trial.config().into_owned(),
+        metrics: trial.metrics().into_owned(),
         iteration: trial.iteration,
         attempt: trial.attempt,
         failures: trial.failures,

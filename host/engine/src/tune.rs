@@ -58,6 +58,8 @@ const MAX_ITERATION: u64 = 1 << 53;
 const MAX_METRICS: usize = 1000;
 /// Longest metrics of a report, as JSON: each is kept for as long as the experiment.
 const MAX_METRICS_BYTES: usize = 16 << 10;
+/// Of an experiment that has ended, so many trials are kept in memory.
+const KEPT_TRIALS: usize = 1000;
 /// How often a step that came too late is decided anew, before the caller has to come again.
 const MAX_OVERTAKEN: usize = 100;
 
@@ -212,6 +214,12 @@ impl Known {
     /// Whether all that it was made of is in the log, or on its way there.
     fn holds(&self) -> bool {
         !self.flights.is_lost.load(Ordering::Acquire)
+    }
+
+    /// Whether it is worth its memory: what has ended is read again when somebody asks for it,
+    /// unless that is little.
+    fn is_kept(&self) -> bool {
+        !self.experiment.is_finished() || self.experiment.trials().len() <= KEPT_TRIALS
     }
 }
 
@@ -459,7 +467,7 @@ impl Engine {
                 events.extend(resumed);
             }
             if events.is_empty() && deed.cause == Cause::Alone {
-                *slot = Some(known);
+                *slot = Some(known).filter(Known::is_kept);
                 if !reads {
                     reads = true;
                     continue;
@@ -500,7 +508,7 @@ impl Engine {
             let queued = queued.await.map_err(LeaseError::Store)?;
             // Others decide over what this step makes of it while it is being written; where
             // it is not written, nothing of theirs is either.
-            *slot = Some(known);
+            *slot = Some(known).filter(Known::is_kept);
             drop(slot);
             match queued.written().await {
                 Ok(started) => {
@@ -533,7 +541,7 @@ impl Engine {
         let mut slot = slot.lock().await;
         let known = self.read(workspace, task, slot.take()).await?;
         let seen = look(&known.experiment, known.place.seq);
-        *slot = Some(known);
+        *slot = Some(known).filter(Known::is_kept);
         Ok(seen)
     }
 

@@ -50,7 +50,7 @@ pub fn importances(experiment: &Experiment) -> Vec<Importance> {
             };
             points.push(
                 space
-                    .encode(&trial.config)
+                    .encode(&trial.config())
                     .into_iter()
                     .zip(&axes)
                     .map(unit)
@@ -304,7 +304,8 @@ pub fn parallel_coordinates(experiment: &Experiment) -> ParallelCoordinates {
         .trials()
         .iter()
         .filter_map(|trial| {
-            let value = |axis: &ChartAxis| trial.config.get(&axis.name).cloned();
+            let config = trial.config();
+            let value = |axis: &ChartAxis| config.get(&axis.name).cloned();
             Some(Line {
                 trial_id: trial.id.clone(),
                 positions: axes

@@ -66,12 +66,12 @@ impl TrialTable {
         let configs: Vec<Map<String, Value>> = experiment
             .trials()
             .iter()
-            .map(|trial| flat(&trial.config))
+            .map(|trial| flat(&trial.config()))
             .collect();
         let reported: Vec<Map<String, Value>> = experiment
             .trials()
             .iter()
-            .map(|trial| measurements(&trial.metrics))
+            .map(|trial| measurements(&trial.metrics()))
             .collect();
         let mut hyperparameters: Vec<String> = Vec::new();
         for parameter in experiment.space().parameters() {
@@ -280,8 +280,8 @@ pub fn result(
                 "trial_id": trial.id,
                 "trial_logdir": logdir(trial),
                 "model_id": model_id,
-                "config": trial.config,
-                "metrics": trial.metrics,
+                "config": trial.config(),
+                "metrics": trial.metrics(),
             }))
         })
         .collect();
@@ -290,10 +290,10 @@ pub fn result(
         "best_trial": {
             "trial_id": best.id,
             "trial_logdir": logdir(best),
-            "config": best.config,
-            "metrics": best.metrics,
+            "config": best.config(),
+            "metrics": best.metrics(),
         },
-        "best_result": best.config,
+        "best_result": best.config(),
         "trial_models": trial_models,
     }))
 }

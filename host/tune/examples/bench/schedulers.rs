@@ -261,7 +261,7 @@ fn simulate(world: &World, configurations: &[Vec<Config>], case: &Case, seed: u6
         last = now;
         let state = experiment.trial(trial).unwrap();
         let (attempt, iteration) = (state.attempt, state.iteration + 1);
-        let accuracy = (world.curve)(&state.config)[usize::try_from(iteration).unwrap() - 1];
+        let accuracy = (world.curve)(&state.config())[usize::try_from(iteration).unwrap() - 1];
         best = best.max(accuracy);
         best_seen.push(best);
         let metrics = Map::from_iter([("acc".to_owned(), accuracy.into())]);
@@ -385,7 +385,7 @@ fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
             let state = experiment.trial(trial).unwrap();
             let iteration = state.iteration + 1;
             for (theta, name) in theta.iter_mut().zip(["h0", "h1"]) {
-                *theta *= 1.0 - 0.02 * state.config[name].as_f64().unwrap();
+                *theta *= 1.0 - 0.02 * state.config()[name].as_f64().unwrap();
             }
             let text = format!("{} {}", theta[0], theta[1]);
             experiment

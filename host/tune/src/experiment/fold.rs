@@ -146,7 +146,7 @@ impl Experiment {
         };
         state.iteration = iteration;
         state.elapsed_ms = elapsed_ms;
-        state.metrics.clone_from(metrics);
+        state.metrics = metrics.clone().into();
         if let Some(value) = value {
             // What is done again after a restart replaces what was reported before.
             state.curve.retain(|(known, _)| *known < iteration);
@@ -224,7 +224,7 @@ impl Experiment {
         let time = match attribute {
             "training_iteration" => state.iteration as f64,
             "time_total_s" => state.elapsed_ms as f64 / 1000.0,
-            other => state.metrics.get(other).and_then(number)?,
+            other => state.metrics().get(other).and_then(number)?,
         };
         let score = self.settings.score(value);
         time.is_finite().then_some(Seen {
@@ -252,7 +252,7 @@ impl Experiment {
             let value = match metric.as_str() {
                 "training_iteration" => Some(iteration as f64),
                 "time_total_s" => Some(state.elapsed_ms as f64 / 1000.0),
-                other => state.metrics.get(other).and_then(number),
+                other => state.metrics().get(other).and_then(number),
             };
             value.is_some_and(|value| value >= *limit)
         })
@@ -276,7 +276,7 @@ impl Experiment {
         self.history.change(trial, point);
         if let Some(state) = self.trial_mut(trial) {
             state.status = Status::Pending;
-            state.config.clone_from(&config);
+            state.config = config.clone().into();
             state.checkpoint = Some((checkpoint.clone(), iteration));
             state.heard = iteration;
         }
@@ -395,17 +395,18 @@ impl Experiment {
         let mut reason = self.stopped.clone();
         let mut never_reported = false;
         if let Some(state) = self.trial_mut(trial) {
-            let told = crate::payload::normalised(returned, &metric, &state.metrics);
-            if let Some(value) = told
+            let reported = state.metrics();
+            let told = crate::payload::normalised(returned, &metric, &reported);
+            let value = told
                 .get(&metric)
-                .filter(|value| state.metrics.get(&metric) != Some(*value))
-            {
-                let value = number(value).unwrap_or(f64::NAN);
+                .filter(|value| reported.get(&metric) != Some(*value))
+                .map(|value| number(value).unwrap_or(f64::NAN));
+            if let Some(value) = value {
                 let iteration = state.iteration.max(1);
                 state.curve.retain(|(known, _)| *known < iteration);
                 state.curve.push((iteration, value));
             }
-            state.metrics = told;
+            state.metrics = told.into();
             // A trial that returns because it was told to stop did not run to its end.
             let told_to_stop = state.decision == Decision::Stop;
             state.complete |= !told_to_stop;
@@ -468,6 +469,15 @@ impl Experiment {
             .and_then(|value| self.seen(trial, value))
             .filter(|_| !failed);
         let more = self.has_more();
+        let settings = &self.settings;
+        let position = usize::try_from(trial).unwrap_or(usize::MAX);
+        if let Some(state) = self.trials.get_mut(position) {
+            // One that failed may be tried again, and then goes on.
+            if !failed {
+                state.forget_its_way(|value| settings.score(value));
+            }
+            state.pack();
+        }
         let commands = self.settings.scheduler.end(trial, seen, more);
         self.obey(&commands, at_ms, followed);
         if failed && self.settings.fail_fast {
@@ -560,7 +570,7 @@ impl Experiment {
             state.failures = 0;
             state.ended_ms = None;
             state.reason = None;
-            let (number, point) = (state.number, self.space.encode(&state.config));
+            let (number, point) = (state.number, self.space.encode(&state.config()));
             self.closed -= 1;
             self.queue.push_back(number);
             self.history.begin(number, point);

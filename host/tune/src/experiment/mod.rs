@@ -17,6 +17,7 @@ use std::collections::{BTreeSet, VecDeque};
 use serde_json::{Map, Value};
 use trainshed_core::action::ActionError;
 
+mod dict;
 pub mod event;
 #[cfg(test)]
 mod exploration;
@@ -397,7 +398,7 @@ impl Experiment {
                     trial,
                     id: state.id.clone(),
                     attempt,
-                    config: state.config.clone(),
+                    config: state.config().into_owned(),
                     checkpoint: state.checkpoint.clone(),
                 }),
                 log,
@@ -478,7 +479,7 @@ impl Experiment {
     ) -> T {
         let config = |trial: u64| {
             let trial = self.trial(trial)?;
-            Some((trial.config.clone(), trial.checkpoint.is_some()))
+            Some((trial.config().into_owned(), trial.checkpoint.is_some()))
         };
         ask(&Surroundings {
             seed: self.definition.seed,

@@ -1,7 +1,10 @@
 //! One trial's state.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
+use super::dict::Dict;
 use super::event::Status;
 use crate::schedule::Decision;
 use crate::space::Config;
@@ -13,8 +16,6 @@ pub struct Trial {
     pub number: u64,
     /// Its id, unique in the experiment, e.g. `2f1e9_00000`.
     pub id: String,
-    /// Its configuration; an exploit changes it.
-    pub config: Config,
     /// Where it stands.
     pub status: Status,
     /// How many attempts were started.
@@ -23,9 +24,8 @@ pub struct Trial {
     pub failures: u64,
     /// The last iteration that was reported.
     pub iteration: u64,
-    /// The last metrics that were reported, and what was returned in the end.
-    pub metrics: Map<String, Value>,
-    /// The objective at every report: iteration and value. Values that are no finite number are NaN.
+    /// The objective at every report: iteration and value. Values that are no finite number are
+    /// NaN. Of a trial that has ended, the last and the best are left.
     pub curve: Vec<(u64, f64)>,
     /// How long it has run.
     pub elapsed_ms: u64,
@@ -37,6 +37,8 @@ pub struct Trial {
     pub checkpoint: Option<(String, u64)>,
     /// Why it ended, unless it simply ran through.
     pub reason: Option<String>,
+    pub(crate) config: Dict,
+    pub(crate) metrics: Dict,
     /// The answer to its last report.
     pub(crate) decision: Decision,
     /// A score that is comparable with that of trials which ran through.
@@ -54,12 +56,12 @@ impl Trial {
         Self {
             number,
             id,
-            config,
+            config: config.into(),
             status: Status::Pending,
             attempt: 0,
             failures: 0,
             iteration: 0,
-            metrics: Map::new(),
+            metrics: Map::new().into(),
             curve: Vec::new(),
             elapsed_ms: 0,
             started_ms: None,
@@ -72,6 +74,33 @@ impl Trial {
             unpaused: false,
             evicted: false,
         }
+    }
+
+    /// Its configuration; an exploit changes it.
+    pub fn config(&self) -> Cow<'_, Config> {
+        self.config.get()
+    }
+
+    /// The last metrics that were reported, and what was returned in the end.
+    pub fn metrics(&self) -> Cow<'_, Map<String, Value>> {
+        self.metrics.get()
+    }
+
+    /// Keeps what has ended in little space.
+    pub(crate) fn pack(&mut self) {
+        self.config.pack();
+        self.metrics.pack();
+        self.curve.shrink_to_fit();
+    }
+
+    /// Keeps of the curve what may still be asked for: its last value and its best.
+    pub(crate) fn forget_its_way(&mut self, score: impl Fn(f64) -> f64) {
+        let finite = self.curve.iter().filter(|(_, value)| value.is_finite());
+        let best = finite.min_by(|left, right| score(left.1).total_cmp(&score(right.1)));
+        let best = best.map(|(iteration, _)| *iteration);
+        let last = self.curve.last().map(|(iteration, _)| *iteration);
+        self.curve
+            .retain(|(iteration, _)| Some(*iteration) == best || Some(*iteration) == last);
     }
 
     /// The last value of the objective, unless it is no finite number.

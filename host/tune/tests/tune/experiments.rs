@@ -428,7 +428,7 @@ fn a_bad_member_of_a_population_goes_on_from_a_good_ones_checkpoint() {
             "the one that reports is the best so far"
         );
     }
-    let before = experiment.trial(3).unwrap().config.clone();
+    let before = experiment.trial(3).unwrap().config().into_owned();
     let (decision, log) = report(&mut experiment, 3, 4, "loss", 9.0);
     assert_eq!(decision, Decision::Restart);
     assert!(
@@ -517,7 +517,7 @@ fn a_stopped_experiment_goes_on_as_if_it_had_been_interrupted() {
     let configs: Vec<_> = experiment
         .trials()
         .iter()
-        .map(|trial| trial.config.clone())
+        .map(|trial| trial.config().into_owned())
         .collect();
     assert_eq!(configs, never_stopped);
 }

@@ -173,7 +173,7 @@ fn the_result_names_the_best_trial_and_all_models() {
     let model = |trial: &trainshed_tune::experiment::Trial| Some(40 + trial.number);
     let logdir = |trial: &trainshed_tune::experiment::Trial| format!("trials/{}", trial.id);
     let result = payload::result(&experiment, model, logdir).unwrap();
-    let config = experiment.trial(1).unwrap().config.clone();
+    let config = experiment.trial(1).unwrap().config().into_owned();
     assert_eq!(result["model_id"], 41);
     assert_eq!(result["best_result"], Value::Object(config.clone()));
     assert_eq!(result["best_trial"]["config"], Value::Object(config));

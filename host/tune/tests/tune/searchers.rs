@@ -262,12 +262,8 @@ fn a_space_that_is_used_up_is_no_trouble() {
             config["x"].as_f64().unwrap() + config["y"].as_f64().unwrap()
         });
         assert_eq!(configs.len(), 40, "{name}");
-        let best = experiment.best().unwrap();
-        assert_eq!(
-            (&best.config["x"], &best.config["y"]),
-            (&json!(1), &json!(0)),
-            "{name}"
-        );
+        let best = experiment.best().unwrap().config();
+        assert_eq!((&best["x"], &best["y"]), (&json!(1), &json!(0)), "{name}");
     }
 }
 
