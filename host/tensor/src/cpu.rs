@@ -26,6 +26,7 @@ mod reduce;
 mod repeat;
 mod shared;
 mod softmax;
+mod sweep;
 mod tile;
 mod vector;
 mod winograd;
@@ -46,6 +47,7 @@ pub(crate) use pool::{Average, MaxPool};
 pub(crate) use reduce::{ArgMax, Reduce};
 pub(crate) use repeat::{Repeat, Steps};
 pub(crate) use softmax::Softmax;
+pub(crate) use sweep::Sweep;
 pub(crate) use tile::{MOST_OPERANDS, TileOp};
 pub(crate) use workers::{Helpers, Workers};
 
@@ -58,6 +60,7 @@ use crate::DType;
 pub(crate) enum Kernel {
     Fused(Fused),
     Plain(Box<Plain>),
+    Sweep(Box<Sweep>),
 }
 
 /// A kernel that reads whole operands and writes results that share no bytes with them or
@@ -102,30 +105,18 @@ impl Kernel {
     /// The values that the kernel reads; one may be named twice.
     pub(crate) fn reads(&self) -> Vec<ValueId> {
         match self {
-            Self::Fused(fused) => {
-                let scalars = fused
-                    .scalars
-                    .iter()
-                    .filter_map(|scalar| match scalar.source {
-                        ScalarSource::Value { value, .. } => Some(value),
-                        ScalarSource::Literal(_) => None,
-                    });
-                fused
-                    .loads
-                    .iter()
-                    .map(|load| load.value)
-                    .chain(scalars)
-                    .collect()
-            }
+            Self::Fused(fused) => fused.reads(),
             Self::Plain(plain) => plain.operands.clone(),
+            Self::Sweep(sweep) => sweep.reads(),
         }
     }
 
     /// The values that the kernel writes.
     pub(crate) fn writes(&self) -> Vec<ValueId> {
         match self {
-            Self::Fused(fused) => fused.stores.iter().map(|store| store.value).collect(),
+            Self::Fused(fused) => fused.writes(),
             Self::Plain(plain) => plain.results.clone(),
+            Self::Sweep(sweep) => sweep.writes(),
         }
     }
 
@@ -139,6 +130,8 @@ impl Kernel {
         match self {
             // SAFETY: the caller's promise.
             Self::Fused(fused) => unsafe { fused.run(memory, workers) },
+            // SAFETY: the caller's promise.
+            Self::Sweep(sweep) => unsafe { sweep.run(memory, workers) },
             Self::Plain(plain) => {
                 // SAFETY: the caller's promise; results share no bytes with operands or
                 // each other.

@@ -8,6 +8,7 @@ mod arena;
 mod group;
 mod lower;
 mod recompute;
+mod sweep;
 mod verify;
 
 use std::collections::HashMap;
@@ -107,6 +108,8 @@ fn compile_graph(
     bodies: &mut Bodies,
 ) -> Result<Compiled, ProgramError> {
     let mut lowered = lower::lower(graph, turned, budget, bodies)?;
+    let replacing: Vec<ValueId> = lowered.updates.iter().map(|&(_, value)| value).collect();
+    lowered.kernels = sweep::sweep(lowered.kernels, &replacing);
     let in_place = updates_in_place(&lowered);
     let commit_from = move_commits_last(&mut lowered, &in_place);
     let mut planner = Planner {
@@ -191,7 +194,7 @@ fn updates_in_place(lowered: &Lowered) -> Vec<Option<usize>> {
                     .iter()
                     .any(|store| state_of[store.value].is_some())
         }
-        Kernel::Plain(_) => false,
+        Kernel::Plain(_) | Kernel::Sweep(_) => false,
     };
     let committing: Vec<bool> = (0..lowered.kernels.len()).map(can_commit).collect();
 
@@ -350,9 +353,5 @@ fn can_take_over(kernel: &Kernel, operand: ValueId) -> bool {
     let Kernel::Fused(fused) = kernel else {
         return false;
     };
-    let mut loads = fused.loads.iter().filter(|load| load.value == operand);
-    let is_scalar = fused.scalars.iter().any(
-        |scalar| matches!(scalar.source, ScalarSource::Value { value, .. } if value == operand),
-    );
-    loads.all(|load| load.strides.is_none()) && !is_scalar
+    fused.reads_in_order(operand)
 }

@@ -151,6 +151,64 @@ fn the_number_of_threads_does_not_change_the_bits() {
     }
 }
 
+/// A step of logistic regression on so much data that it is read in one pass.
+#[test]
+fn one_pass_over_a_large_matrix_gives_the_bits_of_two() {
+    for dtype in [DType::F32, DType::F64] {
+        let (rows, columns) = (17_003, 33);
+        let mut program = Program::default();
+        let shapes: [&[usize]; 4] = [&[rows, columns], &[rows], &[columns], &[]];
+        let [x, y, weights, bias] = shapes.map(|shape| {
+            let index = program.instructions.len() as i64;
+            program.source("input", index, dtype, shape)
+        });
+        let product = |program: &mut Program, operands: &[Value], contracted: [i64; 2]| {
+            let [left, right] = contracted.map(|axis| support::list(&[axis]));
+            let attributes = [
+                ("lhs-batch", support::list(&[])),
+                ("rhs-batch", support::list(&[])),
+                ("lhs-contract", left),
+                ("rhs-contract", right),
+            ];
+            program.push("dot-general", operands, &attributes)
+        };
+        let of_rows = [
+            ("shape", support::list(&[rows as i64])),
+            ("axes", support::list(&[])),
+        ];
+        let all = [("axes", support::list(&[0]))];
+        let products = product(&mut program, &[x, weights], [1, 0]);
+        // Needs nothing of the products, and is needed between them.
+        let scale = program.push("reduce-mean", &[weights], &all);
+        let [bias, scale] =
+            [bias, scale].map(|value| program.push("broadcast", &[value], &of_rows));
+        let scores = program.op("add", &[products, bias]);
+        let chances = program.op("sigmoid", &[scores]);
+        let errors = program.op("subtract", &[chances, y]);
+        // Needs the errors, and is not needed for the gradient.
+        let squares = program.op("square", &[errors]);
+        let loss = program.push("reduce-mean", &[squares], &all);
+        let scaled = program.op("multiply", &[errors, scale]);
+        let gradient = product(&mut program, &[x, scaled], [0, 0]);
+        let bias_gradient = program.push("reduce-sum", &[scaled], &all);
+        for value in [loss, chances, gradient, bias_gradient] {
+            program.output(value);
+        }
+        let mut random = random::Random::new(3);
+        let inputs = shapes.map(|shape| random.tensor(dtype, shape));
+        let expected = run_one_by_one(&program, &inputs);
+        for count in [1, 2, 3] {
+            let found = run_with(&program, &inputs, &threads(count)).unwrap();
+            for (place, (expected, found)) in expected.iter().zip(&found).enumerate() {
+                assert!(
+                    expected.bytes() == found.bytes(),
+                    "output {place}, {count} threads"
+                );
+            }
+        }
+    }
+}
+
 #[test]
 fn a_chain_of_elementwise_operations_needs_no_workspace() {
     let mut program = Program::default();

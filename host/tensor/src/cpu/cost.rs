@@ -18,6 +18,10 @@ impl Kernel {
     pub(crate) fn flops(&self, bytes: impl Fn(ValueId) -> usize) -> u64 {
         let plain = match self {
             Self::Fused(fused) => return fused.flops(),
+            Self::Sweep(sweep) => {
+                let [products, rest] = sweep.flops();
+                return products.saturating_add(rest);
+            }
             Self::Plain(plain) => plain,
         };
         let words = |values: &[ValueId]| -> u64 {
@@ -69,13 +73,17 @@ impl Kernel {
                 PlainOp::Repeat(repeat) => repeat.nanoseconds(),
                 _ => flops / SPEED,
             },
+            Self::Sweep(sweep) => {
+                let [products, rest] = sweep.flops();
+                (products / PRODUCT_SPEED).saturating_add(rest / SPEED)
+            }
             Self::Fused(_) => flops / SPEED,
         }
     }
 }
 
 impl Fused {
-    fn flops(&self) -> u64 {
+    pub(super) fn flops(&self) -> u64 {
         (self.elements as u64).saturating_mul(self.flops_per_element())
     }
 

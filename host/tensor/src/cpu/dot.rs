@@ -13,25 +13,35 @@ use crate::shape::{Dims, TensorType};
 #[derive(Debug)]
 pub(crate) struct Dot {
     /// `f32` or `f64`.
-    dtype: DType,
+    pub(super) dtype: DType,
     m: usize,
     n: usize,
-    k: usize,
+    pub(super) k: usize,
     /// Steps in elements: left rows and columns, right rows and columns.
     lhs_m: usize,
     lhs_k: usize,
     rhs_k: usize,
     rhs_n: usize,
     /// The first elements of the operands' matrices.
-    firsts: [usize; 2],
+    pub(super) firsts: [usize; 2],
     /// The batch dimensions, and the operands' steps along them.
-    batch: Dims,
+    pub(super) batch: Dims,
     lhs_batch: Dims,
     rhs_batch: Dims,
     /// Result rows and columns per block. Blocks are cut by shape alone, and each is
     /// computed by one thread, so the bits do not depend on the number of threads.
     block_m: usize,
     block_n: usize,
+}
+
+/// The matrix of a product of a matrix and a vector.
+pub(super) struct MatrixSide {
+    /// The left operand or the right one.
+    pub(super) operand: usize,
+    /// Elements of the result.
+    pub(super) rows: usize,
+    /// Steps from row to row and from column to column.
+    pub(super) steps: [usize; 2],
 }
 
 /// Multiplications that make a block worth handing to a thread.
@@ -192,34 +202,47 @@ impl Dot {
         [lhs, rhs]
     }
 
+    /// Where the matrix is when the other operand is a vector.
+    pub(super) fn matrix_side(&self) -> Option<MatrixSide> {
+        let left = [self.lhs_m, self.lhs_k];
+        let right = [self.rhs_n, self.rhs_k];
+        let (operand, rows, steps) = if self.n == 1 && fits(left, self.rhs_k) {
+            (0, self.m, left)
+        } else if self.m == 1 && fits(right, self.lhs_k) {
+            (1, self.n, right)
+        } else {
+            return None;
+        };
+        Some(MatrixSide {
+            operand,
+            rows,
+            steps,
+        })
+    }
+
     /// The product of one matrix when one of its operands is a vector.
-    fn by_vector<'a, T: Vector>(
+    pub(super) fn by_vector<'a, T: Vector>(
         &self,
         lhs: &'a [T],
         rhs: &'a [T],
         matrix: usize,
     ) -> Option<MatrixVector<'a, T>> {
+        let MatrixSide {
+            operand,
+            rows,
+            steps: [row, column],
+        } = self.matrix_side()?;
         let [left, right] = self.operands(matrix);
-        let (rows, matrix, vector) = if self.n == 1 && fits([self.lhs_m, self.lhs_k], self.rhs_k) {
-            let matrix = Matrix {
-                elements: &lhs[left..],
-                row: self.lhs_m,
-                column: self.lhs_k,
-            };
-            (self.m, matrix, &rhs[right..])
-        } else if self.m == 1 && fits([self.rhs_n, self.rhs_k], self.lhs_k) {
-            let matrix = Matrix {
-                elements: &rhs[right..],
-                row: self.rhs_n,
-                column: self.rhs_k,
-            };
-            (self.n, matrix, &lhs[left..])
-        } else {
-            return None;
-        };
+        let mut operands = [&lhs[left..], &rhs[right..]];
+        operands.rotate_left(operand);
+        let [elements, vector] = operands;
         Some(MatrixVector {
             rows,
-            matrix,
+            matrix: Matrix {
+                elements,
+                row,
+                column,
+            },
             vector: &vector[..self.k],
         })
     }

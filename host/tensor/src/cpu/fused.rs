@@ -165,6 +165,32 @@ thread_local! {
 }
 
 impl Fused {
+    /// The values that the kernel reads; one may be named twice.
+    pub(super) fn reads(&self) -> Vec<ValueId> {
+        let scalars = self.scalars.iter();
+        let scalars = scalars.filter_map(|scalar| match scalar.source {
+            ScalarSource::Value { value, .. } => Some(value),
+            ScalarSource::Literal(_) => None,
+        });
+        let loads = self.loads.iter().map(|load| load.value);
+        loads.chain(scalars).collect()
+    }
+
+    /// The values that the kernel writes.
+    pub(super) fn writes(&self) -> Vec<ValueId> {
+        self.stores.iter().map(|store| store.value).collect()
+    }
+
+    /// Whether the kernel reads a value only element by element, as it writes.
+    pub(crate) fn reads_in_order(&self, value: ValueId) -> bool {
+        let mut loads = self.loads.iter().filter(|load| load.value == value);
+        let mut scalars = self.scalars.iter();
+        loads.all(|load| load.strides.is_none())
+            && !scalars.any(|scalar| {
+                matches!(scalar.source, ScalarSource::Value { value: other, .. } if other == value)
+            })
+    }
+
     /// Runs the kernel.
     ///
     /// # Safety
@@ -175,16 +201,26 @@ impl Fused {
         let tiles = self.elements.div_ceil(TILE);
         let per_piece = if tiles > 1 { self.tiles_per_piece() } else { 1 };
         workers.each(tiles.div_ceil(per_piece), |piece| {
-            let first = piece * per_piece;
-            let last = (first + per_piece).min(tiles);
-            SLOTS.with_borrow_mut(|slots| {
-                slots.extend((slots.len()..self.slots).map(Slot::new));
-                pulp::Arch::new().dispatch(Tiles {
-                    kernel: self,
-                    memory,
-                    slots,
-                    tiles: first..last,
-                });
+            let first = piece * per_piece * TILE;
+            let last = (first + per_piece * TILE).min(self.elements);
+            // SAFETY: passed on to the caller; pieces have elements of their own.
+            unsafe { self.run_on(memory, first..last) };
+        });
+    }
+
+    /// Runs the kernel for some of the elements, on this thread.
+    ///
+    /// # Safety
+    /// As for [`Fused::run`], as far as these elements are concerned.
+    #[expect(unsafe_code, reason = "the planner answers for who uses which bytes")]
+    pub(super) unsafe fn run_on(&self, memory: Memory<'_>, elements: Range<usize>) {
+        SLOTS.with_borrow_mut(|slots| {
+            slots.extend((slots.len()..self.slots).map(Slot::new));
+            pulp::Arch::new().dispatch(Tiles {
+                kernel: self,
+                memory,
+                slots,
+                elements,
             });
         });
     }
@@ -198,13 +234,13 @@ impl Fused {
     }
 }
 
-/// Some tiles of a kernel, as work for the instruction set that the machine has. Only
-/// [`Fused::run`] makes one, so its caller's promise holds for the memory.
+/// Some elements of a kernel, as work for the instruction set that the machine has. Only
+/// [`Fused::run_on`] makes one, so its caller's promise holds for the memory.
 struct Tiles<'a> {
     kernel: &'a Fused,
     memory: Memory<'a>,
     slots: &'a mut [Slot],
-    tiles: Range<usize>,
+    elements: Range<usize>,
 }
 
 impl pulp::NullaryFnOnce for Tiles<'_> {
@@ -217,9 +253,9 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             kernel,
             memory,
             slots,
-            tiles,
+            elements,
         } = self;
-        let longest = kernel.elements.min(TILE);
+        let longest = elements.len().min(TILE);
         for scalar in &kernel.scalars {
             let literal = match scalar.source {
                 ScalarSource::Literal(literal) => literal,
@@ -236,9 +272,8 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             };
             fill(&literal, longest, &mut slots[scalar.slot]);
         }
-        for tile in tiles {
-            let start = tile * TILE;
-            let count = (kernel.elements - start).min(TILE);
+        for start in elements.clone().step_by(TILE) {
+            let count = (elements.end - start).min(TILE);
             for instruction in &kernel.code {
                 step(kernel, instruction, memory, slots, start, count);
             }

@@ -22,10 +22,10 @@ const ELEMENTS_PER_LOOK: usize = 1 << 22;
 const ROW_BLOCK: usize = 1024;
 
 /// Elements of one column that are.
-const COLUMN_BLOCK: usize = 64;
+pub(super) const COLUMN_BLOCK: usize = 64;
 
 /// The most results for which the sums of a row are shared out between threads.
-const MOST_SPLIT_ROWS: usize = 512;
+pub(super) const MOST_SPLIT_ROWS: usize = 512;
 
 /// One product. Either the rows of the matrix or its columns are contiguous.
 #[derive(Clone, Copy)]
@@ -42,6 +42,11 @@ pub(super) fn fits([row, column]: [usize; 2], step: usize) -> bool {
     step == 1 && (row == 1 || column == 1)
 }
 
+/// Columns of a matrix in parts whose sums are added up on their own.
+pub(super) fn split(rows: usize, columns: usize) -> Split {
+    Split::new(columns, ROW_BLOCK, ELEMENTS_PER_PIECE.div_ceil(rows))
+}
+
 impl<T: Vector> MatrixVector<'_, T> {
     /// Computes the result, one element per row.
     ///
@@ -49,10 +54,7 @@ impl<T: Vector> MatrixVector<'_, T> {
     /// When the matrix reaches beyond its slice.
     pub(super) fn run(self, result: &mut [T], workers: &Workers<'_>) {
         let columns = self.vector.len();
-        let reach = (self.rows - 1) * self.matrix.row + (columns - 1) * self.matrix.column;
-        assert!(reach < self.matrix.elements.len());
         assert_eq!(result.len(), self.rows);
-        // Adds rows from `first` on times some columns to the totals.
         let part = |first: usize, columns: Range<usize>, totals: &mut [T]| {
             let look = ELEMENTS_PER_LOOK / totals.len();
             let look = look.next_multiple_of(ROW_BLOCK).max(ROW_BLOCK);
@@ -60,17 +62,11 @@ impl<T: Vector> MatrixVector<'_, T> {
                 if workers.stopped() {
                     return;
                 }
-                let part = Part {
-                    product: self,
-                    first,
-                    columns: start..(start + look).min(columns.end),
-                    totals: &mut *totals,
-                };
-                pulp::Arch::new().dispatch(part);
+                self.add(first, start..(start + look).min(columns.end), totals);
             }
         };
         result.fill(T::ZERO);
-        let split = Split::new(columns, ROW_BLOCK, ELEMENTS_PER_PIECE.div_ceil(self.rows));
+        let split = split(self.rows, columns);
         if split.pieces == 1 || self.rows > MOST_SPLIT_ROWS {
             let per_piece = ELEMENTS_PER_PIECE.div_ceil(columns);
             workers.each_chunk(result, per_piece, |piece, chunk| {
@@ -83,11 +79,35 @@ impl<T: Vector> MatrixVector<'_, T> {
         workers.each_chunk(parts, 1, |piece, parts| {
             part(0, split.range(piece), &mut parts[0][..self.rows]);
         });
+        Self::total(&*parts, result);
+    }
+
+    /// Adds the sums of all parts to the result.
+    pub(super) fn total(parts: &[[T; MOST_SPLIT_ROWS]], result: &mut [T]) {
         for part in parts {
-            for (total, &part) in result.iter_mut().zip(&*part) {
+            for (total, &part) in result.iter_mut().zip(part) {
                 *total = total.add(part);
             }
         }
+    }
+
+    /// Adds rows from `first` on times some columns to the totals, on this thread. Columns cut
+    /// at multiples of [`COLUMN_BLOCK`], or of [`ROW_BLOCK`] where rows are contiguous, give the
+    /// bits of all at once.
+    ///
+    /// # Panics
+    /// When the matrix reaches beyond its slice.
+    pub(super) fn add(self, first: usize, columns: Range<usize>, totals: &mut [T]) {
+        let reach =
+            (self.rows - 1) * self.matrix.row + (self.vector.len() - 1) * self.matrix.column;
+        assert!(reach < self.matrix.elements.len());
+        assert!(first + totals.len() <= self.rows && columns.end <= self.vector.len());
+        pulp::Arch::new().dispatch(Part {
+            product: self,
+            first,
+            columns,
+            totals,
+        });
     }
 }
 
