@@ -9,6 +9,7 @@
 
 use super::number::Real;
 use super::product::{Matrix, Product};
+use super::reduce::{Max, combine_block};
 use super::shared::Shared;
 use super::vector::{Vector, with_vectors};
 use super::workers::Workers;
@@ -148,17 +149,26 @@ impl Attention {
                 || {
                     for row in 0..rows {
                         let scores = &mut scores[row * BLOCK..][..columns];
-                        let best = greatest[row].maximum(most(scores));
+                        let best = greatest[row].maximum(combine_block::<T, Max>(scores));
                         // Before the first visible key there is nothing to subtract.
                         let base = if best == T::LOWEST { T::ZERO } else { best };
                         for score in scores.iter_mut() {
                             *score = score.subtract(base).exp();
                         }
                         let sum = super::norm::sum([&*scores], |[power]| power);
-                        let kept = greatest[row].subtract(base).exp();
+                        if best == greatest[row] {
+                            sums[row] = sums[row].add(sum);
+                            continue;
+                        }
+                        // Nothing was seen before the first block.
+                        let kept = if greatest[row] == T::LOWEST {
+                            T::ZERO
+                        } else {
+                            greatest[row].subtract(base).exp()
+                        };
                         sums[row] = sums[row].multiply(kept).add(sum);
                         greatest[row] = best;
-                        if kept != T::ONE {
+                        if key > 0 {
                             for y in &mut y[row * self.value..][..self.value] {
                                 *y = y.multiply(kept);
                             }
@@ -178,20 +188,23 @@ impl Attention {
                 true,
             );
         }
-        for row in 0..rows {
-            let sees = greatest[row] != T::LOWEST;
-            logs[row] = if sees {
-                greatest[row].add(sums[row].log())
-            } else {
-                T::LOWEST
-            };
-            if sees {
-                let share = T::ONE.divide(sums[row]);
-                for y in &mut y[row * self.value..][..self.value] {
-                    *y = y.multiply(share);
+        with_vectors(
+            #[inline(always)]
+            || {
+                for ((log, &best), &sum) in logs.iter_mut().zip(&greatest).zip(&sums) {
+                    let found = best.add(sum.log());
+                    *log = if best == T::LOWEST { best } else { found };
                 }
-            }
-        }
+                for (row, y) in y.chunks_mut(self.value.max(1)).enumerate() {
+                    if greatest[row] != T::LOWEST {
+                        let share = T::ONE.divide(sums[row]);
+                        for y in y {
+                            *y = y.multiply(share);
+                        }
+                    }
+                }
+            },
+        );
     }
 
     /// Whether a query sees a key as far as causality goes.
@@ -454,21 +467,6 @@ impl<T: Vector> Backward<'_, T> {
             );
         }
     }
-}
-
-/// The greatest of some elements, in lanes so that vectors can be used.
-#[inline(always)]
-fn most<T: Real>(elements: &[T]) -> T {
-    const LANES: usize = 16;
-    let (chunks, rest) = elements.as_chunks::<LANES>();
-    let mut lanes = [T::LOWEST; LANES];
-    for chunk in chunks {
-        for (lane, &element) in lanes.iter_mut().zip(chunk) {
-            *lane = lane.maximum(element);
-        }
-    }
-    let all = lanes.iter().chain(rest);
-    all.fold(T::LOWEST, |most, &element| most.maximum(element))
 }
 
 /// `to = factor a b`, or that added to it, on this thread. The matrices are given with the
