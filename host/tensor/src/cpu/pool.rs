@@ -70,6 +70,11 @@ impl Axis {
     #[inline(always)]
     fn inside(&self, tap: usize, first: usize, last: usize) -> Range<usize> {
         let offset = tap * self.dilation;
+        // Mostly all are, and dividing takes longer than comparing a block of elements.
+        let (start, end) = (first * self.stride + offset, last * self.stride + offset);
+        if start >= self.low && end < self.low + self.spatial + self.stride {
+            return first..last;
+        }
         let start = self.low.saturating_sub(offset).div_ceil(self.stride);
         let end = (self.spatial + self.low)
             .saturating_sub(offset)
@@ -81,6 +86,10 @@ impl Axis {
     /// The taps at a place that are not padding.
     fn taps(&self, place: usize) -> Range<usize> {
         let start = (place * self.stride).min(self.low + self.spatial);
+        let last = start + (self.window - 1) * self.dilation;
+        if start >= self.low && last < self.low + self.spatial {
+            return 0..self.window;
+        }
         let first = self.low.saturating_sub(start).div_ceil(self.dilation);
         let end = (self.low + self.spatial - start).div_ceil(self.dilation);
         first.min(self.window)..end.clamp(first.min(self.window), self.window)
