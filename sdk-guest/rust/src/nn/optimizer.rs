@@ -1,3 +1,4 @@
+use crate::DType;
 use crate::graph::Var;
 
 /// How parameters move, recorded into the training step.
@@ -156,7 +157,7 @@ impl Optimizer for Sgd {
                 slots: Vec::new(),
             };
         };
-        let buffer = buffer * self.momentum + &gradient;
+        let buffer = settled(buffer * self.momentum + &gradient);
         let direction = if self.nesterov {
             gradient + &buffer * self.momentum
         } else {
@@ -186,7 +187,7 @@ impl Moments {
         let [average, squares] = slots else {
             unreachable!("the trainer hands over as many slots as it was asked for");
         };
-        let average = average * self.beta1 + gradient * (1.0 - self.beta1);
+        let average = settled(average * self.beta1 + gradient * (1.0 - self.beta1));
         let squares = squares * self.beta2 + gradient.square() * (1.0 - self.beta2);
         // As 1 - beta^count, which would lose the digits that beta has in common with 1.
         let correction = |beta: f64| -(&step.count * beta.ln()).expm1();
@@ -272,13 +273,13 @@ impl Optimizer for RmsProp {
         let mut updated = vec![squares.clone()];
         let mut variance = squares;
         if self.centered {
-            let average = slot() * self.alpha + &gradient * (1.0 - self.alpha);
+            let average = settled(slot() * self.alpha + &gradient * (1.0 - self.alpha));
             variance = variance - average.square();
             updated.push(average);
         }
         let mut direction = gradient / (variance.sqrt() + self.epsilon);
         if self.momentum != 0.0 {
-            direction = slot() * self.momentum + direction;
+            direction = settled(slot() * self.momentum + direction);
             updated.push(direction.clone());
         }
         Updated {
@@ -342,9 +343,25 @@ impl Optimizer for Lion {
         };
         Updated {
             parameter: parameter - &step.learning_rate * direction,
-            slots: vec![average * self.beta2 + gradient * (1.0 - self.beta2)],
+            slots: vec![settled(
+                average * self.beta2 + gradient * (1.0 - self.beta2),
+            )],
         }
     }
+}
+
+/// An average with 0 where it is below about 1e-37 in `f32`, the same to any optimizer.
+///
+/// An average of gradients that are 0, those of a dead unit, shrinks with every step and would
+/// end as a subnormal number, on which processors work a hundred times slower. A sum with a
+/// constant has no bits that small, so they are gone when the constant is subtracted again.
+fn settled(average: Var) -> Var {
+    let constant = match average.dtype() {
+        DType::F32 | DType::Bf16 => 2f64.powi(-100),
+        DType::F64 => 2f64.powi(-968),
+        _ => return average,
+    };
+    (average + constant) - constant
 }
 
 fn with_l2(gradient: &Var, parameter: &Var, weight_decay: f64) -> Var {
