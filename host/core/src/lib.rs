@@ -15,6 +15,7 @@ pub mod draft;
 pub mod error;
 pub mod figure;
 pub mod id;
+mod labels;
 pub mod limits;
 pub mod manifest;
 pub mod media;

@@ -1,16 +1,15 @@
 //! Models: named weights that a task saved.
 
 use std::collections::HashSet;
-use std::fmt;
 
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::action::ActionError;
 use crate::digest::Digest;
 use crate::id::TaskId;
+use crate::labels;
 use crate::report::Real;
 use crate::view::MetadataItem;
 
@@ -18,50 +17,6 @@ use crate::view::MetadataItem;
 pub const MAX_DESIGN_BYTES: usize = 1 << 20;
 /// Most labels, tags or metadata of a model.
 pub const MAX_ITEMS: usize = 100_000;
-
-/// Class names with their numbers, however they are written.
-struct Labels(Vec<(String, i64)>);
-
-impl<'de> Deserialize<'de> for Labels {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct PairsOrObject;
-        impl<'de> Visitor<'de> for PairsOrObject {
-            type Value = Labels;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of class names and their numbers, or pairs of both")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Labels, A::Error> {
-                let mut labels = Vec::new();
-                while let Some(label) = map.next_entry()? {
-                    labels.push(label);
-                }
-                Ok(Labels(labels))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut pairs: A) -> Result<Labels, A::Error> {
-                let mut labels = Vec::new();
-                while let Some(label) = pairs.next_element()? {
-                    labels.push(label);
-                }
-                Ok(Labels(labels))
-            }
-        }
-        deserializer.deserialize_any(PairsOrObject)
-    }
-}
-
-fn labels<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(String, i64)>, D::Error> {
-    Labels::deserialize(deserializer).map(|Labels(labels)| labels)
-}
-
-fn given_labels<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<(String, i64)>>, D::Error> {
-    let given = Option::deserialize(deserializer)?;
-    Ok(given.map(|Labels(labels)| labels))
-}
 
 /// What a task does with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +58,9 @@ pub struct Registration {
     /// How the network is built.
     #[serde(default)]
     pub design: String,
-    /// Class names with their numbers: pairs, or an object.
-    #[serde(default, deserialize_with = "labels")]
+    /// Class names with their numbers; pairs of both are taken, too.
+    #[serde(default, with = "labels")]
+    #[schema(value_type = HashMap<String, i64>)]
     pub labels: Vec<(String, i64)>,
     /// For filters.
     #[serde(default)]
@@ -139,12 +95,13 @@ pub struct ModelEdit {
     /// How the network is built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub design: Option<String>,
-    /// Class names with their numbers: pairs, or an object.
+    /// Class names with their numbers; pairs of both are taken, too.
     #[serde(
         default,
-        deserialize_with = "given_labels",
+        with = "labels::given",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schema(value_type = Option<HashMap<String, i64>>)]
     pub labels: Option<Vec<(String, i64)>>,
     /// For filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

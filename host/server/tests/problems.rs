@@ -445,19 +445,19 @@ async fn a_key_opens_the_workspace_for_one_person_until_it_is_taken_back() {
 }
 
 #[tokio::test]
-async fn labels_of_a_model_are_an_object_or_pairs() {
+async fn labels_of_a_model_are_given_as_an_object_or_pairs_and_answered_as_an_object() {
     let caller = Caller::new().await;
     let mut model = json!({"name": "net", "uri": "https://host/x", "labels": {"cat": 1, "dog": 0}});
     let (status, made) = caller.post("/models", &model).await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
-    assert_eq!(made["labels"], json!([["cat", 1], ["dog", 0]]));
+    assert_eq!(made["labels"], json!({"cat": 1, "dog": 0}));
     model["labels"] = json!([["bird", 7]]);
     let (_, made) = caller.post("/models", &model).await;
-    assert_eq!(made["labels"], json!([["bird", 7]]));
+    assert_eq!(made["labels"], json!({"bird": 7}));
     let path = format!("/models/{}", made["id"]);
     let edit = json!({"labels": {"fish": 2}}).to_string();
     let (_, _, edited) = caller.send(Method::PATCH, &path, &[], edit).await;
-    assert_eq!(edited["labels"], json!([["fish", 2]]));
+    assert_eq!(edited["labels"], json!({"fish": 2}));
     caller
         .check_refused(
             Method::PATCH,

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::digest::Digest;
 use crate::id::TaskId;
+use crate::labels;
 use crate::time::Timestamp;
 
 /// A model that is visible.
@@ -41,6 +42,8 @@ pub struct ModelView {
     /// lists.
     pub design: String,
     /// Class names with their numbers.
+    #[serde(with = "labels")]
+    #[schema(value_type = HashMap<String, i64>)]
     pub labels: Vec<(String, i64)>,
     /// What is kept with it.
     pub metadata: Vec<(String, String)>,
