@@ -80,6 +80,11 @@ async fn a_run_is_recorded_with_what_it_was_made_of() {
     let machine = &task["run"]["machine"];
     assert!(machine["cores"].as_u64().unwrap() >= 1, "{machine}");
     assert_eq!(machine["trainshed"], env!("CARGO_PKG_VERSION"));
+    let world = "trainshed:plugin/train-plugin@0.1.0";
+    assert_eq!(task["run"]["world"], world);
+    let shown = shed.cli(&["task", "show", task["id"].as_str().unwrap()]);
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(world), "{shown}");
     let reference = task["plugin"]["digest"].as_str().unwrap();
     let installed = shed.client.plugin(&format!("sha256:{reference}")).await;
     assert_eq!(

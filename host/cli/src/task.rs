@@ -213,6 +213,7 @@ fn details(task: &TaskView) -> Vec<(&'static str, String)> {
                     .map(|plugin| format!("sha256:{}", plugin.digest)),
             ),
         ),
+        ("contract", dash(task.run.world.as_ref())),
         ("source", dash(task.script.as_ref().map(told))),
         ("data set", dash(task.dataset)),
         ("checkpoint", dash(task.checkpoint)),

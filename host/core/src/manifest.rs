@@ -27,6 +27,14 @@ pub struct Manifest {
     pub contract: String,
 }
 
+/// The world that a component with the action `action` fits, of the contract that its manifest
+/// names: `trainshed:plugin@0.1.0` and `train` make `trainshed:plugin/train-plugin@0.1.0`.
+/// `None` where no contract is known.
+pub fn world_of(contract: &str, action: &str) -> Option<String> {
+    let (package, version) = contract.split_once('@')?;
+    Some(format!("{package}/{action}-plugin@{version}"))
+}
+
 /// One action of a plugin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ActionSpec {

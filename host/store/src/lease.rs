@@ -7,6 +7,7 @@
 use serde_json::{Map, Value, json};
 use sqlx::{Any, Transaction};
 use trainshed_core::limits::LimitRequest;
+use trainshed_core::manifest::world_of;
 use trainshed_core::report::Report;
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{AgentInfo, DatasetView, RunRecord};
@@ -641,8 +642,10 @@ pub(crate) async fn record_run(
     let action = "record what a run is made of";
     let failed = || StoreError::database(action);
     let parts: RunParts = sqlx::query_as(
-        "select agent.machine, dataset.digest, model.sha256
+        "select agent.machine, dataset.digest, model.sha256, plugin.contract, task.action
            from task
+           left join plugin on plugin.workspace = task.workspace
+                           and plugin.digest = task.plugin_digest
            left join agent on agent.workspace = task.workspace and agent.id = task.agent
            left join dataset on dataset.id = task.dataset
            left join model on model.id = task.checkpoint
@@ -672,6 +675,10 @@ pub(crate) struct RunParts {
     pub(crate) digest: Option<String>,
     /// Of the checkpoint.
     pub(crate) sha256: Option<String>,
+    /// Of the component.
+    pub(crate) contract: Option<String>,
+    /// Which export of the component is called.
+    pub(crate) action: String,
 }
 
 impl RunParts {
@@ -680,7 +687,9 @@ impl RunParts {
         let action = "record what a run is made of";
         let digest = |text: Option<String>| text.map(|text| text.parse()).transpose();
         let machine = self.machine.map(|machine| serde_json::from_str(&machine));
+        let contract = self.contract.unwrap_or_default();
         let record = RunRecord {
+            world: world_of(&contract, &self.action),
             machine: machine.transpose().map_err(StoreError::damaged(action))?,
             dataset_digest: digest(self.digest).map_err(StoreError::damaged(action))?,
             checkpoint_digest: digest(self.sha256).map_err(StoreError::damaged(action))?,

@@ -55,8 +55,9 @@ impl Store {
             .map_err(|error| failed(StoreError::damaged(action)(error)))?;
         let mut transaction = self.begin(action).await.map_err(failed)?;
         sqlx::query(
-            "insert into plugin (workspace, digest, name, version, manifest, size_bytes, created)
-             select workspace, sha256, $3, $4, $5, size_bytes, $6
+            "insert into plugin (workspace, digest, name, version, manifest, size_bytes, created,
+                                 contract)
+             select workspace, sha256, $3, $4, $5, size_bytes, $6, $7
                from file where workspace = $1 and sha256 = $2
              on conflict do nothing",
         )
@@ -66,6 +67,7 @@ impl Store {
         .bind(&manifest.version)
         .bind(json)
         .bind(now.as_millis())
+        .bind(&manifest.contract)
         .execute(&mut *transaction)
         .await
         .map_err(|error| failed(StoreError::database(action)(error)))?;

@@ -107,6 +107,9 @@ pub struct RunRecord {
     pub dataset_digest: Option<Digest>,
     /// Of the model that it went on from.
     pub checkpoint_digest: Option<Digest>,
+    /// The world of the contract that its component was built for, with the version of the
+    /// contract, e.g. `trainshed:plugin/train-plugin@0.1.0`.
+    pub world: Option<String>,
 }
 
 /// The models of a task, in the order in which they were linked to it.

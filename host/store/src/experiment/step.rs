@@ -45,6 +45,7 @@ struct Surroundings {
     machine: Option<String>,
     digest: Option<String>,
     sha256: Option<String>,
+    contract: Option<String>,
 }
 
 /// Writes one step within a transaction, in which other steps may come before and behind it.
@@ -420,7 +421,8 @@ impl StepWriter<'_> {
                       where workspace = $1 and id = $4 and state = 'queued') as waits,
                     (select machine from agent where workspace = $1 and id = $5) as machine,
                     (select digest from dataset where id = $6) as digest,
-                    (select sha256 from model where id = $7) as sha256",
+                    (select sha256 from model where id = $7) as sha256,
+                    (select contract from plugin where workspace = $1 and digest = $8) as contract",
         )
         .bind(self.workspace.as_str())
         .bind(&started.task.project)
@@ -428,7 +430,8 @@ impl StepWriter<'_> {
         .bind(self.experiment.as_str())
         .bind(started.agent.as_str())
         .bind(work.map(|work| bigint(work.dataset)))
-        .bind(work.and_then(|work| work.checkpoint).map(bigint));
+        .bind(work.and_then(|work| work.checkpoint).map(bigint))
+        .bind(work.map(|work| work.plugin.digest.to_string()));
         self.batch.add(select)
     }
 
@@ -449,10 +452,14 @@ impl StepWriter<'_> {
                 made.await.map_err(failed)?
             }
         };
+        let work = started.task.work.as_ref();
+        let action = work.map_or("", |work| work.action);
         let parts = RunParts {
             machine: around.machine,
             digest: around.digest,
             sha256: around.sha256,
+            contract: around.contract,
+            action: action.to_owned(),
         };
         let run = NewRun {
             agent: &started.agent,

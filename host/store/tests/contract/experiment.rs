@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use trainshed_core::TaskId;
+use trainshed_core::manifest::{Category, Manifest};
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_store::{
     Cause, Checkpoint, EndOfRun, ExperimentEnd, GarbageRules, LeaseError, NewTask, NewWork, Place,
@@ -21,6 +22,7 @@ store_contract! {
     an_experiment_ends_with_the_models_of_its_trials,
     a_trial_goes_on_from_what_it_reported_whatever_it_saves_since,
     a_task_that_is_deleted_takes_its_experiment_along,
+    a_run_records_the_world_of_its_component,
 }
 
 /// The queued task of an experiment.
@@ -371,4 +373,35 @@ async fn a_task_that_is_deleted_takes_its_experiment_along(lab: Lab) {
         lab.store.trial_of(&lab.workspace, &trial).await.unwrap(),
         None
     );
+}
+
+async fn a_run_records_the_world_of_its_component(lab: Lab) {
+    let component = lab.put(b"component").await;
+    let manifest = Manifest {
+        name: "mlp".into(),
+        version: "0.1.0".into(),
+        category: Category::Other,
+        summary: String::new(),
+        actions: Vec::new(),
+        environment: Vec::new(),
+        contract: "trainshed:plugin@0.1.0".into(),
+    };
+    let installed = lab
+        .store
+        .insert_plugin(&lab.workspace, &component, &manifest, NOW);
+    installed.await.unwrap();
+    let world = Some("trainshed:plugin/train-plugin@0.1.0".to_owned());
+
+    let running = lab.run("alone").await;
+    assert_eq!(lab.view(&running.task).await.run.world, world);
+
+    let search = experiment(&lab, "search").await;
+    let mut place = Place::default();
+    for attempt in 1..=2 {
+        let started = step(&search, &place, vec![start(&lab, &search, attempt)]);
+        let (behind, trial) = take(&lab, started).await.unwrap();
+        let (trial, _) = trial.unwrap();
+        assert_eq!(lab.view(&trial).await.run.world, world, "attempt {attempt}");
+        place = behind;
+    }
 }
