@@ -8,7 +8,7 @@ use trainshed_core::name::{check_name, encode_job_name};
 use trainshed_core::report::TrialDecision;
 use trainshed_core::task::TaskType;
 use trainshed_core::view::{Asked, AskedTrial, NewExperiment, TaskView, ToldTrial, TrialReported};
-use trainshed_store::{InsertTaskError, LeaseError, NewTask, StoreError, Workspace};
+use trainshed_store::{InsertTaskError, LeaseError, NewTask, NotedAnswer, StoreError, Workspace};
 use trainshed_tune::experiment::event::Ending;
 use trainshed_tune::experiment::{Next, Refusal, Report};
 use uuid::Uuid;
@@ -194,7 +194,11 @@ impl Engine {
                     finished: true,
                 },
             };
-            Ok(Deed::of(asked, events).with_clone(clone))
+            let replay = serde_json::to_string(&asked).expect("its keys are texts");
+            let replay = NotedAnswer::Json(replay);
+            Ok(Deed::of(asked, events)
+                .with_clone(clone)
+                .with_replay(replay))
         });
         let done = done.await.map_err(|error| refused(error, experiment))?;
         let asked = done.answer;

@@ -53,7 +53,8 @@ pub use trainshed_store::{
     FileSettings, GarbageRules, KeyError, KeyedRequest, LeaseError, ListPart, ModelError,
     ModelList, Move, NewConfiguration, PointBatch, ProjectError, PutError, QueryError, QueueName,
     ReportError, Reported, SampleQuery, Sampled, Sampling, ShownQuery, StoreError, StoredAnswer,
-    TransferError, UploadError, UploadPart, Workspace, WriteMode, backup, restore, within_request,
+    TransferError, UploadError, UploadPart, Workspace, WriteMode, backup, beside_request, restore,
+    within_request,
 };
 pub use trainshed_tune::experiment::Refusal;
 pub use transfer::{AddTo, ExportTasksError};

@@ -7,7 +7,7 @@ use trainshed_core::action::TUNE;
 use trainshed_core::task::TaskState;
 use trainshed_core::view::{BestTrial, Page, TaskView, TrialView, TuneView};
 use trainshed_core::{TaskId, Timestamp};
-use trainshed_store::{Cause, LeaseError, StoreError, Workspace};
+use trainshed_store::{Cause, LeaseError, NotedAnswer, StoreError, Workspace};
 use trainshed_tune::Experiment;
 use trainshed_tune::experiment::Trial;
 use trainshed_tune::experiment::event::{Event, Status};
@@ -295,7 +295,8 @@ impl Engine {
                 let why = format!("nothing is left of it: every trial has ended{advice}");
                 return Err(LeaseError::Invalid(why));
             }
-            Ok(Deed::because(Cause::GoOn, (), events))
+            let address = NotedAnswer::Address(format!("/api/v1/tasks/{task}"));
+            Ok(Deed::because(Cause::GoOn, (), events).with_replay(address))
         });
         resumed.await.map_err(|error| driven(error, task))?;
         let view = self.changed(workspace, task).await;

@@ -25,7 +25,7 @@ use trainshed_core::view::{DatasetView, TaskView};
 use trainshed_core::{TaskId, WorkspaceId};
 use trainshed_store::{
     Cause, ChangeError, EndOfExperiment, ExperimentEnd, LeaseError, LostTrial, Move, NewTask,
-    NewWork, Place, Step, StepError, StoreError, TrialChange, TrialClone, Workspace,
+    NewWork, NotedAnswer, Place, Step, StepError, StoreError, TrialChange, TrialClone, Workspace,
 };
 use trainshed_tune::experiment::event::{Ending, Event, Status};
 use trainshed_tune::experiment::{Start, Trial, Upcoming};
@@ -120,6 +120,8 @@ pub(crate) struct Deed<T> {
     /// What comes with the attempt that one of the events starts, or with the checkpoint that
     /// one of them names.
     own: Option<TrialChange>,
+    /// What a request with a key is answered when it comes again.
+    replay: Option<NotedAnswer>,
 }
 
 impl<T> Deed<T> {
@@ -129,12 +131,20 @@ impl<T> Deed<T> {
             events,
             cause: Cause::Alone,
             own: None,
+            replay: None,
         }
     }
 
     pub(crate) fn with_clone(self, clone: Option<TrialClone>) -> Self {
         Self {
             own: clone.map(|clone| TrialChange::Clone(Box::new(clone))),
+            ..self
+        }
+    }
+
+    pub(crate) fn with_replay(self, answer: NotedAnswer) -> Self {
+        Self {
+            replay: Some(answer),
             ..self
         }
     }
@@ -340,6 +350,7 @@ impl Engine {
                     reason: reason.to_owned(),
                 },
                 own: None,
+                replay: None,
             })
         });
         match stopped.await {
@@ -498,6 +509,7 @@ impl Engine {
                 progress: (known.shown != Some(share)).then_some(share),
                 trials: effects,
                 end: end_of(&known),
+                answer: deed.replay,
             };
             known.shown = Some(share);
             let news = News::of(&known.experiment, &events);

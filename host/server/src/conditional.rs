@@ -161,7 +161,13 @@ async fn keep(
     let (parts, body) = response.into_parts();
     let status = parts.status;
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let is_secret = |value: &HeaderValue| value == "no-store";
+    let passing = status.is_server_error()
+        || status == StatusCode::TOO_MANY_REQUESTS
+        || parts
+            .headers
+            .get(header::CACHE_CONTROL)
+            .is_some_and(is_secret);
     let answer = (!passing).then(|| StoredAnswer {
         status: status.as_u16(),
         headers: kept_headers(&parts.headers),

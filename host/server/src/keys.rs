@@ -1,7 +1,7 @@
 //! Keys: who may come in.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use trainshed_core::name::is_series_name;
 use trainshed_core::view::{KeyView, MadeKey, NewKey};
@@ -33,7 +33,9 @@ pub(crate) async fn make(
         return Err(ApiError::invalid("/name", detail));
     }
     let made = engine.make_key(&workspace, name).await?;
-    Ok((StatusCode::CREATED, Json(made)))
+    // Whoever lost it makes another one: it is kept nowhere.
+    let secret = [(header::CACHE_CONTROL, "no-store")];
+    Ok((StatusCode::CREATED, secret, Json(made)))
 }
 
 /// `DELETE /keys/{id}`: takes a key back; 204. No call with it is answered from then on.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use trainshed_core::draft::{CloneRequest, NewDraft, TaskEdit};
 use trainshed_core::task::Verb;
 use trainshed_core::view::TaskView;
-use trainshed_engine::{Engine, Move, QueueName, Workspace};
+use trainshed_engine::{Engine, Move, QueueName, Workspace, beside_request};
 use trainshed_wire::{Alive, FailedMove, ManyTasks, MoveRequest, MoveTo, MovedMany, NewProgress};
 use utoipa::IntoParams;
 
@@ -260,12 +260,16 @@ pub(crate) async fn many(
     }
     let mut moved = MovedMany::default();
     for id in ids {
-        let done = match deed {
-            ManyDeed::Move(deed) => one(deed, engine, workspace, &id, &request)
-                .await
-                .map(|_| ()),
-            ManyDeed::Delete => delete_one(engine, workspace, &id, request.force).await,
-        };
+        // Each of them is no more than a part of the request.
+        let done = beside_request(async {
+            match deed {
+                ManyDeed::Move(deed) => one(deed, engine, workspace, &id, &request)
+                    .await
+                    .map(|_| ()),
+                ManyDeed::Delete => delete_one(engine, workspace, &id, request.force).await,
+            }
+        });
+        let done = done.await;
         match done {
             Ok(()) => moved.succeeded.push(id),
             Err(error) => moved.failed.push(FailedMove {

@@ -467,3 +467,27 @@ async fn labels_of_a_model_are_given_as_an_object_or_pairs_and_answered_as_an_ob
         )
         .await;
 }
+
+#[tokio::test]
+async fn a_new_key_is_told_once_also_to_a_request_with_an_idempotency_key() {
+    let caller = Caller::new().await;
+    let body = json!({"name": "a friend"}).to_string();
+    let headers = [(
+        header::HeaderName::from_static("idempotency-key"),
+        "a-new-key",
+    )];
+    let make = || caller.send(Method::POST, "/keys", &headers, body.clone());
+    let (status, headers, made) = make().await;
+    assert_eq!(
+        (status, made["key"].is_string()),
+        (StatusCode::CREATED, true)
+    );
+    assert_eq!(headers["cache-control"], "no-store");
+
+    // It is led to the list of all keys, which does not have the key itself.
+    let (status, _, friends) = make().await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(!friends.to_string().contains(made["key"].as_str().unwrap()));
+    let friends = friends.as_array().unwrap().iter();
+    assert_eq!(friends.filter(|key| key["name"] == "a friend").count(), 1);
+}

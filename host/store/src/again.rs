@@ -11,6 +11,7 @@ use crate::database::Store;
 use crate::edit::set_work;
 use crate::error::StoreError;
 use crate::file::bigint;
+use crate::idempotency::note_made;
 use crate::lifecycle::active_namesake;
 use crate::reset::remove;
 use crate::task::{InsertTaskError, NewTask, insert_parts};
@@ -93,6 +94,9 @@ impl Store {
             insert_parts(&mut transaction, workspace, task, now)
                 .await
                 .map_err(failed)?;
+            note_made(&mut transaction, || format!("/api/v1/tasks/{}", task.id))
+                .await
+                .map_err(failed)?;
             transaction.commit().await.map_err(failed)?;
             return Ok(task.id.clone());
         };
@@ -160,6 +164,9 @@ impl Store {
                 .await
                 .map_err(failed)?;
         }
+        note_made(&mut transaction, || format!("/api/v1/tasks/{id}"))
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         self.forget_points(workspace, &id);
         Ok(id)
@@ -245,6 +252,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{previous}"))
+            .await
+            .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         Ok(committed.map_err(StoreError::database(action))?)
     }

@@ -8,6 +8,7 @@ use trainshed_core::{Digest, TaskId, Timestamp};
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::file::unsigned;
+use crate::idempotency::note_made;
 use crate::lease::{LeaseError, hold_lease, lease_error};
 use crate::workspace::Workspace;
 
@@ -51,6 +52,11 @@ impl Store {
         let mut transaction = self.begin(action).await?;
         let written = write_artifact(&mut transaction, workspace, task, artifact, now).await?;
         if written {
+            note_made(&mut transaction, || {
+                format!("/api/v1/tasks/{task}/artifacts")
+            })
+            .await
+            .map_err(StoreError::database(action))?;
             let committed = transaction.commit().await;
             committed.map_err(StoreError::database(action))?;
         }

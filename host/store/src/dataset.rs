@@ -9,6 +9,7 @@ use crate::change::is_as_read;
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::note_made;
 use crate::model::ListPart;
 use crate::workspace::Workspace;
 
@@ -139,6 +140,9 @@ impl Store {
                 .map_err(InsertDatasetError::Store);
         }
         let row = insert_version(&mut transaction, workspace, version, None, now).await?;
+        note_made(&mut transaction, || format!("/api/v1/datasets/{}", row.id))
+            .await
+            .map_err(database_error)?;
         transaction.commit().await.map_err(database_error)?;
         row.view().map_err(InsertDatasetError::Store)
     }
@@ -283,6 +287,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        note_made(&mut transaction, || format!("/api/v1/datasets/{id}"))
+            .await
+            .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         Ok(committed.map_err(StoreError::database(action))?)
     }
@@ -318,6 +325,9 @@ impl Store {
         .await
         .map_err(StoreError::database(action))?;
         write_tags(&mut transaction, workspace, bigint(id), 1, &tags)
+            .await
+            .map_err(StoreError::database(action))?;
+        note_made(&mut transaction, || format!("/api/v1/datasets/{id}"))
             .await
             .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;

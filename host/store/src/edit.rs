@@ -101,6 +101,9 @@ impl Store {
         let tags = found.tags()?;
         set_tags(&mut transaction, workspace, task, &tags, &system_tags).await?;
         touch(&mut transaction, workspace, task, now).await?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{task}"))
+            .await
+            .map_err(change_error(action))?;
         transaction.commit().await.map_err(change_error(action))
     }
 
@@ -132,6 +135,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(change_error(action))?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{task}"))
+            .await
+            .map_err(change_error(action))?;
         transaction.commit().await.map_err(change_error(action))
     }
 

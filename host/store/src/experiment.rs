@@ -20,6 +20,7 @@ use crate::change::ChangeError;
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{bigint, unsigned};
+use crate::idempotency::{NotedAnswer, note_made};
 use crate::lease::{EndOfRun, LeaseError};
 use crate::lifecycle::active_namesake;
 use crate::task::{InsertTaskError, NewTask, insert_parts};
@@ -94,6 +95,9 @@ pub struct Step {
     pub trials: Vec<TrialChange>,
     /// How the experiment ends, where it does: made of the models of its trials, by number.
     pub end: Option<EndOfExperiment>,
+    /// What whoever wants the step is answered, where a request with a key has to be answered so
+    /// again.
+    pub answer: Option<NotedAnswer>,
 }
 
 /// Says how an experiment ends, given the models of its trials by number, and why the user
@@ -301,6 +305,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
+        note_made(&mut transaction, || format!("/api/v1/tasks/{}", task.id))
+            .await
+            .map_err(failed)?;
         transaction.commit().await.map_err(failed)
     }
 

@@ -4,6 +4,7 @@
 use sqlx::{Any, Transaction};
 use trainshed_core::Timestamp;
 
+use crate::batch::Batch;
 use crate::database::Store;
 use crate::error::StoreError;
 use crate::workspace::Workspace;
@@ -48,44 +49,86 @@ struct AnswerRow {
 
 /// The status of an answer that only says where to find what the request made: See Other.
 const MADE: i64 = 303;
+/// The status of an answer that is kept whole.
+const OK: i64 = 200;
 
 tokio::task_local! {
-    /// Workspace and key of the request that is being done.
-    static REQUEST: (Workspace, String);
+    /// The request that is being done.
+    static REQUEST: Option<RequestKey>;
 }
 
-/// Does the work of the request with `key`. What the work makes is noted with the key in the
-/// transaction that makes it, so that the request is done once although a server may end before
+/// Workspace and key of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RequestKey {
+    workspace: Workspace,
+    key: String,
+}
+
+/// What a request with a key is answered from now on, in place of the answer that it got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotedAnswer {
+    /// Where in the API to find what it made or changed.
+    Address(String),
+    /// The answer itself, as JSON.
+    Json(String),
+}
+
+/// Does the work of the request with `key`. What the work makes or changes is noted with the key
+/// in the transaction that does it, so that the request is done once although a server may end before
 /// it has kept its answer: the answer then says where to find what was made.
 pub async fn within_request<T>(
     workspace: &Workspace,
     key: &str,
     work: impl Future<Output = T>,
 ) -> T {
-    let request = (workspace.clone(), key.to_owned());
-    REQUEST.scope(request, work).await
+    let request = RequestKey {
+        workspace: workspace.clone(),
+        key: key.to_owned(),
+    };
+    REQUEST.scope(Some(request), work).await
 }
 
-/// Notes what a transaction makes, by its address in the API, if a request with a key makes it.
+/// Does one of several pieces of work of a request, none of which stands for all of it: the key
+/// of the request is not noted with it.
+pub async fn beside_request<T>(work: impl Future<Output = T>) -> T {
+    REQUEST.scope(None, work).await
+}
+
+/// The request that is being done, if it has a key.
+pub(crate) fn request() -> Option<RequestKey> {
+    REQUEST.try_with(Clone::clone).ok().flatten()
+}
+
+/// Notes what a transaction makes or changes, by its address in the API, if a request with a key
+/// is being done.
 pub(crate) async fn note_made(
     transaction: &mut Transaction<'static, Any>,
     address: impl FnOnce() -> String,
 ) -> Result<(), sqlx::Error> {
-    let Ok((workspace, key)) = REQUEST.try_with(Clone::clone) else {
+    let Some(request) = request() else {
         return Ok(());
     };
-    let headers = [("location".to_owned(), address())];
-    sqlx::query(
-        "update idempotency set status = $1, headers = $2
-          where workspace = $3 and key = $4 and status = 0",
+    let mut batch = Batch::default();
+    note_answer(&mut batch, &request, &NotedAnswer::Address(address()));
+    batch.run(transaction).await.map(|_| ())
+}
+
+/// Notes what a request is answered when it comes again.
+pub(crate) fn note_answer(batch: &mut Batch, request: &RequestKey, answer: &NotedAnswer) {
+    let (status, header, body) = match answer {
+        NotedAnswer::Address(address) => (MADE, ("location", address.as_str()), ""),
+        NotedAnswer::Json(body) => (OK, ("content-type", "application/json"), body.as_str()),
+    };
+    let update = sqlx::query(
+        "update idempotency set status = $1, headers = $2, body = $3
+          where workspace = $4 and key = $5 and status = 0",
     )
-    .bind(MADE)
-    .bind(serde_json::json!(headers).to_string())
-    .bind(workspace.as_str())
-    .bind(key)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
+    .bind(status)
+    .bind(serde_json::json!([header]).to_string())
+    .bind(body.as_bytes().to_vec())
+    .bind(request.workspace.as_str())
+    .bind(request.key.as_str());
+    batch.add(update);
 }
 
 impl Store {

@@ -63,7 +63,7 @@ pub use experiment::{
 };
 pub use file::{FileContent, LocalFile, PutError, Upload};
 pub use garbage::{FILE_REFERENCES, Garbage, GarbageRules};
-pub use idempotency::{KeyedRequest, StoredAnswer, within_request};
+pub use idempotency::{KeyedRequest, NotedAnswer, StoredAnswer, beside_request, within_request};
 pub use interrupt::EndedTask;
 pub use lease::{ClaimedTask, EndOfRun, LeaseError};
 pub use lifecycle::{Move, QueueName};

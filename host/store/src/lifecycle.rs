@@ -11,6 +11,7 @@ use crate::change::{ChangeError, Found, change_error, find};
 use crate::database::Store;
 use crate::dataset::{delete_staged_version, show_staged_version};
 use crate::error::StoreError;
+use crate::idempotency::note_made;
 use crate::interrupt::EndedTask;
 use crate::model::show_models;
 use crate::reset::clear_run;
@@ -120,6 +121,9 @@ impl Store {
                 true
             }
         };
+        note_made(&mut transaction, || format!("/api/v1/tasks/{task}"))
+            .await
+            .map_err(change_error(action))?;
         transaction.commit().await.map_err(change_error(action))?;
         if wanted.verb == Verb::Reset {
             self.forget_points(workspace, task);

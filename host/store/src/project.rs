@@ -289,6 +289,9 @@ impl Store {
         }
         rename_tree(&mut transaction, workspace, &from.name, &target.name, now).await?;
         let merged = known(&mut transaction, workspace, into).await?;
+        note_made(&mut transaction, || format!("/api/v1/projects/{into}"))
+            .await
+            .map_err(StoreError::database(action))?;
         transaction
             .commit()
             .await

@@ -293,6 +293,9 @@ impl Store {
                 return Err(ModelError::TaskRuns(id));
             }
         }
+        note_made(&mut transaction, || format!("/api/v1/models/{id}"))
+            .await
+            .map_err(failed(action))?;
         transaction.commit().await.map_err(failed(action))
     }
 
@@ -333,6 +336,9 @@ impl Store {
         .await
         .map_err(failed(action))?;
         write_tags(&mut transaction, workspace, bigint(id), 1, &tags).await?;
+        note_made(&mut transaction, || format!("/api/v1/models/{id}"))
+            .await
+            .map_err(failed(action))?;
         transaction.commit().await.map_err(failed(action))
     }
 

@@ -10,6 +10,7 @@ use trainshed_core::{Digest, TaskId, Timestamp};
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
 use crate::file::{Kept, PutError, Upload, bigint, insert_written, throw_away, unsigned};
+use crate::idempotency::note_made;
 use crate::workspace::Workspace;
 
 /// Most parts of one upload.
@@ -135,6 +136,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        note_made(&mut transaction, || format!("/api/v1/uploads/{id}"))
+            .await
+            .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
         self.upload(workspace, &id).await

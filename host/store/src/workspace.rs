@@ -6,6 +6,7 @@ use trainshed_core::{Digest, Timestamp, WorkspaceId};
 
 use crate::database::{Store, fresh_id};
 use crate::error::StoreError;
+use crate::idempotency::note_made;
 
 /// The queue that every workspace has.
 pub(crate) const DEFAULT_QUEUE: &str = "default";
@@ -207,6 +208,9 @@ impl Store {
         .execute(&mut *transaction)
         .await
         .map_err(StoreError::database(action))?;
+        note_made(&mut transaction, || "/api/v1/keys".to_owned())
+            .await
+            .map_err(StoreError::database(action))?;
         let committed = transaction.commit().await;
         committed.map_err(StoreError::database(action))?;
         Ok(KeyView {

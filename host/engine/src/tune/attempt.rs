@@ -98,6 +98,7 @@ impl Engine {
                         agent: agent.clone(),
                         lease_until,
                     }))),
+                    replay: None,
                 })
             })
             .await;
@@ -266,6 +267,7 @@ impl Engine {
                     lease_until,
                 },
                 own: kept.map(|kept| TrialChange::Checkpointed(Box::new(kept))),
+                replay: None,
             })
         });
         let decision = answer_of(reported.await?.answer);
@@ -398,6 +400,7 @@ impl Engine {
                     end,
                 },
                 own: None,
+                replay: None,
             })
         })
         .await?;

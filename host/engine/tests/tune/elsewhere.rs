@@ -1,5 +1,7 @@
 //! Trials that run elsewhere, and searches that go on.
 
+use trainshed_engine::{KeyedRequest, within_request};
+
 use super::*;
 
 #[tokio::test]
@@ -91,6 +93,36 @@ async fn trials_that_run_elsewhere_are_asked_for_and_told() {
     let ended = lab.task(&task).await;
     assert_eq!(ended.status, TaskState::Completed);
     assert_eq!(ended.result.unwrap()["best_trial"]["metrics"]["loss"], 0.25);
+}
+
+#[tokio::test]
+async fn a_trial_whose_answer_was_lost_is_answered_again_after_the_server_ended() {
+    let lab = Lab::new().await;
+    let new: NewExperiment = serde_json::from_value(json!({
+        "name": "elsewhere",
+        "hyperparameters": [{"name": "x", "type": "uniform", "min": 0, "max": 1}],
+        "tune_config": {"mode": "min", "metric": "loss", "num_samples": 2},
+    }))
+    .unwrap();
+    let made = lab.engine.create_experiment(&lab.workspace, new).await;
+    let task = made.unwrap().id;
+    let begin = async |lab: &Lab, key| {
+        let begun = lab.engine.begin_request(&lab.workspace, key, "digest");
+        begun.await.unwrap()
+    };
+    assert_eq!(begin(&lab, "ask").await, KeyedRequest::New);
+    let asked = Box::pin(lab.engine.ask(&lab.workspace, &task));
+    let asked = within_request(&lab.workspace, "ask", asked).await.unwrap();
+
+    let (lab, _) = lab.reopen(1).await;
+
+    let KeyedRequest::Answered(again) = begin(&lab, "ask").await else {
+        panic!("the answer is not known");
+    };
+    let first = serde_json::to_string(&asked).unwrap();
+    assert_eq!(String::from_utf8(again.body).unwrap(), first);
+    let next = lab.engine.ask(&lab.workspace, &task).await.unwrap();
+    assert_ne!(next.trial, asked.trial);
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use super::{Cause, Step, StepError};
 use crate::batch::Batch;
 use crate::database::Store;
 use crate::error::StoreError;
+use crate::idempotency::{RequestKey, note_answer, request};
 use crate::points::upkeep::Shared;
 use crate::points::{Tables, TaskKey};
 use crate::workspace::Workspace;
@@ -38,6 +39,8 @@ struct Waiting {
     cause: Cause,
     step: Step,
     now: Timestamp,
+    /// The request that wants it, if it has a key.
+    request: Option<RequestKey>,
     answer: oneshot::Sender<Written>,
 }
 
@@ -82,6 +85,7 @@ impl Store {
             cause,
             step,
             now,
+            request: request(),
             answer,
         };
         let steps = lock(&self.steps.steps).clone().ok_or_else(closed)?;
@@ -159,6 +163,9 @@ impl Writer {
             let both = (&mut transaction, &mut batch);
             let told = (&waiting.cause, &waiting.step);
             written.push(write_step(both, &waiting.workspace, told, waiting.now).await?);
+            if let (Some(request), Some(answer)) = (&waiting.request, &waiting.step.answer) {
+                note_answer(&mut batch, request, answer);
+            }
         }
         batch.run(&mut transaction).await.map_err(failed(STEP))?;
         transaction.commit().await.map_err(failed(STEP))?;

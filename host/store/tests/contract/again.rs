@@ -1,18 +1,23 @@
 //! What is done once, and what is done again in the same place.
 
-use serde_json::json;
+use serde_json::{Map, json};
 use trainshed_core::TaskId;
+use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::draft::CloneRequest;
+use trainshed_core::model::Registration;
 use trainshed_core::task::{TaskState, Verb};
 use trainshed_store::{
-    ConsoleQuery, ContinueError, KeyedRequest, LeaseError, NewTask, StoredAnswer, within_request,
+    ConsoleQuery, ContinueError, KeyedRequest, LeaseError, Move, NewTask, NewVersion, StoredAnswer,
+    beside_request, within_request,
 };
 
-use crate::lab::{Lab, NOW, artifact, completed, line, loss, model, new_task};
+use crate::lab::{Lab, NOW, artifact, completed, draft, line, loss, model, new_task};
 
 store_contract! {
     a_request_with_a_key_is_answered_once,
     what_a_request_made_is_known_although_its_answer_was_lost,
+    whatever_a_request_does_is_noted_with_it,
+    what_is_a_part_of_a_request_is_not_noted_as_all_of_it,
     a_run_by_hand_takes_the_place_of_the_last_one_that_left_nothing,
     a_task_that_ended_is_continued_behind_its_last_iteration,
 }
@@ -106,6 +111,124 @@ async fn what_a_request_made_is_known_although_its_answer_was_lost(lab: Lab) {
     // What is made beside a request is not taken for its work.
     lab.draft("by somebody else").await;
     assert_eq!(begin("a clone").await, KeyedRequest::Begun);
+}
+
+async fn whatever_a_request_does_is_noted_with_it(lab: Lab) {
+    let (store, workspace) = (&lab.store, &lab.workspace);
+    let begin = async |key: &str| {
+        let begun = store.begin_request(workspace, key, "a digest", NOW).await;
+        begun.unwrap()
+    };
+    // Does the work of a request with a key, whose server ends before it answers; the place
+    // that whoever sends it again is told.
+    macro_rules! noted {
+        ($key:literal, $work:expr) => {{
+            assert_eq!(begin($key).await, KeyedRequest::New);
+            within_request(workspace, $key, $work).await.unwrap();
+            match begin($key).await {
+                KeyedRequest::Answered(answer) if answer.status == 303 => {
+                    answer.headers[0].1.clone()
+                }
+                other => panic!("{}: {other:?}", $key),
+            }
+        }};
+    }
+    let of_task = |task: &TaskId| format!("/api/v1/tasks/{task}");
+    let task = lab.draft("a task").await;
+    let (wanted, params) = (Move::new(Verb::Start), Map::new());
+    let moved = store.move_task(workspace, &task, &wanted, NOW);
+    assert_eq!(noted!("start", moved), of_task(&task));
+    let archived = store.archive_task(workspace, &task, true, NOW);
+    assert_eq!(noted!("archive", archived), of_task(&task));
+    let moved = store.move_to_project(workspace, &task, "elsewhere", NOW);
+    assert_eq!(noted!("move", moved), of_task(&task));
+    let file = artifact("notes", lab.put(b"x").await);
+    let put = store.put_artifact(workspace, &task, &file, NOW);
+    let artifacts = format!("{}/artifacts", of_task(&task));
+    assert_eq!(noted!("artifact", put), artifacts);
+
+    let search = draft("a search", "default");
+    let made = store.insert_experiment(workspace, &search, &params, 7, NOW);
+    assert_eq!(noted!("experiment", made), of_task(&search.id));
+    let by_hand = NewTask {
+        system_tags: vec!["development".into()],
+        ..new_task("by hand", "default")
+    };
+    let run = || store.reuse_task(workspace, &by_hand, NOW, NOW);
+    assert_eq!(noted!("first run", run()), of_task(&by_hand.id));
+    let running = lab.claim().await.unwrap();
+    lab.finish(&running, completed()).await.unwrap();
+    assert_eq!(noted!("second run", run()), of_task(&by_hand.id));
+    let running = lab.claim().await.unwrap();
+    lab.finish(&running, completed()).await.unwrap();
+    let next = new_task("by hand", "default");
+    let continued = store.continue_task(workspace, &by_hand.id, &next, None, NOW);
+    assert_eq!(noted!("continue", continued), of_task(&by_hand.id));
+
+    let sha256 = lab.put(b"1,2,3").await;
+    let entry = FileEntry {
+        path: "a.csv".into(),
+        sha256,
+        size_bytes: 5,
+    };
+    let (files, digest) = seal(vec![entry]).unwrap();
+    let version = NewVersion {
+        name: "numbers",
+        parent: None,
+        description: "",
+        digest: &digest,
+        files: &files,
+        tags: &[],
+        tables: None,
+    };
+    let made = store.insert_dataset(workspace, &version, NOW);
+    assert_eq!(noted!("data set", made), "/api/v1/datasets/2");
+    let published = store.publish_dataset(workspace, 2, NOW);
+    assert_eq!(noted!("publish it", published), "/api/v1/datasets/2");
+    let archived = store.archive_dataset(workspace, 2, true, NOW);
+    assert_eq!(noted!("archive it", archived), "/api/v1/datasets/2");
+
+    let model = Registration {
+        name: "net".into(),
+        uri: Some("https://host/net".into()),
+        ..Registration::default()
+    };
+    let made = store.register_model(workspace, &model, NOW);
+    assert_eq!(noted!("model", made), "/api/v1/models/1");
+    let published = store.publish_model(workspace, 1, false, NOW);
+    assert_eq!(noted!("publish a model", published), "/api/v1/models/1");
+    let archived = store.archive_model(workspace, 1, true, NOW);
+    assert_eq!(noted!("archive a model", archived), "/api/v1/models/1");
+
+    let (from, into) = (
+        lab.project_id("elsewhere").await,
+        lab.project_id("default").await,
+    );
+    let merged = store.merge_projects(workspace, &from, &into, NOW);
+    let place = format!("/api/v1/projects/{into}");
+    assert_eq!(noted!("merge", merged), place);
+    let key = store.make_key(workspace, "a friend", "key-3", NOW);
+    assert_eq!(noted!("key", key), "/api/v1/keys");
+    let upload = store.begin_upload(workspace, (10, None), None, NOW);
+    let upload = noted!("upload", upload);
+    let id = upload.strip_prefix("/api/v1/uploads/").unwrap();
+    assert_eq!(store.upload(workspace, id).await.unwrap().size_bytes, 10);
+}
+
+async fn what_is_a_part_of_a_request_is_not_noted_as_all_of_it(lab: Lab) {
+    let (store, workspace) = (&lab.store, &lab.workspace);
+    let begun = store.begin_request(workspace, "many", "a digest", NOW);
+    assert_eq!(begun.await.unwrap(), KeyedRequest::New);
+
+    let work = async {
+        for name in ["one", "two"] {
+            beside_request(lab.draft(name)).await;
+        }
+    };
+    within_request(workspace, "many", work).await;
+
+    let begun = store.begin_request(workspace, "many", "a digest", NOW);
+    assert_eq!(begun.await.unwrap(), KeyedRequest::Begun);
 }
 
 async fn a_run_by_hand_takes_the_place_of_the_last_one_that_left_nothing(lab: Lab) {

@@ -7,8 +7,9 @@ use trainshed_core::TaskId;
 use trainshed_core::manifest::{Category, Manifest};
 use trainshed_core::task::{Outcome, TaskState};
 use trainshed_store::{
-    Cause, Checkpoint, EndOfRun, ExperimentEnd, GarbageRules, LeaseError, NewTask, NewWork, Place,
-    QueuedStep, StartedTrial, Step, StepError, TrialChange, TrialCheckpoint, Waiting,
+    Cause, Checkpoint, EndOfRun, ExperimentEnd, GarbageRules, KeyedRequest, LeaseError, NewTask,
+    NewWork, NotedAnswer, Place, QueuedStep, StartedTrial, Step, StepError, TrialChange,
+    TrialCheckpoint, Waiting, within_request,
 };
 
 use crate::lab::{Lab, NOW, UNTIL, completed, new_task};
@@ -22,6 +23,7 @@ store_contract! {
     an_experiment_ends_with_the_models_of_its_trials,
     a_trial_goes_on_from_what_it_reported_whatever_it_saves_since,
     a_task_that_is_deleted_takes_its_experiment_along,
+    the_answer_to_a_request_is_kept_with_the_step_that_it_wanted,
     a_run_records_the_world_of_its_component,
 }
 
@@ -51,6 +53,7 @@ fn step(experiment: &TaskId, after: &Place, trials: Vec<TrialChange>) -> Step {
         progress: Some(0.5),
         trials,
         end: None,
+        answer: None,
     }
 }
 
@@ -373,6 +376,49 @@ async fn a_task_that_is_deleted_takes_its_experiment_along(lab: Lab) {
         lab.store.trial_of(&lab.workspace, &trial).await.unwrap(),
         None
     );
+}
+
+async fn the_answer_to_a_request_is_kept_with_the_step_that_it_wanted(lab: Lab) {
+    let (store, workspace) = (&lab.store, &lab.workspace);
+    let begin = async |key: &str| {
+        let begun = store.begin_request(workspace, key, "a digest", NOW).await;
+        begun.unwrap()
+    };
+    let task = experiment(&lab, "search").await;
+    let answered = |after: &Place, answer: &str| Step {
+        answer: Some(NotedAnswer::Json(answer.to_owned())),
+        ..step(&task, after, Vec::new())
+    };
+    for key in ["first", "second", "late"] {
+        assert_eq!(begin(key).await, KeyedRequest::New);
+    }
+    let first = answered(&Place::default(), r#"{"trial":1}"#);
+    let second = answered(&first.behind.clone(), r#"{"trial":2}"#);
+    let late = answered(&Place::default(), r#"{"trial":3}"#);
+    let end = second.behind.clone();
+    // They wait together, and each is noted with its own request.
+    let first = within_request(workspace, "first", queue(&lab, Cause::Alone, first)).await;
+    let second = within_request(workspace, "second", queue(&lab, Cause::Alone, second)).await;
+    let late = within_request(workspace, "late", queue(&lab, Cause::Alone, late)).await;
+    first.written().await.unwrap();
+    second.written().await.unwrap();
+    assert!(matches!(late.written().await, Err(StepError::Overtaken)));
+
+    let body = async |key: &str| match begin(key).await {
+        KeyedRequest::Answered(answer) => {
+            assert_eq!(answer.status, 200);
+            assert_eq!(answer.headers[0].1, "application/json");
+            String::from_utf8(answer.body).unwrap()
+        }
+        other => format!("{other:?}"),
+    };
+    assert_eq!(body("first").await, r#"{"trial":1}"#);
+    assert_eq!(body("second").await, r#"{"trial":2}"#);
+    assert_eq!(body("late").await, "Begun", "nothing was done");
+    // A step that nobody with a key wants is noted with nothing.
+    let alone = answered(&end, r#"{"trial":4}"#);
+    take(&lab, alone).await.unwrap();
+    assert_eq!(body("late").await, "Begun");
 }
 
 async fn a_run_records_the_world_of_its_component(lab: Lab) {
