@@ -91,6 +91,23 @@ pub(crate) async fn refuse_ignored_conditions(
     )))
 }
 
+/// Refuses a body that is compressed: taken as it is, it would be stored as what it is not.
+pub(crate) async fn refuse_encoded_bodies(request: Request, next: Next) -> Response {
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    let Some(encoding) = encoding.filter(|encoding| *encoding != "identity") else {
+        return next.run(request).await;
+    };
+    let encoding = String::from_utf8_lossy(encoding.as_bytes());
+    let shown: String = encoding.chars().take(80).collect();
+    let detail =
+        format!("the header `Content-Encoding` is `{shown}`, but bodies are taken as they are");
+    let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    let refused = ApiError::new(status, "unsupported-encoding", detail).hint(Some(
+        "Send the body as it is, without the header.".to_owned(),
+    ));
+    ([(header::ACCEPT_ENCODING, "identity")], refused).into_response()
+}
+
 /// Whether an answer is one JSON document that is in memory whole, and has no tag of its own.
 fn is_tagged(response: &Response) -> bool {
     let headers = response.headers();

@@ -403,6 +403,9 @@ impl From<ChangeError> for ApiError {
             ChangeError::UnknownParent(_) => {
                 refused(Status::BAD_REQUEST, "unknown-task").at("/parent")
             }
+            ChangeError::CircularParent { .. } => {
+                refused(Status::BAD_REQUEST, "circular-parent").at("/parent")
+            }
             ChangeError::ChangedSince { .. } => {
                 refused(Status::PRECONDITION_FAILED, "changed-since")
             }

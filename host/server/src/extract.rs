@@ -178,6 +178,7 @@ fn unreadable(kind: &str, mut pointer: String, error: &impl std::fmt::Display) -
     }
     let detail = match (field, &*pointer) {
         (Some(_), place) => format!("{place} must be given"),
+        (None, "") if kind == "invalid-query" => format!("the query cannot be read: {message}"),
         (None, "") => format!("the body cannot be read: {message}"),
         (None, place) => format!("{place} cannot be read: {message}"),
     };

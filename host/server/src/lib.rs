@@ -63,6 +63,7 @@ pub fn router(engine: Engine) -> Router {
         .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
         .layer(from_fn_with_state(engine.clone(), conditional::once))
         .layer(from_fn(conditional::refuse_ignored_conditions))
+        .layer(from_fn(conditional::refuse_encoded_bodies))
         .layer(from_fn(conditional::tag));
     let counters = Counters::new();
     Router::new()

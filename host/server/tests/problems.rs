@@ -491,3 +491,22 @@ async fn a_new_key_is_told_once_also_to_a_request_with_an_idempotency_key() {
     let friends = friends.as_array().unwrap().iter();
     assert_eq!(friends.filter(|key| key["name"] == "a friend").count(), 1);
 }
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_and_never_stored_as_it_is() {
+    let caller = Caller::new().await;
+    let gzip = [(header::CONTENT_ENCODING, "gzip")];
+    for (method, path) in [(Method::POST, "/tasks"), (Method::POST, "/files/missing")] {
+        let refused = caller.send(method, path, &gzip, "{}").await;
+        let (status, headers, problem) = refused;
+        assert_eq!(status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+        assert_eq!(headers[header::ACCEPT_ENCODING], "identity");
+        assert_eq!(problem["type"], "unsupported-encoding");
+        let detail = "the header `Content-Encoding` is `gzip`, but bodies are taken as they are";
+        assert_eq!(problem["detail"], detail);
+    }
+    let plain = [(header::CONTENT_ENCODING, "identity")];
+    let body = json!({"name": "plain"}).to_string();
+    let (status, ..) = caller.send(Method::POST, "/tasks", &plain, body).await;
+    assert_eq!(status, StatusCode::CREATED);
+}

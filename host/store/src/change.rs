@@ -63,6 +63,14 @@ pub enum ChangeError {
     /// There is no such parent.
     #[error("there is no task {0} that could be the parent")]
     UnknownParent(TaskId),
+    /// The parent came from the task, or is the task.
+    #[error("the task {parent} cannot be the parent of {task}: it is that task or came from it")]
+    CircularParent {
+        /// The task.
+        task: TaskId,
+        /// What was to be its parent.
+        parent: TaskId,
+    },
     /// Somebody else changed the task since the caller read it.
     #[error("the task {task} is not what `If-Match` says: it was changed since")]
     ChangedSince {
@@ -113,7 +121,10 @@ impl ChangeError {
             Self::ChangedSince { .. } => {
                 Some("Read the task again and decide on what it is now.".into())
             }
-            Self::UnknownQueue(_) | Self::UnknownParent(_) | Self::TooMany(_) => None,
+            Self::UnknownQueue(_)
+            | Self::UnknownParent(_)
+            | Self::CircularParent { .. }
+            | Self::TooMany(_) => None,
             Self::Store(error) => error.hint(),
         }
     }

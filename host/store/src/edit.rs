@@ -58,6 +58,7 @@ impl Store {
         check_unchanged(&mut transaction, workspace, task, expected).await?;
         if let Some(Some(parent)) = &edit.parent {
             check_parent(&mut transaction, workspace, parent).await?;
+            check_no_circle(&mut transaction, workspace, task, parent).await?;
         }
         if let Some(name) = &edit.name {
             rename(&mut transaction, workspace, task, &found, name).await?;
@@ -304,6 +305,38 @@ async fn check_parent(
     match find(transaction, workspace, parent).await {
         Err(ChangeError::UnknownTask(parent)) => Err(ChangeError::UnknownParent(parent)),
         found => found.map(|_| ()),
+    }
+}
+
+/// Refuses a parent that came from the task, or is the task.
+async fn check_no_circle(
+    transaction: &mut Tx,
+    workspace: &Workspace,
+    task: &TaskId,
+    parent: &TaskId,
+) -> Result<(), ChangeError> {
+    // `union` ends it where there is a circle already.
+    let (circles,): (i64,) = sqlx::query_as(
+        "with recursive above (id) as (
+             select id from task where workspace = $1 and id = $2
+              union
+             select task.parent from above
+               join task on task.workspace = $1 and task.id = above.id
+              where task.parent is not null)
+         select count(*) from above where id = $3",
+    )
+    .bind(workspace.as_str())
+    .bind(parent.as_str())
+    .bind(task.as_str())
+    .fetch_one(&mut **transaction)
+    .await
+    .map_err(change_error("look the parents of a task up"))?;
+    match circles {
+        0 => Ok(()),
+        _ => Err(ChangeError::CircularParent {
+            task: task.clone(),
+            parent: parent.clone(),
+        }),
     }
 }
 

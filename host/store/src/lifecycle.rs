@@ -110,6 +110,10 @@ impl Store {
                 mover.ask_to_stop(&mut transaction).await?;
                 false
             }
+            Verb::Enqueue if stays => {
+                mover.queue(&mut transaction).await?;
+                false
+            }
             _ if stays => false,
             Verb::Enqueue => mover.enqueue(&mut transaction).await?,
             Verb::Dequeue => mover.dequeue(&mut transaction).await?,
@@ -231,11 +235,16 @@ impl Mover<'_> {
         self.state == TaskState::InProgress && self.found.lease_until.is_some()
     }
 
+    /// The queue that is named.
+    async fn queue(&self, transaction: &mut Tx) -> Result<String, ChangeError> {
+        match self.wanted.queue {
+            Some(queue) => find_queue(transaction, self.workspace, queue).await,
+            None => Err(ChangeError::UnknownQueue(String::new())),
+        }
+    }
+
     async fn enqueue(&self, transaction: &mut Tx) -> Result<bool, ChangeError> {
-        let queue = match self.wanted.queue {
-            Some(queue) => find_queue(transaction, self.workspace, queue).await?,
-            None => return Err(ChangeError::UnknownQueue(String::new())),
-        };
+        let queue = self.queue(transaction).await?;
         self.check_name(transaction).await?;
         // An experiment that is run again begins anew.
         sqlx::query("delete from experiment where workspace = $1 and task = $2")

@@ -17,6 +17,7 @@ store_contract! {
     parameters_are_replaced_merged_and_given_to_the_plugin,
     configuration_is_kept_byte_for_byte,
     a_name_leads_to_the_task_that_changed_last,
+    no_task_comes_from_itself,
 }
 
 async fn a_clone_is_an_editable_copy_without_outputs(lab: Lab) {
@@ -166,6 +167,22 @@ async fn only_a_draft_is_edited_unless_forced(lab: Lab) {
         .edit(&task, json!({"parent": format!("{:032x}", 9)}))
         .await;
     assert!(matches!(orphan, Err(ChangeError::UnknownParent(_))));
+}
+
+async fn no_task_comes_from_itself(lab: Lab) {
+    let task = lab.draft("first").await;
+    let child = lab.clone(&task, CloneRequest::default()).await;
+    let grandchild = lab.clone(&child, CloneRequest::default()).await;
+    for below in [&task, &child, &grandchild] {
+        let circle = lab.edit(&task, json!({"parent": below})).await;
+        assert!(matches!(circle, Err(ChangeError::CircularParent { .. })));
+    }
+    let other = lab.draft("other").await;
+    lab.edit(&task, json!({"parent": other})).await.unwrap();
+    lab.edit(&grandchild, json!({"parent": task}))
+        .await
+        .unwrap();
+    assert_eq!(lab.view(&grandchild).await.parent, Some(task));
 }
 
 async fn an_edit_of_something_older_is_refused(lab: Lab) {

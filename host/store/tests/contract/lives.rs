@@ -116,13 +116,15 @@ async fn a_queue_is_named_once_and_hands_out_in_order(lab: Lab) {
     assert_eq!(lab.claim().await.unwrap().task, first);
 
     let task = lab.draft("third").await;
+    let waiting = lab.queue("fourth").await;
     for queue in [QueueName::Name("nowhere"), QueueName::Id("default")] {
         let wanted = Move::new(Verb::Enqueue).into_queue(queue);
-        let refused = lab
-            .store
-            .move_task(&lab.workspace, &task, &wanted, NOW)
-            .await;
-        assert!(matches!(refused, Err(ChangeError::UnknownQueue(_))));
+        // Also of one that waits already.
+        for task in [&task, &waiting] {
+            let moved = lab.store.move_task(&lab.workspace, task, &wanted, NOW);
+            let refused = moved.await;
+            assert!(matches!(refused, Err(ChangeError::UnknownQueue(_))));
+        }
     }
     let twin = lab
         .insert(NewTask {
