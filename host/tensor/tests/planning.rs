@@ -400,7 +400,7 @@ fn an_output_that_is_an_input_is_not_copied() {
 }
 
 #[test]
-fn ten_thousand_operations_compile_in_a_moment() {
+fn ten_thousand_operations_need_the_memory_of_a_few() {
     let mut program = Program::default();
     let mut x = program.source("input", 0, DType::F32, &[4, 4]);
     for step in 0..5000 {
@@ -412,12 +412,9 @@ fn ten_thousand_operations_compile_in_a_moment() {
         x = program.op("add", &[x, x]);
     }
     program.output(x);
-    let started = std::time::Instant::now();
-    Executable::compile(&program, &support::budget()).unwrap();
-    // 50 ms is the aim; the bound leaves room for a loaded machine.
-    assert!(
-        started.elapsed().as_millis() < 500,
-        "{:?}",
-        started.elapsed()
-    );
+    let plan = Executable::compile(&program, &support::budget())
+        .unwrap()
+        .plan();
+    // A softmax reads one array and writes another; its successors write over what they read.
+    assert_eq!(plan.workspace_bytes, 2 * 64);
 }
