@@ -211,3 +211,61 @@ async fn versions_are_made_of_what_lies_elsewhere_and_compared() {
         "the server may not be sent there"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn folders_come_back_as_they_were_given_and_overwrite_nothing() {
+    let shed = Shed::start().await;
+    let at = |name: &str| shed.data_dir().join(name);
+    let text = |name: &str| at(name).to_str().unwrap().to_owned();
+    std::fs::create_dir_all(at("given/train/\u{fc}")).unwrap();
+    std::fs::write(at("given/a.csv"), "x,y\n1,2\n").unwrap();
+    std::fs::write(at("given/train/\u{fc}/empty"), "").unwrap();
+    let same = |name: &str| {
+        assert_eq!(
+            std::fs::read_to_string(at(name).join("a.csv")).unwrap(),
+            "x,y\n1,2\n"
+        );
+        assert_eq!(
+            std::fs::read(at(name).join("train/\u{fc}/empty")).unwrap(),
+            b""
+        );
+    };
+
+    let version = shed.says(&["dataset", "create", "numbers", &text("given")]);
+    let download = [
+        "dataset",
+        "download",
+        version.trim(),
+        "-o",
+        &text("version"),
+    ];
+    assert_eq!(shed.says(&download).trim(), text("version"));
+    same("version");
+    std::fs::write(at("version/a.csv"), "x,y\n1,2\n").unwrap();
+    assert!(!shed.cli(&download).status.success());
+    same("version");
+    let missing = shed.cli(&["dataset", "download", "99"]);
+    assert_eq!(missing.status.code(), Some(3));
+
+    let task = shed.says(&["task", "create", "a task"]);
+    let task = task.trim();
+    shed.says(&["artifact", "put", task, "folder", &text("given")]);
+    let get = [
+        "artifact",
+        "get",
+        task,
+        "folder",
+        "--unpack",
+        &text("unpacked"),
+    ];
+    assert_eq!(shed.says(&get).trim(), text("unpacked"));
+    same("unpacked");
+    assert!(!shed.cli(&get).status.success());
+    let few = text("few");
+    let few = [&get[..5], &[&few, "--max-bytes", "3"]].concat();
+    assert!(!shed.cli(&few).status.success());
+    assert!(!at("few").exists(), "nothing is left of what was too much");
+    shed.says(&["artifact", "put", task, "file", &text("given/a.csv")]);
+    let file = ["artifact", "get", task, "file", "--unpack", &text("file")];
+    assert_eq!(shed.cli(&file).status.code(), Some(2));
+}

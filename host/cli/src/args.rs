@@ -414,6 +414,17 @@ pub(crate) enum DatasetCommand {
         #[arg(long, value_name = "ID")]
         with: Option<u64>,
     },
+    /// Download the files of a version
+    ///
+    /// Prints the folder, which has the files with their paths and is there only with all of
+    /// them.
+    Download {
+        /// Id of the version
+        id: u64,
+        /// New folder to write them into [default: <name>-<version>]
+        #[arg(long, short, value_name = "FOLDER")]
+        output: Option<PathBuf>,
+    },
     /// Change the tags and the description of a version
     Tag {
         /// Id of the version
@@ -438,6 +449,7 @@ pub(crate) enum DatasetCommand {
         undo: bool,
     },
     /// Delete a version that nothing needs
+    #[command(visible_alias = "delete")]
     Rm {
         /// Id of the version
         id: u64,
@@ -608,8 +620,14 @@ pub(crate) enum ArtifactCommand {
         #[arg(long, value_name = "N")]
         version: Option<u32>,
         /// Where to write it [default: its name, in this folder]
-        #[arg(long, short, value_name = "FILE")]
+        #[arg(long, short, value_name = "FILE", conflicts_with = "unpack")]
         output: Option<PathBuf>,
+        /// Unpack an artifact that is a folder into this new folder
+        #[arg(long, value_name = "FOLDER")]
+        unpack: Option<PathBuf>,
+        /// Unpack at most so many bytes [default: a hundred times the archive and 1 GiB]
+        #[arg(long, value_name = "BYTES", requires = "unpack")]
+        max_bytes: Option<u64>,
     },
     /// Keep a file, a folder (as one zip archive) or an address as an artifact
     Put {
@@ -624,6 +642,7 @@ pub(crate) enum ArtifactCommand {
         kind: Option<ArtifactType>,
     },
     /// Delete an artifact with its former versions
+    #[command(visible_alias = "delete")]
     Rm {
         /// Id of the task
         task: String,
@@ -644,6 +663,7 @@ pub(crate) enum KeyCommand {
         name: String,
     },
     /// Take a key back: no call with it is answered any more
+    #[command(visible_alias = "rm")]
     Revoke {
         /// Id of the key
         id: String,
@@ -737,6 +757,7 @@ pub(crate) enum ModelCommand {
         undo: bool,
     },
     /// Delete a model that nothing needs
+    #[command(visible_alias = "delete")]
     Rm {
         /// Id of the model
         id: u64,

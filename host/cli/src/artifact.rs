@@ -14,6 +14,7 @@ use crate::args::{ArtifactCommand, Global};
 use crate::connect::Connection;
 use crate::dataset::{collect, digest_of};
 use crate::error::CliError;
+use crate::model::download_folder;
 use crate::output::{Output, size, time};
 
 pub(crate) async fn artifact(
@@ -43,6 +44,8 @@ async fn execute(
             name,
             version,
             output: file,
+            unpack,
+            max_bytes,
         } => {
             let artifacts = client.artifacts(&task, version.is_some()).await?;
             let wanted = |artifact: &&ArtifactView| {
@@ -58,8 +61,23 @@ async fn execute(
                 output.line(found.uri.as_deref().unwrap_or_default());
                 return Ok(());
             };
-            let file = file.unwrap_or_else(|| PathBuf::from(file_name(found)));
-            client.download(digest, &file).await?;
+            let file = match unpack {
+                Some(_) if found.kind != ArtifactType::Folder => {
+                    let kind = found.kind.as_str();
+                    let what = format!("the artifact `{name}` is no folder but of type {kind}");
+                    return Err(CliError::Usage(what));
+                }
+                Some(folder) => {
+                    let content = (digest, found.size_bytes);
+                    download_folder(client, content, &folder, max_bytes).await?;
+                    folder
+                }
+                None => {
+                    let file = file.unwrap_or_else(|| PathBuf::from(file_name(found)));
+                    client.download(digest, &file).await?;
+                    file
+                }
+            };
             output.line(&file.display().to_string());
         }
         ArtifactCommand::Put {

@@ -19,6 +19,13 @@ pub(crate) async fn backup(
     output: &Output,
 ) -> Result<ExitCode, CliError> {
     let folder = data_dir(global)?;
+    if global.database.is_none() && !folder.join("trainshed.db").exists() {
+        let folder = folder.display();
+        return Err(CliError::Missing(format!(
+            "there is no database in `{folder}`: --data-dir names the data folder of the server, \
+             on its machine, and --database a PostgreSQL database"
+        )));
+    }
     if arguments.file.exists() {
         return Err(CliError::Usage(format!(
             "`{}` is there already: give another file, or remove it first",

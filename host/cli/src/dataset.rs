@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use trainshed_core::address::InvalidAddress;
-use trainshed_core::dataset::FileEntry;
+use trainshed_core::dataset::{FileEntry, seal};
 use trainshed_core::digest::Hasher;
 use trainshed_core::view::{DatasetEdit, DatasetView, NewDataset};
 use trainshed_core::{Address, Digest};
@@ -17,6 +17,7 @@ use trainshed_wire::Client;
 use crate::args::{DatasetCommand, Global};
 use crate::connect::Connection;
 use crate::error::CliError;
+use crate::model::beside;
 use crate::output::{Output, size, time};
 use crate::tables;
 
@@ -112,6 +113,16 @@ async fn execute(
                 "DISTINCT",
             ];
             output.list(&tables, &header, tables::rows(&tables));
+        }
+        DatasetCommand::Download { id, output: folder } => {
+            let dataset = client.dataset(id).await?;
+            let folder = folder.unwrap_or_else(|| PathBuf::from(folder_name(&dataset)));
+            download(client, &dataset, &folder).await?;
+            if output.is_json() {
+                output.document(&dataset);
+            } else {
+                output.line(&folder.display().to_string());
+            }
         }
         DatasetCommand::Diff { id, with } => {
             let found = client.dataset_difference(id, with).await?;
@@ -227,6 +238,43 @@ async fn fetch(
         output.say(&format!("{count} objects were read"));
     }
     Ok(files)
+}
+
+/// Writes the files of a version into a new folder, which is there only with all of them.
+async fn download(client: &Client, dataset: &DatasetView, folder: &Path) -> Result<(), CliError> {
+    let failed = |source| CliError::File {
+        path: folder.to_owned(),
+        verb: "written",
+        source,
+    };
+    // A path is not written to because a server says so: it is checked as if it came from a user.
+    let files = dataset.files.clone().unwrap_or_default();
+    let wrong = |what: String| failed(io::Error::other(what));
+    let (files, digest) = seal(files).map_err(|error| wrong(error.to_string()))?;
+    if digest != dataset.digest {
+        let what = format!("the files are those of {digest}, not of {}", dataset.digest);
+        return Err(wrong(what));
+    }
+    let (_part, whole) = beside(folder).map_err(failed)?;
+    for file in &files {
+        let place = whole.join(&file.path);
+        if let Some(above) = place.parent() {
+            fs::create_dir_all(above).map_err(failed)?;
+        }
+        client.download(&file.sha256, &place).await?;
+    }
+    fs::rename(&whole, folder).map_err(failed)
+}
+
+/// The name of a version as that of a folder in this one.
+fn folder_name(dataset: &DatasetView) -> String {
+    let safe = |letter: char| match letter {
+        '/' | '\\' => '_',
+        other if other.is_control() => '_',
+        other => other,
+    };
+    let name: String = dataset.name.chars().map(safe).collect();
+    format!("{name}-{}", dataset.number)
 }
 
 fn row(dataset: &DatasetView) -> Vec<String> {

@@ -5,10 +5,11 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use trainshed_core::Digest;
 use trainshed_core::model::{ModelEdit, Registration};
 use trainshed_core::view::{LineageStep, MetadataItem, ModelView};
-
 use trainshed_tables::archive;
+use trainshed_wire::Client;
 
 use crate::args::{Global, ModelCommand};
 use crate::connect::Connection;
@@ -162,14 +163,8 @@ async fn execute(
             };
             let file = match unpack {
                 Some(folder) => {
-                    let archive = tempfile::NamedTempFile::new().map_err(failed(&folder))?;
-                    client.download(digest, archive.path()).await?;
-                    let most = max_bytes.unwrap_or_else(|| {
-                        PLAUSIBLE_RATIO
-                            .saturating_mul(model.size_bytes)
-                            .saturating_add(PLAUSIBLE_BYTES)
-                    });
-                    unpacked(archive.path(), &folder, most)?;
+                    let content = (digest, model.size_bytes);
+                    download_folder(client, content, &folder, max_bytes).await?;
                     folder
                 }
                 None => {
@@ -188,25 +183,50 @@ async fn execute(
     Ok(())
 }
 
-/// What a model that is a folder may unpack to, unless its user allows more: so many times its
+/// Downloads an archive of so many bytes and unpacks it into a new folder: at most `max_bytes`,
+/// or without that what is plausible.
+pub(crate) async fn download_folder(
+    client: &Client,
+    (digest, size_bytes): (&Digest, u64),
+    folder: &Path,
+    max_bytes: Option<u64>,
+) -> Result<(), CliError> {
+    let archive = tempfile::NamedTempFile::new().map_err(failed(folder))?;
+    client.download(digest, archive.path()).await?;
+    let most = max_bytes.unwrap_or_else(|| {
+        PLAUSIBLE_RATIO
+            .saturating_mul(size_bytes)
+            .saturating_add(PLAUSIBLE_BYTES)
+    });
+    unpacked(archive.path(), folder, most)
+}
+
+/// What an archive of a folder may unpack to, unless its user allows more: so many times its
 /// archive, and so many bytes.
 const PLAUSIBLE_RATIO: u64 = 100;
 const PLAUSIBLE_BYTES: u64 = 1 << 30;
+
+/// Where the content of a folder is put together that is there only with all of it: a folder
+/// `whole` beside it, which goes with what is returned.
+pub(crate) fn beside(folder: &Path) -> io::Result<(tempfile::TempDir, PathBuf)> {
+    if folder.exists() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    let above = folder.parent().filter(|above| *above != Path::new(""));
+    let above = above.unwrap_or_else(|| Path::new("."));
+    let part = tempfile::Builder::new()
+        .prefix(".unpacked-")
+        .tempdir_in(above)?;
+    let whole = part.path().join("whole");
+    std::fs::create_dir(&whole)?;
+    Ok((part, whole))
+}
 
 /// Unpacks an archive into a folder that is made for it, and is there only with all of it;
 /// files of at most `most` bytes together. Nothing that the archive says of itself is trusted.
 fn unpacked(archive: &Path, folder: &Path, most: u64) -> Result<(), CliError> {
     let unpack = || {
-        if folder.exists() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        let above = folder.parent().filter(|above| *above != Path::new(""));
-        let above = above.unwrap_or_else(|| Path::new("."));
-        let part = tempfile::Builder::new()
-            .prefix(".unpacked-")
-            .tempdir_in(above)?;
-        let whole = part.path().join("whole");
-        std::fs::create_dir(&whole)?;
+        let (_part, whole) = beside(folder)?;
         let mut left = most;
         archive::unpack(File::open(archive)?, |path, content| {
             let place = whole.join(path);

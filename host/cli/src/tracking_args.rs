@@ -108,6 +108,7 @@ pub(crate) enum TaskChange {
         ids: Vec<String>,
     },
     /// Delete drafts and archived tasks with what they reported and made
+    #[command(visible_alias = "rm")]
     Delete {
         /// Ids of the tasks
         #[arg(required = true)]
@@ -398,6 +399,7 @@ pub(crate) enum ProjectCommand {
         plots: Option<u32>,
     },
     /// Delete a project and those below it
+    #[command(visible_alias = "rm")]
     Delete {
         /// Path or id
         project: String,
