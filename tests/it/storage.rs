@@ -126,7 +126,7 @@ async fn what_a_task_makes_goes_to_the_output_and_is_kept_shown_and_removed() {
     let shown = shed.tells(&["model", "show", &model]);
     assert_eq!(
         (&shown["comment"], &shown["labels"]),
-        (&json!("good"), &json!([["cat", 1]]))
+        (&json!("good"), &json!({"cat": 1}))
     );
     assert_eq!(
         shed.cli(&["model", "edit", &model, "--name", "x"])
