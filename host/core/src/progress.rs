@@ -15,9 +15,7 @@ pub const TRIALS_PHASE: &str = "trials";
 /// How far each phase has come. No phase ever goes back.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
-pub struct Progress {
-    phases: BTreeMap<String, f64>,
-}
+pub struct Progress(BTreeMap<String, f64>);
 
 impl Progress {
     /// Notes that `phase` is at `current` of `total`; less than what is known is ignored.
@@ -31,26 +29,26 @@ impl Progress {
         } else {
             (current.min(total) as f64) / (total as f64)
         };
-        let known = self.phases.entry(phase.to_owned()).or_insert(0.0);
+        let known = self.0.entry(phase.to_owned()).or_insert(0.0);
         *known = known.max(share * 100.0);
     }
 
     /// Marks every phase of a train action as done.
     pub fn finish(&mut self) {
         for (phase, _) in TRAIN_PHASES {
-            self.phases.insert(phase.to_owned(), 100.0);
+            self.0.insert(phase.to_owned(), 100.0);
         }
     }
 
     /// Percent of each phase that was heard of.
     pub fn phases(&self) -> &BTreeMap<String, f64> {
-        &self.phases
+        &self.0
     }
 
     /// Percent of the whole: 20 % data set, 75 % training (or the trials of a tune action), 5 %
     /// upload of the model.
     pub fn overall(&self) -> f64 {
-        let heard = |phase: &str| self.phases.get(phase).copied();
+        let heard = |phase: &str| self.0.get(phase).copied();
         let done = |phase: &str| match phase {
             "train" => heard(TRIALS_PHASE).or_else(|| heard(phase)).unwrap_or(0.0),
             _ => heard(phase).unwrap_or(0.0),
