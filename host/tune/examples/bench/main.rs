@@ -10,7 +10,7 @@
 //! - `schedulers practice`: halving on made-up curves over the practice problems.
 //! - `schedulers`: epochs and regret on a table of really trained networks (`digits_mlp.json`),
 //!   with the 49 configurations of `configurations.json` for each of 24 seeds; and population
-//!   based training on a toy.
+//!   based training on a toy, which `population` is alone; `population practice` has others.
 //! - `cost`: milliseconds per suggestion; `many`: the same with many parameters.
 #![expect(clippy::print_stdout, reason = "a program that prints tables")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may end where it fails")]
@@ -45,6 +45,8 @@ fn main() {
             schedulers::table(SEEDS);
             schedulers::population(40);
         }
+        "population" if argument(1, "") == "practice" => schedulers::population_practice(40),
+        "population" => schedulers::population(40),
         "cost" => {
             cost();
             many();

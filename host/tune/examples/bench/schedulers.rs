@@ -318,20 +318,115 @@ pub(crate) fn population(seeds: u64) {
     println!(
         "population based training, 200 steps, interval 10 (median of {seeds} seeds; 1.2 is the maximum)"
     );
+    let [paper, ..] = toys();
     for scheduler in ["fifo", "pbt", "pb2"] {
         for size in [4, 8, 16] {
-            let found: Vec<f64> = (0..seeds)
-                .map(|seed| climb(scheduler, size, seed))
-                .collect();
-            println!(
-                "  {scheduler:5} population {size:2}: {:.4}",
+            let reached = |population: Population| {
+                let found: Vec<f64> = (0..seeds)
+                    .map(|seed| climb(&paper, scheduler, size, population, seed))
+                    .collect();
                 super::median(&found)
+            };
+            println!(
+                "  {scheduler:5} population {size:2}: {:.4} as Ray's, {:.4} as it comes",
+                reached(Population::Rays),
+                reached(Population::Own)
             );
         }
     }
 }
 
-fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
+/// How a population begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Population {
+    /// As those did that Ray's rules were measured with.
+    Rays,
+    /// By the searcher that goes with the scheduler.
+    Own,
+}
+
+/// Something to train, whose state is two numbers.
+struct Toy {
+    name: &'static str,
+    /// The state after a step, given the state, the configuration and the time from 0 to 1.
+    advance: fn([f64; 2], [f64; 2], f64) -> [f64; 2],
+    value: fn([f64; 2]) -> f64,
+}
+
+/// How much is left of a number after a step, if some setting is best for it.
+fn near(h: f64, best: f64, width: f64) -> f64 {
+    1.0 - 0.04 * (-(h - best) * (h - best) / width).exp()
+}
+
+/// How small both numbers are, in orders of magnitude.
+fn smallness(x: [f64; 2]) -> f64 {
+    -(x[0] * x[0] + x[1] * x[1]).ln()
+}
+
+/// That of the paper, and others for development.
+fn toys() -> [Toy; 5] {
+    [
+        Toy {
+            name: "paper",
+            advance: |x, h, _| [x[0] * (1.0 - 0.02 * h[0]), x[1] * (1.0 - 0.02 * h[1])],
+            value: |x| 1.2 - x[0] * x[0] - x[1] * x[1],
+        },
+        Toy {
+            name: "what is best moves",
+            advance: |x, h, time| {
+                let (first, second) = (0.1 + 0.8 * time, 0.9 - 0.8 * time);
+                [
+                    x[0] * near(h[0], first, 0.02),
+                    x[1] * near(h[1], second, 0.02),
+                ]
+            },
+            value: smallness,
+        },
+        Toy {
+            name: "a rate that has to fall",
+            advance: |x, h, time| {
+                let (rate, best) = (4.0 * h[0], 4.0 - 3.0 * time);
+                let harm = if rate > best + 1.5 { 0.02 } else { 0.0 };
+                let other = 1.0 - 0.01 * (1.0 - (h[1] - 0.5).abs());
+                [x[0] * (near(rate, best, 0.5) + harm), x[1] * other]
+            },
+            value: |x| smallness([x[0], 0.3 * x[1]]),
+        },
+        Toy {
+            name: "both ends are best for a while",
+            advance: |x, h, time| {
+                let wanted = if time < 0.5 { h[0] } else { 1.0 - h[0] };
+                let other = h[1] * (1.0 - 0.5 * h[0]);
+                [x[0] * (1.0 - 0.03 * wanted), x[1] * (1.0 - 0.03 * other)]
+            },
+            value: smallness,
+        },
+        Toy {
+            name: "something within is best",
+            advance: |x, h, _| [x[0] * near(h[0], 0.35, 0.01), x[1] * near(h[1], 0.6, 0.01)],
+            value: smallness,
+        },
+    ]
+}
+
+/// Prints what populations reach on all toys: from Ray's populations and from our own.
+pub(crate) fn population_practice(seeds: u64) {
+    for scheduler in ["pbt", "pb2"] {
+        for toy in toys() {
+            let mut line = format!("{scheduler} {:31}", toy.name);
+            for size in [4, 8, 16] {
+                for population in [Population::Rays, Population::Own] {
+                    let found =
+                        (0..seeds).map(|seed| climb(&toy, scheduler, size, population, seed));
+                    line += &format!(" {:7.4}", super::median(&found.collect::<Vec<f64>>()));
+                }
+            }
+            println!("{line}");
+        }
+    }
+}
+
+fn climb(toy: &Toy, scheduler: &str, size: usize, population: Population, seed: u64) -> f64 {
     let space = [
         json!({"name": "h0", "type": "uniform", "min": 0.0, "max": 1.0}),
         json!({"name": "h1", "type": "uniform", "min": 0.0, "max": 1.0}),
@@ -347,19 +442,18 @@ fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
     let Value::Object(mut settings) = settings else {
         unreachable!()
     };
-    // The populations are those that Ray's rules were measured with.
-    let populations: Vec<Vec<[f64; 2]>> =
-        serde_json::from_str(include_str!("populations.json")).unwrap();
-    let population = &populations[usize::try_from(seed).unwrap()];
-    let points: Vec<Value> = population[..size]
-        .iter()
-        .map(|[h0, h1]| json!({"h0": h0, "h1": h1}))
-        .collect();
-    settings.insert("points_to_evaluate".into(), points.into());
+    if population == Population::Rays {
+        let populations: Vec<Vec<[f64; 2]>> =
+            serde_json::from_str(include_str!("populations.json")).unwrap();
+        let points: Vec<Value> = populations[usize::try_from(seed).unwrap()][..size]
+            .iter()
+            .map(|[h0, h1]| json!({"h0": h0, "h1": h1}))
+            .collect();
+        settings.insert("points_to_evaluate".into(), points.into());
+    }
     let (mut experiment, _) = Experiment::create("toy", seed, &space, &settings).unwrap();
     // Checkpoints are the two numbers as text.
     let mut at: Vec<Option<(u64, [f64; 2])>> = vec![None; size];
-    let value = |theta: [f64; 2]| 1.2 - theta[0] * theta[0] - theta[1] * theta[1];
     let mut best = f64::NEG_INFINITY;
     loop {
         loop {
@@ -384,14 +478,13 @@ fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
             };
             let state = experiment.trial(trial).unwrap();
             let iteration = state.iteration + 1;
-            for (theta, name) in theta.iter_mut().zip(["h0", "h1"]) {
-                *theta *= 1.0 - 0.02 * state.config()[name].as_f64().unwrap();
-            }
+            let h = ["h0", "h1"].map(|name| state.config()[name].as_f64().unwrap());
+            theta = (toy.advance)(theta, h, iteration as f64 / 200.0);
             let text = format!("{} {}", theta[0], theta[1]);
             experiment
                 .checkpoint(trial, attempt, iteration, &text)
                 .unwrap();
-            let metrics = Map::from_iter([("q".to_owned(), value(theta).into())]);
+            let metrics = Map::from_iter([("q".to_owned(), (toy.value)(theta).into())]);
             let report = Report {
                 trial,
                 attempt,
@@ -404,7 +497,7 @@ fn climb(scheduler: &str, size: usize, seed: u64) -> f64 {
             if decision == Decision::Restart {
                 at[usize::try_from(trial).unwrap()] = None;
             } else if iteration >= 200 {
-                best = best.max(value(theta));
+                best = best.max((toy.value)(theta));
                 experiment
                     .end(
                         trial,

@@ -4,8 +4,8 @@
 //! Nguyen, Roberts, "Provably Efficient Online Hyperparameter Optimization with Population-Based
 //! Bandits", NeurIPS 2020. Quantiles, intervals and factors are Ray's. Unlike there, a perturbed
 //! value stays inside its range and on its steps, options without an order are only ever drawn
-//! anew, the mutations default to the space, and a trial whose score is not finite belongs to the
-//! lower quantile.
+//! anew, the mutations default to the space, a copy has the score of its original until it has one
+//! of its own, and a trial whose score is not finite belongs to the lower quantile.
 
 use std::collections::BTreeMap;
 
@@ -39,6 +39,8 @@ pub(super) struct Pbt {
 #[derive(Debug, Clone, Default)]
 struct Member {
     score: Option<f64>,
+    /// Whether the score is that of its original.
+    is_copy: bool,
     perturbed_at: f64,
     trained_until: f64,
     perturbations: u64,
@@ -139,6 +141,7 @@ impl Pbt {
             return Verdict::go_on();
         }
         let before = member.score.replace(seen.score);
+        member.is_copy = false;
         member.trained_until = seen.time;
         member.perturbed_at = seen.time;
         member.perturbations += 1;
@@ -156,15 +159,21 @@ impl Pbt {
                 });
             }
         }
-        let (lower, upper) = self.quantiles();
+        let (lower, mut upper) = self.quantiles();
+        // Whoever is no worse copies nobody.
+        let own = badness(seen.score);
+        upper.retain(|trial| {
+            let score = self.members.get(trial).and_then(|member| member.score);
+            score.is_some_and(|score| badness(score) < own)
+        });
         let waiting = around.more || !around.ready.is_empty();
-        if lower.contains(&seen.trial) {
+        if lower.contains(&seen.trial) && !upper.is_empty() {
             let number = seen.trial.wrapping_mul(1 << 20).wrapping_add(turn);
             let mut stream = Stream::new(around.seed, number, Purpose::Schedule);
             let model = upper[stream.below(upper.len())];
             if let Some((config, true)) = (around.config)(model) {
                 let config = self.explore(&config, seen.time, around.space, &mut stream);
-                self.copy_clock(model, seen.trial);
+                self.become_copy(model, seen.trial);
                 return Verdict {
                     exploit: Some((model, config)),
                     ..Verdict::new(Decision::Restart)
@@ -203,17 +212,17 @@ impl Pbt {
             .map(Pick::Ready)
     }
 
-    fn copy_clock(&mut self, from: u64, to: u64) {
-        let Some((perturbed_at, trained_until)) = self
-            .members
-            .get(&from)
-            .map(|member| (member.perturbed_at, member.trained_until))
-        else {
+    /// A copy has what the original was judged by, and has trained as long: its own score is of
+    /// what is no more, and its next interval is no gain over that.
+    fn become_copy(&mut self, from: u64, to: u64) {
+        let Some(original) = self.members.get(&from).cloned() else {
             return;
         };
         if let Some(member) = self.members.get_mut(&to) {
-            member.perturbed_at = perturbed_at;
-            member.trained_until = trained_until;
+            member.score = original.score;
+            member.is_copy = true;
+            member.perturbed_at = original.perturbed_at;
+            member.trained_until = original.trained_until;
         }
     }
 
@@ -228,18 +237,24 @@ impl Pbt {
         if known.len() < 2 {
             return (Vec::new(), Vec::new());
         }
-        let badness = |score: f64| if score.is_nan() { f64::INFINITY } else { score };
         known.sort_by(|left, right| badness(right.1).total_cmp(&badness(left.1)));
         let share = index((known.len() as f64 * self.quantile).ceil()).min(known.len() / 2);
         let trials = |part: &[(u64, f64)]| part.iter().map(|(trial, _)| *trial).collect();
-        let upper: Vec<(u64, f64)> = known[known.len() - share..]
+        // Whoever is a copy has nothing that its original does not have.
+        let is_own = |trial: &u64| {
+            self.members
+                .get(trial)
+                .is_some_and(|member| !member.is_copy)
+        };
+        let upper: Vec<(u64, f64)> = known
             .iter()
             .copied()
-            .filter(|(_, score)| score.is_finite())
+            .filter(|(trial, score)| is_own(trial) && score.is_finite())
             .collect();
+        let upper = &upper[upper.len().saturating_sub(share)..];
         match upper.is_empty() {
             true => (Vec::new(), Vec::new()),
-            false => (trials(&known[..share]), trials(&upper)),
+            false => (trials(&known[..share]), trials(upper)),
         }
     }
 
@@ -361,6 +376,11 @@ impl Pbt {
         }
         best.map(|(_, point)| point)
     }
+}
+
+/// A score by which members are ordered, those that have none last.
+fn badness(score: f64) -> f64 {
+    if score.is_nan() { f64::INFINITY } else { score }
 }
 
 /// Reads `{"lr": [..]}`, `{"lr": {"type": …}}` or, as PB2 has it, `{"lr": [low, high]}`.

@@ -456,6 +456,37 @@ fn a_bad_member_of_a_population_goes_on_from_a_good_ones_checkpoint() {
     assert!((0.0..1.0).contains(&value), "{value} is inside its range");
 }
 
+/// Two that copied each other would never end.
+#[test]
+fn a_copy_is_as_good_as_its_original_and_copied_by_nobody_before_it_has_trained() {
+    let options = json!({
+        "time_attr": "training_iteration", "perturbation_interval": 1, "quantile_fraction": 0.5,
+    });
+    let settings = json!({"num_samples": 4, "scheduler": {"name": "pbt", "options": options}});
+    let mut experiment = experiment(x(), settings);
+    for trial in 0..4 {
+        started(&mut experiment);
+        let saved = format!("of {trial}");
+        experiment.checkpoint(trial, 1, 1, &saved).unwrap();
+    }
+    for trial in [3, 2, 1, 0] {
+        report(&mut experiment, trial, 1, "loss", 1.0 + trial as f64);
+    }
+    assert_eq!(
+        report(&mut experiment, 3, 2, "loss", 9.0).0,
+        Decision::Restart
+    );
+    let (decision, log) = report(&mut experiment, 2, 2, "loss", 3.0);
+    assert_eq!(decision, Decision::Restart, "it is the worst but one");
+    let copied = log.iter().find_map(|event| match event {
+        Event::Exploited { from, .. } => Some(*from),
+        _ => None,
+    });
+    assert!(matches!(copied, Some(0 | 1)), "{copied:?} is no copy");
+    let (decision, _) = report(&mut experiment, 0, 2, "loss", 1.0);
+    assert_ne!(decision, Decision::Restart, "its copies are no better");
+}
+
 #[test]
 fn ids_are_those_of_the_experiment_and_stay_the_same() {
     let ids = || {
