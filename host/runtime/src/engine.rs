@@ -18,6 +18,7 @@ use crate::job::{Job, Services};
 use crate::limits::{MAX_INSTANCES, MAX_MEMORIES, MAX_TABLES};
 use crate::load::{self, LoadError, Plugin};
 use crate::programs::Programs;
+use crate::readings::Readings;
 use crate::state::TaskState;
 use crate::task;
 use crate::watch::{End, StopSignal, Watch, Watchman, lock, stop_pair};
@@ -67,13 +68,20 @@ pub enum RuntimeError {
     Thread(#[source] std::io::Error),
 }
 
+/// What the runs of a process share.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) programs: Programs,
+    pub(crate) readings: Readings,
+}
+
 /// Loads and runs plugins. One per process is enough.
 pub struct Runtime {
     engine: Engine,
     linker: Linker<TaskState>,
     cache: Cache,
     loaded: Mutex<Loaded>,
-    programs: Arc<Programs>,
+    shared: Arc<Shared>,
     watchman: Watchman,
 }
 
@@ -101,7 +109,7 @@ impl Runtime {
             watchman: Watchman::start(engine.clone()).map_err(RuntimeError::Thread)?,
             cache,
             loaded: Mutex::default(),
-            programs: Arc::default(),
+            shared: Arc::default(),
             engine,
         })
     }
@@ -192,9 +200,9 @@ impl Runtime {
         let watch = Watch::start(&job.limits, stop);
         self.watchman.look_after(&watch);
         let plugin = plugin.clone();
-        let programs = Arc::clone(&self.programs);
+        let shared = Arc::clone(&self.shared);
         let outcome = on_own_thread("task", Arc::clone(&watch), move || {
-            task::run(&plugin, job, services, watch, programs)
+            task::run(&plugin, job, services, watch, shared)
         });
         outcome
             .await

@@ -15,6 +15,7 @@ mod limits;
 mod load;
 mod outcome;
 mod programs;
+mod readings;
 mod state;
 mod task;
 mod wasi;

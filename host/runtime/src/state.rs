@@ -18,10 +18,10 @@ use trainshed_tensor::{Budget, Context, Device};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::engine::Shared;
 use crate::imports::compute::LiveInstructions;
 use crate::job::{CommittedVersion, Job, Refused, Services, TrialVerdict};
 use crate::limits::{Limiter, Quota};
-use crate::programs::Programs;
 use crate::wasi::{self, Console, Scratch};
 use crate::watch::Watch;
 
@@ -42,7 +42,7 @@ pub(crate) struct TaskState {
     /// Where programs run.
     pub(crate) device: Device,
     /// Programs that this run or another one has compiled.
-    pub(crate) programs: Arc<Programs>,
+    pub(crate) shared: Arc<Shared>,
     /// Threads that a tensor program may use.
     pub(crate) threads: u32,
     pub(crate) live_instructions: LiveInstructions,
@@ -132,7 +132,7 @@ impl TaskState {
         job: &Job,
         services: Arc<dyn Services>,
         watch: Arc<Watch>,
-        programs: Arc<Programs>,
+        shared: Arc<Shared>,
     ) -> Result<Self, String> {
         let scratch_dir = job.work_dir.join("scratch");
         let outgoing = job.work_dir.join("outgoing");
@@ -164,7 +164,7 @@ impl TaskState {
         let scratch = Scratch::new(scratch_dir, job.limits.scratch_bytes);
         let mut state = Self::new(&job.limits, facts, services, console, wasi, scratch, watch)?;
         state.device = job.device.clone();
-        state.programs = programs;
+        state.shared = shared;
         Ok(state)
     }
 
@@ -213,7 +213,7 @@ impl TaskState {
             limiter: Limiter::new(limits),
             tensors,
             device: Device::Cpu,
-            programs: Arc::default(),
+            shared: Arc::default(),
             threads: limits.threads.max(1),
             live_instructions: LiveInstructions::default(),
             watch,

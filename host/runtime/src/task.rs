@@ -8,13 +8,13 @@ use wasmtime::component::{Instance, Resource};
 use wasmtime::{Store, UpdateDeadline};
 
 use crate::bindings::trainshed::plugin::types::Failure;
+use crate::engine::Shared;
 use crate::imports::checkpoint::Checkpoint;
 use crate::imports::dataset::Dataset;
 use crate::imports::run::Run;
 use crate::job::{Job, JobWork, Services};
 use crate::load::Plugin;
 use crate::outcome;
-use crate::programs::Programs;
 use crate::state::{Fatal, TaskState};
 use crate::watch::{End, Watch};
 
@@ -24,7 +24,7 @@ pub(crate) fn run(
     job: Job,
     services: Arc<dyn Services>,
     watch: Arc<Watch>,
-    programs: Arc<Programs>,
+    shared: Arc<Shared>,
 ) -> Outcome {
     let failed = |reason| Outcome::Failed { reason };
     let checkpoint = match &job.work {
@@ -37,7 +37,7 @@ pub(crate) fn run(
         },
         _ => None,
     };
-    let state = match TaskState::for_task(&job, services, Arc::clone(&watch), programs) {
+    let state = match TaskState::for_task(&job, services, Arc::clone(&watch), shared) {
         Ok(state) => state,
         Err(reason) => return failed(reason),
     };

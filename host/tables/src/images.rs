@@ -32,7 +32,7 @@ const RESIZE_MEMORY_PER_PIXEL: u64 = 16;
 const IMAGES_PER_CHECK: usize = 16;
 
 /// What images are made into when they are loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ImageOptions {
     /// Height and width. Without it all images must have one size.
     pub size: Option<(u32, u32)>,

@@ -135,7 +135,7 @@ impl TaskState {
         let budget = self.tensors.budget();
         let program = match &self.device {
             Device::Cpu => {
-                let program = self.programs.compile(&program, budget)?;
+                let program = self.shared.programs.compile(&program, budget)?;
                 share._constants = Some(budget.reserve(program.constant_bytes())?);
                 program
             }

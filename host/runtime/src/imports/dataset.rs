@@ -19,6 +19,7 @@ use crate::bindings::trainshed::plugin::dataset::{
 use crate::job::{DatasetFiles, Refused};
 use crate::limits::bytes_for_people;
 use crate::outcome::shortened;
+use crate::readings::Part;
 use crate::state::TaskState;
 
 /// Longest description of a version.
@@ -91,9 +92,7 @@ impl HostDataset for TaskState {
         let Some(dtype) = DType::parse(&dtype) else {
             return Ok(Err(DatasetError::UnknownDtype(shortened(&dtype, 80))));
         };
-        self.loaded(&dataset, &table, |reader, table| {
-            reader.load(table, &columns, dtype)
-        })
+        self.loaded(&dataset, &table, Part::Columns(columns, dtype))
     }
 
     fn load_array(
@@ -106,9 +105,7 @@ impl HostDataset for TaskState {
         let Some(dtype) = DType::parse(&dtype) else {
             return Ok(Err(DatasetError::UnknownDtype(shortened(&dtype, 80))));
         };
-        self.loaded(&dataset, &table, |reader, table| {
-            reader.load_array(table, &column, dtype)
-        })
+        self.loaded(&dataset, &table, Part::Array(column, dtype))
     }
 
     fn load_images(
@@ -122,9 +119,7 @@ impl HostDataset for TaskState {
             size: options.size,
             channels: options.channels,
         };
-        self.loaded(&dataset, &table, |reader, table| {
-            reader.load_images(table, &column, options)
-        })
+        self.loaded(&dataset, &table, Part::Images(column, options))
     }
 
     fn load_classes(
@@ -184,6 +179,7 @@ impl TaskState {
         dataset: &Resource<Dataset>,
     ) -> wasmtime::Result<Result<Arc<Vec<tables::Table>>, DatasetError>> {
         let stop = self.watch.interrupt_flag();
+        let is_kept = self.keeps_readings(dataset)?;
         let dataset = self.table.get_mut(dataset)?;
         if let Some(tables) = &dataset.tables {
             return Ok(Ok(Arc::clone(tables)));
@@ -193,10 +189,21 @@ impl TaskState {
             budget: self.tensors.budget(),
             stop: &stop,
         };
-        Ok(match reader.survey() {
-            Ok(tables) => Ok(Arc::clone(dataset.tables.insert(Arc::new(tables)))),
+        let digest = dataset.files.digest;
+        let tables = match is_kept {
+            true => self.shared.readings.tables(digest, || reader.survey()),
+            false => reader.survey().map(Arc::new),
+        };
+        Ok(match tables {
+            Ok(tables) => Ok(Arc::clone(dataset.tables.insert(tables))),
             Err(error) => Err(error.into()),
         })
+    }
+
+    /// Whether others are likely to read of a data set what is read of it now: the other trials
+    /// of the search.
+    fn keeps_readings(&self, dataset: &Resource<Dataset>) -> wasmtime::Result<bool> {
+        Ok(self.facts.trial.is_some() && !self.table.get(dataset)?.is_artifact)
     }
 
     /// Reads from the table at `path`.
@@ -230,8 +237,22 @@ impl TaskState {
         &mut self,
         dataset: &Resource<Dataset>,
         path: &str,
-        read: impl FnOnce(&Reader, &tables::Table) -> Result<Tensor, TableError>,
+        part: Part,
     ) -> wasmtime::Result<Result<Resource<Tensor>, DatasetError>> {
+        let place = (self.table.get(dataset)?.files.digest, path);
+        let shared = Arc::clone(&self.shared);
+        let kept = self.keeps_readings(dataset)?.then_some(&shared.readings);
+        let read = |reader: &Reader, table: &tables::Table| {
+            let read = |part: &Part| match part {
+                Part::Columns(columns, dtype) => reader.load(table, columns, *dtype),
+                Part::Array(column, dtype) => reader.load_array(table, column, *dtype),
+                Part::Images(column, options) => reader.load_images(table, column, *options),
+            };
+            match kept {
+                Some(readings) => readings.tensor(place, part, reader.budget, read),
+                None => read(&part),
+            }
+        };
         Ok(match self.read(dataset, path, read)? {
             Ok(tensor) => Ok(self.table.push(tensor)?),
             Err(error) => Err(error),
