@@ -4,6 +4,8 @@
 //! are caches, so that a suggestion costs little; a searcher that starts over from the same
 //! history suggests the same.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use trainshed_core::action::ActionError;
 
@@ -229,13 +231,19 @@ fn sobol(space: &Space, request: &Request<'_>) -> Config {
     space.at_quantiles(&numbers, request.fixed)
 }
 
-/// A Parzen estimator on the highest milestone that enough trials have reached.
+/// A Parzen estimator on the highest milestone that enough trials have reached; those that are
+/// on their way there are the pending ones.
 fn bohb(tpe: &mut Tpe, space: &Space, history: &History, request: &Request<'_>) -> Option<Config> {
     let enough = space.parameters().len() + 3;
     let mut rungs = history.rungs.values().rev();
     let reached = rungs.find(|reached| reached.len() >= enough)?;
+    let there: BTreeSet<u64> = reached.iter().map(|seen| seen.trial).collect();
+    let pending = history.pending.iter();
+    let pending = pending.filter(|(trial, _)| !there.contains(trial));
+    let pending: Vec<&Point> = pending.map(|(_, point)| point).collect();
     // Another milestone is another history, so the caches start over.
-    tpe.fresh(2).suggest_from(space, reached, &[], request)
+    tpe.fresh(2)
+        .suggest_from(space, reached, &pending, request)
 }
 
 /// The best searcher for the space at hand, by our measurements.

@@ -121,10 +121,7 @@ impl Tpe {
         history: &History,
         request: &Request<'_>,
     ) -> Option<Config> {
-        let pending: Vec<&Point> = match self.options.constant_liar {
-            true => history.pending.values().collect(),
-            false => Vec::new(),
-        };
+        let pending: Vec<&Point> = history.pending.values().collect();
         self.suggest_from(space, &history.finished, &pending, request)
     }
 
@@ -134,7 +131,8 @@ impl Tpe {
         parameters * trials * (self.options.candidates + 8) > 1_000_000
     }
 
-    /// Suggests from some observations, which must go on as they went on before.
+    /// Suggests from some observations, which must go on as they went on before, and the points
+    /// that are being tried.
     pub(crate) fn suggest_from(
         &mut self,
         space: &Space,
@@ -156,7 +154,11 @@ impl Tpe {
         let split = Split {
             finished,
             is_good: &is_good,
-            pending,
+            pending: if self.options.constant_liar {
+                pending
+            } else {
+                &[]
+            },
         };
         let dimensions: Vec<usize> = (0..space.parameters().len())
             .filter(|index| space.parameters()[*index].domain.axis() != Axis::Fixed)
