@@ -82,8 +82,11 @@ async fn trials_run_side_by_side_and_say_who_they_are() {
         let curve = shed
             .client
             .curve(trial.id.as_str(), "validation", "loss", 0)
-            .await;
-        assert_eq!(curve.unwrap().iterations, [1], "trial {id}");
+            .await
+            .unwrap();
+        assert_eq!(curve.iterations, [1], "trial {id}");
+        let said = curve.extra[0].as_ref().unwrap();
+        assert_eq!(said["trial_id"], id, "the host adds it");
         assert_eq!(trial.status, TaskState::Completed);
         assert_eq!(trial.system_tags, ["trial"]);
     }

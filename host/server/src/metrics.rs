@@ -7,8 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::Deserialize;
-use trainshed_core::report::Real;
-use trainshed_core::{TaskId, Timestamp};
+use trainshed_core::TaskId;
 use trainshed_engine::{Engine, SampleQuery, Workspace};
 use trainshed_wire::{
     AllSamples, Axis, Curve, CurveColumns, MetricSummary, Recorded, SampledCurve, Sampling,
@@ -212,15 +211,7 @@ pub(crate) async fn curve(
         let bytes = CurveColumns::of_points(&page.points, is_single);
         return Ok(tagged(tag, columns(bytes)));
     }
-    let view = page.points.view();
-    let curve = Curve {
-        iterations: view.steps().to_vec(),
-        values: view.values().iter().copied().map(Real).collect(),
-        times: view.times().iter().copied().map(Timestamp).collect(),
-        next: page.next,
-        title: query.title,
-        series: query.series,
-    };
+    let curve = Curve::new((query.title, query.series), &page.points, page.next);
     Ok(tagged(tag, Json(curve).into_response()))
 }
 

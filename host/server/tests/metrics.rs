@@ -98,6 +98,26 @@ async fn points_are_reported_as_json_and_read_back() {
 }
 
 #[tokio::test]
+async fn what_came_with_points_is_read_back_beside_them() {
+    let caller = Caller::new().await;
+    let body = json!({"points": [
+        {"title": "train", "series": "loss", "iteration": 1, "value": 0.5},
+        {"title": "train", "series": "loss", "iteration": 2, "value": 0.4,
+         "extra": {"epoch": 2, "trial_id": "2f1e9_00000"}},
+        {"title": "train", "series": "lr", "iteration": 2, "value": 0.1},
+    ]});
+    caller.post(&body).await;
+    let curve = caller.json("scalars/points?title=train&series=loss").await;
+    assert_eq!(
+        curve["extra"],
+        json!([null, {"epoch": 2, "trial_id": "2f1e9_00000"}])
+    );
+    let curve = caller.json("scalars/points?title=train&series=lr").await;
+    assert_eq!(curve.get("extra"), None);
+    caller.lab.close().await;
+}
+
+#[tokio::test]
 async fn a_key_of_a_batch_belongs_to_its_task() {
     let caller = Caller::new().await;
     let other = caller.lab.task("another task").await.to_string();

@@ -35,6 +35,7 @@ store_contract! {
     samples_are_few_and_keep_the_mean,
     a_long_curve_is_sampled_without_losing_a_spike,
     extra_data_of_points_survive,
+    a_page_has_at_most_four_mebibytes_of_extra_data,
     deleted_points_are_gone_and_new_ones_can_come,
     summaries_survive_a_server_that_ends_at_once,
     keys_of_batches_are_forgotten_when_asked,
@@ -354,6 +355,61 @@ async fn extra_data_of_points_survive(lab: Lab) {
         expect![[r#"[(1, "{\"epoch\":3,\"phase\":\"ü\"}")]"#]].assert_eq(&format!("{extras:?}"));
         compact(&lab, &running).await;
     }
+}
+
+/// 2,000 points with 4 KiB each are 8 MiB, in the log, in chunks, and partly here and there.
+async fn a_page_has_at_most_four_mebibytes_of_extra_data(lab: Lab) {
+    let running = lab.run("task").await;
+    let note = serde_json::json!({"note": "x".repeat(4085)}).to_string();
+    assert_eq!(note.len(), 4096);
+    let append = async |steps: std::ops::Range<u64>| {
+        let mut builder = FrameBuilder::default();
+        for step in steps {
+            let names = ("train".into(), "loss".into());
+            builder.push(names, step, 7, 0.5, Some(note.as_str().into()));
+        }
+        let batch = PointBatch {
+            frame: builder.finish(),
+            ..PointBatch::default()
+        };
+        lab.store
+            .append_points(&lab.workspace, &running.task, &batch, NOW)
+            .await
+            .unwrap();
+    };
+    let read = async || {
+        let (mut lengths, mut steps, mut from) = (Vec::new(), Vec::new(), Some(0));
+        while let Some(first) = from {
+            let page = lab
+                .store
+                .points(
+                    &lab.workspace,
+                    &running.task,
+                    ("train", "loss"),
+                    first,
+                    100_000,
+                )
+                .await
+                .unwrap();
+            assert_eq!(page.points.view().extras().count(), page.points.len());
+            lengths.push(page.points.len());
+            steps.extend_from_slice(page.points.view().steps());
+            from = page.next;
+        }
+        (lengths, steps)
+    };
+    for batch in 0..4 {
+        append(batch * 500..(batch + 1) * 500).await;
+    }
+    let expected = (vec![1024, 976], (0..2000).collect());
+    assert_eq!(read().await, expected);
+    compact(&lab, &running).await;
+    assert_eq!(read().await, expected);
+    append(1500..2500).await;
+    assert_eq!(
+        read().await,
+        (vec![1024, 1024, 452], (0..2500).collect::<Vec<u64>>())
+    );
 }
 
 async fn deleted_points_are_gone_and_new_ones_can_come(lab: Lab) {

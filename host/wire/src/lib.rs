@@ -11,15 +11,15 @@ mod reports;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use trainshed_core::dataset::FileEntry;
-use trainshed_core::report::{Real, Report, Sample};
+use trainshed_core::report::{Report, Sample};
 use trainshed_core::task::Outcome;
 use trainshed_core::view::{ModelUse, ModelView, SeriesSummary, SingleValue, TaskView};
-use trainshed_core::{Digest, TaskId, Timestamp};
+use trainshed_core::{Digest, TaskId};
 use utoipa::ToSchema;
 
 pub use client::{Client, ClientError};
 pub use points::{
-    AllSamples, Axis, AxisValues, BadBatch, CurveColumns, Frame, FrameBuilder, MAX_STEP,
+    AllSamples, Axis, AxisValues, BadBatch, Curve, CurveColumns, Frame, FrameBuilder, MAX_STEP,
     MetricSummary, POINTS_TYPE, PointBatch, Recorded, SampledCurve, Sampling, UnknownAxis,
     read_points,
 };
@@ -42,24 +42,6 @@ pub struct Metrics {
     pub scalars: Vec<SeriesSummary>,
     /// Ordered by name.
     pub singles: Vec<SingleValue>,
-}
-
-/// The points of one curve, as columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct Curve {
-    /// The chart.
-    pub title: String,
-    /// The curve in it.
-    pub series: String,
-    /// Ascending.
-    pub iterations: Vec<u64>,
-    /// One for each iteration.
-    pub values: Vec<Real>,
-    /// When each was measured.
-    pub times: Vec<Timestamp>,
-    /// The iteration from which the next page goes on; absent on the last.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<u64>,
 }
 
 /// Samples of a task.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use trainshed_core::Timestamp;
 use trainshed_core::report::Real;
 use trainshed_series::{Points, Sampled, parse_batch};
@@ -45,6 +46,49 @@ pub struct Recorded {
     pub points: u64,
     /// Whether a batch of the same key had been recorded before; this one was not.
     pub repeated: bool,
+}
+
+/// The points of one curve, as columns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Curve {
+    /// The chart.
+    pub title: String,
+    /// The curve in it.
+    pub series: String,
+    /// Ascending.
+    pub iterations: Vec<u64>,
+    /// One for each iteration.
+    pub values: Vec<Real>,
+    /// When each was measured.
+    pub times: Vec<Timestamp>,
+    /// What came with each, `null` where nothing did; of a trial's points the `trial_id` at
+    /// least. Absent when nothing came with any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extra: Vec<Option<Map<String, Value>>>,
+    /// The iteration from which the next page goes on; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+}
+
+impl Curve {
+    /// A page of points, and where the next one begins.
+    pub fn new((title, series): (String, String), points: &Points, next: Option<u64>) -> Self {
+        let view = points.view();
+        let mut extra = Vec::new();
+        for (index, text) in view.extras() {
+            extra.resize(points.len(), None);
+            extra[index] = serde_json::from_str(text).ok();
+        }
+        Self {
+            iterations: view.steps().to_vec(),
+            values: view.values().iter().copied().map(Real).collect(),
+            times: view.times().iter().copied().map(Timestamp).collect(),
+            extra,
+            next,
+            title,
+            series,
+        }
+    }
 }
 
 /// Last, least and greatest value of a curve.

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use futures::TryStreamExt as _;
 use trainshed_core::TaskId;
 use trainshed_series::{
-    Bucket, Points, Sampled, Sampling, buckets_of, chunk, decode_buckets, sample_buckets,
-    sample_points,
+    Bucket, Points, PointsView, Sampled, Sampling, buckets_of, chunk, decode_buckets,
+    sample_buckets, sample_points,
 };
 
 use crate::database::Store;
@@ -33,6 +33,8 @@ const BUCKETS_PER_SAMPLE: u64 = 16;
 const BITE: usize = 8 << 20;
 /// Bytes of the log's points that are kept in memory for all tasks.
 const TAIL_BYTES: usize = 64 << 20;
+/// Bytes of the extra data of one page, from which on it has no more points.
+const PAGE_EXTRA_BYTES: usize = 4 << 20;
 /// How often a read begins anew because points were moved while it went on.
 const ATTEMPTS: u32 = 10;
 
@@ -92,8 +94,8 @@ struct Tail {
 }
 
 impl Store {
-    /// At most `most` points of one curve, from the step `from` on. Empty when there is no
-    /// such curve.
+    /// At most `most` points of one curve, from the step `from` on; fewer when they come with
+    /// much extra data. Empty when there is no such curve.
     ///
     /// # Errors
     /// When the database does not answer, or what is stored is damaged.
@@ -311,6 +313,16 @@ fn overlay(
     Ok(curves)
 }
 
+/// How many of the points come with no more extra data than a page has; one at least.
+fn fitting(points: PointsView<'_>) -> usize {
+    let mut bytes = 0;
+    let too_many = points.extras().find(|(_, extra)| {
+        bytes += extra.len();
+        bytes > PAGE_EXTRA_BYTES
+    });
+    too_many.map_or(points.len(), |(index, _)| index).max(1)
+}
+
 /// Reads the chunks of one task.
 struct Reader<'a> {
     tables: Tables,
@@ -350,14 +362,17 @@ impl Reader<'_> {
         .fetch(&self.tables.reader);
         let mut stored = Points::default();
         let mut is_all = true;
+        let mut extra_bytes = 0;
         while let Some((content,)) = contents
             .try_next()
             .await
             .map_err(StoreError::database(action))?
         {
             let points = chunk::decode(&content).map_err(StoreError::damaged(action))?;
-            stored.extend(points.view().within(from..=u64::MAX));
-            if stored.len() > most {
+            let wanted = points.view().within(from..=u64::MAX);
+            extra_bytes += wanted.extras().map(|(_, extra)| extra.len()).sum::<usize>();
+            stored.extend(wanted);
+            if stored.len() > most || extra_bytes > PAGE_EXTRA_BYTES {
                 is_all = false;
                 break;
             }
@@ -369,9 +384,12 @@ impl Reader<'_> {
             _ => u64::MAX,
         };
         let mut points = Points::merge(stored.view(), tail.view().within(from..=until));
-        let next = points.view().steps().get(most).copied();
+        let most = most.min(fitting(points.view()));
+        let mut next = points.view().steps().get(most).copied();
         if points.len() > most {
             points = points.split_front(most);
+        } else if !is_all {
+            next = until.checked_add(1);
         }
         Ok(CurvePage { points, next })
     }
