@@ -225,7 +225,7 @@ fn a_chain_of_elementwise_operations_needs_no_workspace() {
     assert_eq!((plan.workspace_bytes, plan.output_bytes), (0, 4000));
 }
 
-/// What Adam does with a parameter, with its factors as constants or as tensors of rank 0.
+/// What Adam does with a parameter and more, with its factors as constants or as tensors of rank 0.
 #[test]
 fn sums_with_products_give_the_bits_of_their_steps() {
     for dtype in [DType::F32, DType::F64, DType::Bf16] {
@@ -286,7 +286,12 @@ fn sums_with_products_give_the_bits_of_their_steps() {
             let quotient = program.op("divide", &[sum, squares]);
             let product = program.op("multiply", &[quotient, mean]);
             let rest = program.op("subtract", &[parameter, product]);
-            for value in [mean, squares, moved, sum, rest] {
+            // What is added is subtracted again, or something else is.
+            let grown = program.op("add", &[factors[4], mean]);
+            let settled = program.op("subtract", &[grown, factors[4]]);
+            let grown = program.op("add", &[mean, factors[4]]);
+            let shifted = program.op("subtract", &[grown, factors[0]]);
+            for value in [mean, squares, moved, sum, rest, settled, shifted] {
                 program.output(value);
             }
             let expected = run_one_by_one(&program, &inputs);

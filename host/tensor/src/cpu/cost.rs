@@ -120,7 +120,10 @@ fn instruction(instruction: &Instruction) -> u64 {
             },
             TileOp::Element(Element::Binary(Binary::Power | Binary::Atan2)) => 2 * FUNCTION,
             TileOp::Element(Element::Binary(Binary::Remainder)) => FUNCTION,
-            TileOp::MultiplyAdd | TileOp::MultiplySubtract | TileOp::SubtractProduct => 2,
+            TileOp::MultiplyAdd
+            | TileOp::MultiplySubtract
+            | TileOp::SubtractProduct
+            | TileOp::AddSubtract => 2,
             TileOp::SumOfProducts | TileOp::MultiplyRootAdd | TileOp::SubtractQuotientProduct => 3,
             TileOp::Copy | TileOp::Element(_) => 1,
         },

@@ -26,6 +26,8 @@ pub(crate) enum TileOp {
     SubtractProduct,
     /// `a * b + c * d`, rounded three times.
     SumOfProducts,
+    /// `(a + b) - b`, rounded twice.
+    AddSubtract,
     /// `sqrt(a) * b + c`, rounded three times.
     MultiplyRootAdd,
     /// `c - (a / d) * b`, rounded three times.
@@ -73,13 +75,13 @@ pub(super) fn apply(
         (TileOp::Element(Element::Convert), _) if to == DType::F32 => to_f32(from, a, out),
         (TileOp::Element(op), DType::F64) => apply_f64(op, to, [a, b, c], out),
         (TileOp::Element(op), _) => apply_rare(op, from, to, [a, b, c], out),
-        (_, DType::F64) => product::<f64>(op, [a, b, c, d], out),
-        _ => product::<f32>(op, [a, b, c, d], out),
+        (_, DType::F64) => combined::<f64>(op, [a, b, c, d], out),
+        _ => combined::<f32>(op, [a, b, c, d], out),
     }
 }
 
 #[inline(always)]
-fn product<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &mut [u8]) {
+fn combined<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &mut [u8]) {
     match op {
         TileOp::MultiplyAdd => map3([a, b, c], out, |a: T, b: T, c: T| a.multiply(b).add(c)),
         TileOp::MultiplySubtract => {
@@ -91,6 +93,7 @@ fn product<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &m
         TileOp::SumOfProducts => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
             a.multiply(b).add(c.multiply(d))
         }),
+        TileOp::AddSubtract => map2(a, b, out, |a: T, b: T| a.add(b).subtract(b)),
         TileOp::MultiplyRootAdd => {
             map3([a, b, c], out, |a: T, b: T, c: T| {
                 a.sqrt().multiply(b).add(c)
@@ -99,7 +102,7 @@ fn product<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &m
         TileOp::SubtractQuotientProduct => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
             c.subtract(a.divide(d).multiply(b))
         }),
-        TileOp::Copy | TileOp::Element(_) => unreachable!("these are not products"),
+        TileOp::Copy | TileOp::Element(_) => unreachable!("these are not combined"),
     }
 }
 

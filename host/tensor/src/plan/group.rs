@@ -212,7 +212,8 @@ impl Group {
     }
 
     /// Turns sums and differences with a product that nothing else needs into one step, and
-    /// what such a step works on as far as there are operations for it.
+    /// what such a step works on as far as there are operations for it; also a constant that
+    /// is added only to be subtracted again, which rounds.
     fn combine_products(&mut self, stored: &dyn Fn(ValueId) -> bool, uses: &mut [usize]) {
         for place in 0..self.members.len() {
             if uses[place] == 0 && !stored(self.members[place].value) {
@@ -231,8 +232,18 @@ impl Group {
             }
             let [left, right] = [operands[0], operands[1]];
             let multiply = Element::Binary(Binary::Multiply);
+            let add = Element::Binary(Binary::Add);
             let mut absorb =
                 |group: &Self, source, op| group.absorb(&source, op, stored, &mut *uses);
+            if kind == Binary::Subtract
+                && let Some(x) = self.other_addend(&left, &right)
+                && absorb(self, left, add).is_some()
+            {
+                let op = TileOp::AddSubtract;
+                let operands = vec![x, right];
+                self.members[place].kind = MemberKind::Operation { op, from, operands };
+                continue;
+            }
             let (op, factors, rest) = if let Some(factors) = absorb(self, left, multiply) {
                 let op = match kind {
                     Binary::Add => TileOp::MultiplyAdd,
@@ -269,6 +280,26 @@ impl Group {
                 (op, vec![a, b, rest])
             };
             self.members[place].kind = MemberKind::Operation { op, from, operands };
+        }
+    }
+
+    /// What the constant is added to in the sum that a source is.
+    fn other_addend(&self, sum: &Source, constant: &Source) -> Option<Source> {
+        let Source::Literal(constant) = constant else {
+            return None;
+        };
+        let MemberKind::Operation { op, operands, .. } = &self.members[self.member_of(sum)?].kind
+        else {
+            return None;
+        };
+        let is_constant =
+            |source: &Source| matches!(source, Source::Literal(other) if other == constant);
+        match (
+            *op == TileOp::Element(Element::Binary(Binary::Add)),
+            &operands[..],
+        ) {
+            (true, [x, other] | [other, x]) if is_constant(other) => Some(*x),
+            _ => None,
         }
     }
 
