@@ -242,8 +242,7 @@ fn bohb(tpe: &mut Tpe, space: &Space, history: &History, request: &Request<'_>) 
     let pending = pending.filter(|(trial, _)| !there.contains(trial));
     let pending: Vec<&Point> = pending.map(|(_, point)| point).collect();
     // Another milestone is another history, so the caches start over.
-    tpe.fresh(2)
-        .suggest_from(space, reached, &pending, request)
+    tpe.fresh(2).suggest_from(space, reached, &pending, request)
 }
 
 /// The best searcher for the space at hand, by our measurements.
