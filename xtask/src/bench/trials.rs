@@ -78,16 +78,26 @@ pub fn run(root: &Path, count: u32) -> Result<(), BenchError> {
             "ms",
         ),
         Row::new("trials of digits-mlp a second", trained.per_second, "/s"),
-        Row::new(
-            "server, resident after a tenth",
-            trained.early.server,
-            "MiB",
-        ),
-        Row::new("server, resident at the end", trained.late.server, "MiB"),
-        Row::new("agent, resident after a tenth", trained.early.agent, "MiB"),
-        Row::new("agent, resident at the end", trained.late.agent, "MiB"),
     ]);
+    println!("Resident while digits-mlp trains, in MiB, as the trials go on:");
+    println!("{}", memory_table(&trained.memory));
     Ok(())
+}
+
+/// The first look at the memory after each tenth of the trials.
+fn memory_table(memory: &[(f64, Usage)]) -> String {
+    let mut lines = String::from("| trials ended | server | agent |\n|---:|---:|---:|\n");
+    let mut next = 0.0;
+    for (percent, usage) in memory {
+        if *percent >= next {
+            lines += &format!(
+                "| {percent:.0} % | {:.1} | {:.1} |\n",
+                usage.server, usage.agent
+            );
+            next = 10.0 * ((percent / 10.0).floor() + 1.0);
+        }
+    }
+    lines
 }
 
 /// A random search with the metric that both plugins report.
@@ -116,8 +126,8 @@ struct Searched {
     cpu_ms: f64,
     server_ms: f64,
     per_second: f64,
-    early: Usage,
-    late: Usage,
+    /// Percent of the trials that had ended, and the memory then.
+    memory: Vec<(f64, Usage)>,
 }
 
 /// Runs a search to its end.
@@ -133,12 +143,12 @@ fn search(
     let before = server.usage()?;
     let task = shed.json(&["submit", &path.to_string_lossy()])?;
     let id = task.value["id"].as_str().unwrap_or_default().to_owned();
-    let mut early = None;
+    let mut memory = Vec::new();
     let task = loop {
         sleep(POLL);
         let task = shed.json(&["task", "show", &id])?;
-        if task.number("/phases/trials").unwrap_or(0.0) > 10.0 && early.is_none() {
-            early = Some(server.usage()?);
+        if let Ok(percent) = task.number("/phases/trials") {
+            memory.push((percent, server.usage()?));
         }
         match task.value["status"].as_str() {
             Some("queued" | "in_progress") => {}
@@ -154,7 +164,6 @@ fn search(
         cpu_ms: (late.cpu_ms - before.cpu_ms) / count,
         server_ms: (late.server_cpu_ms - before.server_cpu_ms) / count,
         per_second: count / seconds,
-        early: early.unwrap_or(before),
-        late,
+        memory,
     })
 }
