@@ -95,13 +95,13 @@ pub fn run(root: &Path, letters: &[String], rounds: u32) -> Result<(), BenchErro
         python,
         rounds,
     };
-    print(HEADER.trim_start());
+    table::print_line(HEADER.trim_start());
     for task in &TASKS {
         if letters.is_empty() || letters.iter().any(|letter| letter == task.letter) {
             bench.task(task)?;
         }
     }
-    print(&format!("\n{}", table::machine()));
+    table::print_line(&format!("\n{}", table::machine()));
     Ok(())
 }
 
@@ -141,7 +141,7 @@ impl Bench<'_> {
         let dataset = made.number("/id")?;
         for (threads, speed) in THREADS.into_iter().zip(task.speed) {
             let measured = self.measure(task, threads, &folder, dataset)?;
-            print(&line(task, threads, speed, &measured));
+            table::print_line(&line(task, threads, speed, &measured));
         }
         // Some are 100 MB, and the next task has its own.
         fs::remove_dir_all(&folder).map_err(|error| FileError::new(&folder, "removed", error))?;
@@ -268,11 +268,6 @@ const HEADER: &str = "
 | task | threads | plugin, µs | native, µs | plugin / native | PyTorch eager, µs \
 | torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |
 |---|---:|---:|---:|---|---:|---:|---|---|---:|---|";
-
-#[expect(clippy::print_stdout, reason = "the table is the benchmark's result")]
-fn print(line: &str) {
-    println!("{line}");
-}
 
 #[cfg(test)]
 mod tests {

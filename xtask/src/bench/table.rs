@@ -63,13 +63,18 @@ impl Row {
 }
 
 /// Prints the machine and the rows.
-#[expect(clippy::print_stdout, reason = "the table is the benchmark's result")]
 pub(super) fn print(rows: &[Row]) {
-    println!("{}\n", machine());
-    println!("| measure | value | target | |\n|---|---:|---:|---|");
+    print_line(&format!("{}\n", machine()));
+    print_line("| measure | value | target | |\n|---|---:|---:|---|");
     for row in rows {
-        println!("{}", row.line());
+        print_line(&row.line());
     }
+}
+
+/// Prints a line of what a benchmark found.
+#[expect(clippy::print_stdout, reason = "the table is the benchmark's result")]
+pub(super) fn print_line(line: &str) {
+    println!("{line}");
 }
 
 /// The processor and the compiler.

@@ -79,8 +79,10 @@ pub fn run(root: &Path, count: u32) -> Result<(), BenchError> {
         ),
         Row::new("trials of digits-mlp a second", trained.per_second, "/s"),
     ]);
-    println!("Resident while digits-mlp trains, in MiB, as the trials go on:");
-    println!("{}", memory_table(&trained.memory));
+    table::print_line(&format!(
+        "\nResident while digits-mlp trains, in MiB:\n\n{}",
+        memory_table(&trained.memory)
+    ));
     Ok(())
 }
 
