@@ -227,8 +227,8 @@ pub(crate) fn evaluate(
     }
     let mut result = [crate::tensor::Line::ZERO];
     let result = &mut bytemuck::cast_slice_mut(&mut result)[..to.size()];
-    let tiles = [0, 1, 2, 3].map(|place: usize| tile::Tile {
-        bytes: bytemuck::cast_slice(&aligned[place]),
+    let tiles = aligned.each_ref().map(|element| tile::Tile {
+        bytes: bytemuck::cast_slice(element),
         is_scalar: false,
     });
     tile::apply(op, from, to, tiles, result);

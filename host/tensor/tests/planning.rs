@@ -291,7 +291,12 @@ fn sums_with_products_give_the_bits_of_their_steps() {
             let settled = program.op("subtract", &[grown, factors[4]]);
             let grown = program.op("add", &[mean, factors[4]]);
             let shifted = program.op("subtract", &[grown, factors[0]]);
-            for value in [mean, squares, moved, sum, rest, settled, shifted] {
+            let kept = program.op("multiply", &[factors[0], values[2]]);
+            let taken = program.op("multiply", &[gradient, factors[3]]);
+            let mean_alone = program.op("add", &[kept, taken]);
+            let grown = program.op("add", &[mean_alone, factors[4]]);
+            let rounded = program.op("subtract", &[grown, factors[4]]);
+            for value in [mean, squares, moved, sum, rest, settled, shifted, rounded] {
                 program.output(value);
             }
             let expected = run_one_by_one(&program, &inputs);

@@ -125,6 +125,8 @@ fn instruction(instruction: &Instruction) -> u64 {
             | TileOp::SubtractProduct
             | TileOp::AddSubtract => 2,
             TileOp::SumOfProducts | TileOp::MultiplyRootAdd | TileOp::SubtractQuotientProduct => 3,
+            TileOp::SumWithSquare => 4,
+            TileOp::RoundedSumOfProducts => 5,
             TileOp::Copy | TileOp::Element(_) => 1,
         },
     }

@@ -342,11 +342,13 @@ fn step(
         } => {
             // The slot is taken out, so that others can be read while it is written.
             let mut out = std::mem::take(&mut slots[slot]);
+            // One by one: an array's `map` is not inlined into the code for each machine.
             let tiles = [
                 tile_of(kernel, operands[0], memory, slots, start, count),
                 tile_of(kernel, operands[1], memory, slots, start, count),
                 tile_of(kernel, operands[2], memory, slots, start, count),
                 tile_of(kernel, operands[3], memory, slots, start, count),
+                tile_of(kernel, operands[4], memory, slots, start, count),
             ];
             let out_bytes = &mut out.bytes_mut()[..count * to.size()];
             tile::apply(op, from, to, tiles, out_bytes);

@@ -26,8 +26,12 @@ pub(crate) enum TileOp {
     SubtractProduct,
     /// `a * b + c * d`, rounded three times.
     SumOfProducts,
+    /// `a * b + c * c * d`, rounded four times.
+    SumWithSquare,
     /// `(a + b) - b`, rounded twice.
     AddSubtract,
+    /// `(a * b + c * d + e) - e`, rounded five times; `b`, `d` and `e` are the same everywhere.
+    RoundedSumOfProducts,
     /// `sqrt(a) * b + c`, rounded three times.
     MultiplyRootAdd,
     /// `c - (a / d) * b`, rounded three times.
@@ -35,7 +39,7 @@ pub(crate) enum TileOp {
 }
 
 /// The most operands of an operation.
-pub(crate) const MOST_OPERANDS: usize = 4;
+pub(crate) const MOST_OPERANDS: usize = 5;
 
 impl TileOp {
     /// Whether it looks at the values of elements. On half types, such an operation works on
@@ -58,7 +62,7 @@ pub(super) fn apply(
     op: TileOp,
     from: DType,
     to: DType,
-    [a, b, c, d]: [Tile<'_>; MOST_OPERANDS],
+    [a, b, c, d, e]: [Tile<'_>; MOST_OPERANDS],
     out: &mut [u8],
 ) {
     match (op, from) {
@@ -75,13 +79,13 @@ pub(super) fn apply(
         (TileOp::Element(Element::Convert), _) if to == DType::F32 => to_f32(from, a, out),
         (TileOp::Element(op), DType::F64) => apply_f64(op, to, [a, b, c], out),
         (TileOp::Element(op), _) => apply_rare(op, from, to, [a, b, c], out),
-        (_, DType::F64) => combined::<f64>(op, [a, b, c, d], out),
-        _ => combined::<f32>(op, [a, b, c, d], out),
+        (_, DType::F64) => combined::<f64>(op, [a, b, c, d, e], out),
+        _ => combined::<f32>(op, [a, b, c, d, e], out),
     }
 }
 
 #[inline(always)]
-fn combined<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &mut [u8]) {
+fn combined<T: Real>(op: TileOp, [a, b, c, d, e]: [Tile<'_>; MOST_OPERANDS], out: &mut [u8]) {
     match op {
         TileOp::MultiplyAdd => map3([a, b, c], out, |a: T, b: T, c: T| a.multiply(b).add(c)),
         TileOp::MultiplySubtract => {
@@ -93,6 +97,18 @@ fn combined<T: Real>(op: TileOp, [a, b, c, d]: [Tile<'_>; MOST_OPERANDS], out: &
         TileOp::SumOfProducts => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
             a.multiply(b).add(c.multiply(d))
         }),
+        TileOp::SumWithSquare => map4([a, b, c, d], out, |a: T, b: T, c: T, d: T| {
+            a.multiply(b).add(c.multiply(c).multiply(d))
+        }),
+        TileOp::RoundedSumOfProducts if out.is_empty() => {}
+        TileOp::RoundedSumOfProducts => {
+            let (b, d): (T, T) = (b.elements(1)[0], d.elements(1)[0]);
+            let e: T = e.elements(1)[0];
+            map2(a, c, out, |a: T, c: T| {
+                let sum = a.multiply(b).add(c.multiply(d));
+                sum.add(e).subtract(e)
+            });
+        }
         TileOp::AddSubtract => map2(a, b, out, |a: T, b: T| a.add(b).subtract(b)),
         TileOp::MultiplyRootAdd => {
             map3([a, b, c], out, |a: T, b: T, c: T| {
@@ -401,11 +417,7 @@ fn map3<A: Pod, B: Pod, C: Pod, R: Pod>(
 }
 
 #[inline(always)]
-fn map4<T: Pod>(
-    [a, b, c, d]: [Tile<'_>; MOST_OPERANDS],
-    out: &mut [u8],
-    f: impl Fn(T, T, T, T) -> T,
-) {
+fn map4<T: Pod>([a, b, c, d]: [Tile<'_>; 4], out: &mut [u8], f: impl Fn(T, T, T, T) -> T) {
     let count = out.len() / size_of::<T>();
     if b.is_scalar && count > 0 {
         let b: T = b.elements(count)[0];

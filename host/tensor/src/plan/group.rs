@@ -230,75 +230,98 @@ impl Group {
             if !matches!(kind, Binary::Add | Binary::Subtract) {
                 continue;
             }
-            let [left, right] = [operands[0], operands[1]];
-            let multiply = Element::Binary(Binary::Multiply);
-            let add = Element::Binary(Binary::Add);
+            let terms = [operands[0], operands[1]];
             let mut absorb =
-                |group: &Self, source, op| group.absorb(&source, op, stored, &mut *uses);
-            if kind == Binary::Subtract
-                && let Some(x) = self.other_addend(&left, &right)
-                && absorb(self, left, add).is_some()
-            {
-                let op = TileOp::AddSubtract;
-                let operands = vec![x, right];
+                |group: &Self, source: Source, op| group.absorb(&source, op, stored, &mut *uses);
+            let combined = match self.combined_rounding(kind, terms, &mut absorb) {
+                None => self.combined_product(kind, terms, &mut absorb),
+                rounding => rounding,
+            };
+            if let Some((op, operands)) = combined {
                 self.members[place].kind = MemberKind::Operation { op, from, operands };
-                continue;
             }
-            let (op, factors, rest) = if let Some(factors) = absorb(self, left, multiply) {
-                let op = match kind {
-                    Binary::Add => TileOp::MultiplyAdd,
-                    _ => TileOp::MultiplySubtract,
-                };
-                (op, factors, right)
-            } else if let Some(factors) = absorb(self, right, multiply) {
-                let op = match kind {
-                    Binary::Add => TileOp::MultiplyAdd,
-                    _ => TileOp::SubtractProduct,
-                };
-                (op, factors, left)
-            } else {
-                continue;
-            };
-            let [a, b] = self.scalar_last(&factors);
-            let divide = Element::Binary(Binary::Divide);
-            let root = Element::Unary(Unary::Sqrt);
-            let (op, operands) = if op == TileOp::SubtractProduct
-                && let Some(quotient) = absorb(self, a, divide)
-            {
-                let operands = vec![quotient[0], b, rest, quotient[1]];
-                (TileOp::SubtractQuotientProduct, operands)
-            } else if op == TileOp::MultiplyAdd
-                && let Some(radicand) = absorb(self, a, root)
-            {
-                (TileOp::MultiplyRootAdd, vec![radicand[0], b, rest])
-            } else if op == TileOp::MultiplyAdd
-                && let Some(others) = absorb(self, rest, multiply)
-            {
-                let [c, d] = self.scalar_last(&others);
-                (TileOp::SumOfProducts, vec![a, b, c, d])
-            } else {
-                (op, vec![a, b, rest])
-            };
-            self.members[place].kind = MemberKind::Operation { op, from, operands };
         }
     }
 
-    /// What the constant is added to in the sum that a source is.
-    fn other_addend(&self, sum: &Source, constant: &Source) -> Option<Source> {
-        let Source::Literal(constant) = constant else {
-            return None;
-        };
-        let MemberKind::Operation { op, operands, .. } = &self.members[self.member_of(sum)?].kind
-        else {
+    /// A constant subtracted from a sum with the same constant.
+    fn combined_rounding(
+        &self,
+        kind: Binary,
+        [left, right]: [Source; 2],
+        absorb: &mut Absorb<'_>,
+    ) -> Option<(TileOp, Vec<Source>)> {
+        let (Binary::Subtract, Source::Literal(constant)) = (kind, &right) else {
             return None;
         };
         let is_constant =
             |source: &Source| matches!(source, Source::Literal(other) if other == constant);
-        match (
-            *op == TileOp::Element(Element::Binary(Binary::Add)),
-            &operands[..],
-        ) {
-            (true, [x, other] | [other, x]) if is_constant(other) => Some(*x),
+        let x = match self.operands_of(&left, ADD)? {
+            [x, other] | [other, x] if is_constant(other) => *x,
+            _ => return None,
+        };
+        absorb(self, left, ADD)?;
+        if let Some([_, b, _, d]) = self.operands_of(&x, TileOp::SumOfProducts)
+            && self.is_scalar(b)
+            && self.is_scalar(d)
+            && let Some(mut operands) = absorb(self, x, TileOp::SumOfProducts)
+        {
+            operands.push(right);
+            return Some((TileOp::RoundedSumOfProducts, operands));
+        }
+        Some((TileOp::AddSubtract, vec![x, right]))
+    }
+
+    /// A sum or a difference with a product.
+    fn combined_product(
+        &self,
+        kind: Binary,
+        [left, right]: [Source; 2],
+        absorb: &mut Absorb<'_>,
+    ) -> Option<(TileOp, Vec<Source>)> {
+        let (op, factors, rest) = if let Some(factors) = absorb(self, left, MULTIPLY) {
+            let op = match kind {
+                Binary::Add => TileOp::MultiplyAdd,
+                _ => TileOp::MultiplySubtract,
+            };
+            (op, factors, right)
+        } else {
+            let op = match kind {
+                Binary::Add => TileOp::MultiplyAdd,
+                _ => TileOp::SubtractProduct,
+            };
+            (op, absorb(self, right, MULTIPLY)?, left)
+        };
+        let [a, b] = self.scalar_last(&factors);
+        let combined = if op == TileOp::SubtractProduct
+            && let Some(quotient) = absorb(self, a, DIVIDE)
+        {
+            let operands = vec![quotient[0], b, rest, quotient[1]];
+            (TileOp::SubtractQuotientProduct, operands)
+        } else if op == TileOp::MultiplyAdd
+            && let Some(radicand) = absorb(self, a, ROOT)
+        {
+            (TileOp::MultiplyRootAdd, vec![radicand[0], b, rest])
+        } else if op == TileOp::MultiplyAdd
+            && let Some(others) = absorb(self, rest, MULTIPLY)
+        {
+            let [c, d] = self.scalar_last(&others);
+            if let Some(root) = absorb(self, c, SQUARE) {
+                (TileOp::SumWithSquare, vec![a, b, root[0], d])
+            } else if let Some(root) = absorb(self, a, SQUARE) {
+                (TileOp::SumWithSquare, vec![c, d, root[0], b])
+            } else {
+                (TileOp::SumOfProducts, vec![a, b, c, d])
+            }
+        } else {
+            (op, vec![a, b, rest])
+        };
+        Some(combined)
+    }
+
+    /// The operands of the member that the source is, if it is that operation.
+    fn operands_of(&self, source: &Source, wanted: TileOp) -> Option<&[Source]> {
+        match &self.members[self.member_of(source)?].kind {
+            MemberKind::Operation { op, operands, .. } if *op == wanted => Some(operands),
             _ => None,
         }
     }
@@ -308,36 +331,45 @@ impl Group {
     fn absorb(
         &self,
         source: &Source,
-        wanted: Element,
+        wanted: TileOp,
         stored: &dyn Fn(ValueId) -> bool,
         uses: &mut [usize],
     ) -> Option<Vec<Source>> {
+        let operands = self.operands_of(source, wanted)?;
         let place = self.member_of(source)?;
-        let member = &self.members[place];
-        match &member.kind {
-            MemberKind::Operation { op, operands, .. }
-                if *op == TileOp::Element(wanted) && uses[place] == 1 && !stored(member.value) =>
-            {
-                uses[place] = 0;
-                Some(operands.clone())
-            }
-            _ => None,
+        if uses[place] != 1 || stored(self.members[place].value) {
+            return None;
+        }
+        uses[place] = 0;
+        Some(operands.to_vec())
+    }
+
+    /// Whether every element of the source is the same.
+    fn is_scalar(&self, source: &Source) -> bool {
+        match source {
+            Source::Literal(_) => true,
+            Source::View(view) => view.is_scalar(&self.shape),
         }
     }
 
     /// Two factors; if one of them is the same everywhere, it is the second.
     fn scalar_last(&self, factors: &[Source]) -> [Source; 2] {
-        let is_scalar = |source: &Source| match source {
-            Source::Literal(_) => true,
-            Source::View(view) => view.is_scalar(&self.shape),
-        };
-        if is_scalar(&factors[0]) {
+        if self.is_scalar(&factors[0]) {
             [factors[1], factors[0]]
         } else {
             [factors[0], factors[1]]
         }
     }
 }
+
+/// Takes over what a source is, if it is that operation and nothing else needs it.
+type Absorb<'a> = dyn FnMut(&Group, Source, TileOp) -> Option<Vec<Source>> + 'a;
+
+const ADD: TileOp = TileOp::Element(Element::Binary(Binary::Add));
+const MULTIPLY: TileOp = TileOp::Element(Element::Binary(Binary::Multiply));
+const DIVIDE: TileOp = TileOp::Element(Element::Binary(Binary::Divide));
+const ROOT: TileOp = TileOp::Element(Element::Unary(Unary::Sqrt));
+const SQUARE: TileOp = TileOp::Element(Element::Unary(Unary::Square));
 
 /// The operands of an operation that has one.
 fn alone(operand: Operand) -> [Operand; MOST_OPERANDS] {
