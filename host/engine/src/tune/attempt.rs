@@ -166,19 +166,22 @@ impl Engine {
         };
         let described = self.describe_lease(workspace, claimed, Some(handed.lease));
         let mut view = described.await?;
-        if let (Some(name), Some(model), Some(lease)) =
-            (&handed.checkpoint, &mut view.checkpoint, &mut view.trial)
-        {
-            let reported = self.store.checkpoint_of_trial(workspace, &view.task);
-            if let Some(reported) = reported.await?.filter(|known| known.model == model.id) {
-                model.iteration = reported.iteration;
-                model.sha256 = Some(reported.sha256);
-                model.size_bytes = reported.size_bytes;
-                model.metadata = reported.metadata;
+        match (&handed.checkpoint, &mut view.checkpoint, &mut view.trial) {
+            (Some(name), Some(model), Some(lease)) => {
+                let reported = self.store.checkpoint_of_trial(workspace, &view.task);
+                if let Some(reported) = reported.await?.filter(|known| known.model == model.id) {
+                    model.iteration = reported.iteration;
+                    model.sha256 = Some(reported.sha256);
+                    model.size_bytes = reported.size_bytes;
+                    model.metadata = reported.metadata;
+                }
+                lease.iteration = lease
+                    .iteration
+                    .saturating_add(saved_since(name, model.iteration));
             }
-            lease.iteration = lease
-                .iteration
-                .saturating_add(saved_since(name, model.iteration));
+            // Its model was deleted: the trial does again what it has reported.
+            (Some(_), None, Some(lease)) => lease.iteration = 0,
+            _ => {}
         }
         Ok(view)
     }

@@ -196,6 +196,42 @@ async fn an_epoch_that_was_saved_but_not_reported_is_done_again() {
     }
 }
 
+#[tokio::test]
+async fn a_trial_whose_checkpoint_was_deleted_does_again_what_it_has_reported() {
+    let lab = Lab::ready().await;
+    let config = json!({"num_samples": 1, "max_failures": 2});
+    let task = lab.submit(tune("deleted", config)).await;
+    let first = lab.lease().await.unwrap();
+    let weights = lab.put(b"weights").await;
+    lab.report(&first, batch(0, vec![model("last", 2, weights, 7)]))
+        .await
+        .unwrap();
+    assert_eq!(lab.tell_saved(&first, 2, "last").await, Ok(Continue));
+    lab.finish(&first, failed("power cut")).await.unwrap();
+    let second = lab.lease().await.unwrap();
+    assert_eq!(second.trial.as_ref().unwrap().iteration, 2);
+    let model = second.checkpoint.as_ref().unwrap().id;
+    lab.finish(&second, failed("power cut")).await.unwrap();
+    lab.engine
+        .delete_model(&lab.workspace, model, true)
+        .await
+        .unwrap();
+
+    let third = lab.lease().await.unwrap();
+    assert_eq!(third.checkpoint, None);
+    assert_eq!(third.trial.as_ref().unwrap().iteration, 0);
+    for (iteration, accuracy) in [(1, 0.2), (2, 0.3), (3, 0.4)] {
+        let told = lab.tell(&third, iteration, json!({"accuracy": accuracy}));
+        assert_eq!(told.await, Ok(Continue));
+    }
+    let trials = lab.engine.trials(&lab.workspace, &task.id, 0, 10).await;
+    let trial = &trials.unwrap().items[0];
+    assert_eq!(
+        (trial.iteration, trial.metrics["accuracy"].as_f64()),
+        (3, Some(0.4))
+    );
+}
+
 /// The original goes on meanwhile, and saves; the copy is of what was judged.
 #[tokio::test]
 async fn a_copy_goes_on_from_what_the_original_had_when_it_was_copied() {

@@ -45,6 +45,8 @@ struct Surroundings {
     machine: Option<String>,
     digest: Option<String>,
     sha256: Option<String>,
+    /// Whether there is the model that it goes on from.
+    models: i64,
     contract: Option<String>,
 }
 
@@ -389,10 +391,17 @@ impl StepWriter<'_> {
         started: &StartedTrial,
         around: Surroundings,
     ) -> Result<(TaskId, i64), StepError> {
+        let mut task = started.task.clone();
+        if around.models == 0
+            && let Some(work) = &mut task.work
+        {
+            // The model that it would go on from was deleted.
+            work.checkpoint = None;
+        }
         // A trial has no task before its first attempt, because both are written together.
         let lease = match started.attempt {
-            ..=1 => self.start_first(started, around).await?,
-            _ => self.start_again(started, around).await?,
+            ..=1 => self.start_first(started, task, around).await?,
+            _ => self.start_again(started, task, around).await?,
         };
         let insert = sqlx::query(
             "insert into trial (workspace, task, experiment, number, attempt, state)
@@ -422,6 +431,7 @@ impl StepWriter<'_> {
                     (select machine from agent where workspace = $1 and id = $5) as machine,
                     (select digest from dataset where id = $6) as digest,
                     (select sha256 from model where id = $7) as sha256,
+                    (select count(*) from model where id = $7) as models,
                     (select contract from plugin where workspace = $1 and digest = $8) as contract",
         )
         .bind(self.workspace.as_str())
@@ -439,6 +449,7 @@ impl StepWriter<'_> {
     async fn start_first(
         &mut self,
         started: &StartedTrial,
+        mut task: NewTask,
         around: Surroundings,
     ) -> Result<(TaskId, i64), StepError> {
         if around.waits > 0 {
@@ -447,12 +458,12 @@ impl StepWriter<'_> {
         let project = match around.project {
             Some(project) => project,
             None => {
-                let path = &started.task.project;
+                let path = &task.project;
                 let made = ensure_project(self.transaction, self.workspace, path, self.now);
                 made.await.map_err(failed)?
             }
         };
-        let work = started.task.work.as_ref();
+        let work = task.work.as_ref();
         let action = work.map_or("", |work| work.action);
         let parts = RunParts {
             machine: around.machine,
@@ -466,7 +477,6 @@ impl StepWriter<'_> {
             lease_until: started.lease_until,
             record: parts.record()?,
         };
-        let mut task = started.task.clone();
         if around.namesakes > 0 {
             // Somebody took the name of a trial; trials go on all the same.
             task.encoded_name = format!("{}_{}", task.encoded_name, task.id);
@@ -480,6 +490,7 @@ impl StepWriter<'_> {
     async fn start_again(
         &mut self,
         started: &StartedTrial,
+        task: NewTask,
         around: Surroundings,
     ) -> Result<(TaskId, i64), StepError> {
         let known: Option<(String,)> = sqlx::query_as(
@@ -493,10 +504,10 @@ impl StepWriter<'_> {
         .map_err(failed)?;
         let Some((id,)) = known else {
             // Its task was deleted.
-            return self.start_first(started, around).await;
+            return self.start_first(started, task, around).await;
         };
         let id: TaskId = id.parse().map_err(StoreError::damaged(STEP))?;
-        self.renew(&id, &started.task);
+        self.renew(&id, &task);
         self.run().await?;
         let (fence,): (i64,) = sqlx::query_as(
             "update task
