@@ -278,6 +278,10 @@ impl Engine {
                 return Err(TuneError::NotResumable(why));
             }
         }
+        if view.plugin.is_some() && view.dataset.is_none() {
+            let why = "the data set that its trials would read was deleted".to_owned();
+            return Err(TuneError::NotResumable(why));
+        }
         let resumed = self.drive(workspace, task, |known| {
             let experiment = &mut known.experiment;
             let is_over = experiment.is_finished();

@@ -240,6 +240,27 @@ async fn a_stopped_search_goes_on_with_what_it_would_have_run() {
 }
 
 #[tokio::test]
+async fn a_search_whose_data_set_was_deleted_does_not_go_on() {
+    let lab = Lab::ready().await;
+    let task = lab.submit(tune("bare", json!({"num_samples": 1}))).await;
+    let first = lab.lease().await.unwrap();
+    lab.finish(&first, failed("no luck")).await.unwrap();
+    lab.engine
+        .delete_dataset(&lab.workspace, 1, true)
+        .await
+        .unwrap();
+    let resumed = lab
+        .engine
+        .resume_experiment(&lab.workspace, &task.id, true)
+        .await;
+    assert_eq!(
+        said(resumed),
+        "the data set that its trials would read was deleted"
+    );
+    assert_eq!(lab.task(&task).await.status, TaskState::Failed);
+}
+
+#[tokio::test]
 async fn what_failed_is_tried_again_when_that_is_asked_for() {
     let lab = Lab::ready().await;
     let task = lab.submit(tune("again", json!({"num_samples": 1}))).await;
