@@ -211,6 +211,28 @@ async fn a_batch_that_fails_does_not_fail_its_neighbours(lab: Lab) {
     assert_eq!(curve(&lab, &other).await, "3:1 7:1 11:1 15:1 19:1");
 }
 
+/// The lengths of the pages of a curve of at most `most` points, and the steps in them.
+async fn pages(lab: &Lab, running: &Running, most: usize) -> (Vec<usize>, Vec<u64>) {
+    let (mut lengths, mut steps, mut from) = (Vec::new(), Vec::new(), Some(0));
+    while let Some(first) = from {
+        let page = lab
+            .store
+            .points(
+                &lab.workspace,
+                &running.task,
+                ("train", "loss"),
+                first,
+                most,
+            )
+            .await
+            .unwrap();
+        lengths.push(page.points.len());
+        steps.extend_from_slice(page.points.view().steps());
+        from = page.next;
+    }
+    (lengths, steps)
+}
+
 async fn a_curve_is_read_in_pages(lab: Lab) {
     let running = lab.run("task").await;
     lab.append(&running.task, None, &ramp(0, 12_000))
@@ -224,24 +246,8 @@ async fn a_curve_is_read_in_pages(lab: Lab) {
     )
     .await
     .unwrap();
-    let mut steps = Vec::new();
-    let mut from = Some(0);
-    while let Some(first) = from {
-        let page = lab
-            .store
-            .points(
-                &lab.workspace,
-                &running.task,
-                ("train", "loss"),
-                first,
-                1000,
-            )
-            .await
-            .unwrap();
-        assert!(page.points.len() <= 1000);
-        steps.extend_from_slice(page.points.view().steps());
-        from = page.next;
-    }
+    let (lengths, steps) = pages(&lab, &running, 1000).await;
+    assert!(lengths.iter().all(|length| *length <= 1000));
     let expected: Vec<u64> = (0..12_000).chain([12_005]).collect();
     assert_eq!(steps, expected);
 }
@@ -377,27 +383,7 @@ async fn a_page_has_at_most_four_mebibytes_of_extra_data(lab: Lab) {
             .await
             .unwrap();
     };
-    let read = async || {
-        let (mut lengths, mut steps, mut from) = (Vec::new(), Vec::new(), Some(0));
-        while let Some(first) = from {
-            let page = lab
-                .store
-                .points(
-                    &lab.workspace,
-                    &running.task,
-                    ("train", "loss"),
-                    first,
-                    100_000,
-                )
-                .await
-                .unwrap();
-            assert_eq!(page.points.view().extras().count(), page.points.len());
-            lengths.push(page.points.len());
-            steps.extend_from_slice(page.points.view().steps());
-            from = page.next;
-        }
-        (lengths, steps)
-    };
+    let read = async || pages(&lab, &running, 100_000).await;
     for batch in 0..4 {
         append(batch * 500..(batch + 1) * 500).await;
     }
