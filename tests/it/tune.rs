@@ -85,7 +85,7 @@ async fn trials_run_side_by_side_and_say_who_they_are() {
             .await
             .unwrap();
         assert_eq!(curve.iterations, [1], "trial {id}");
-        let said = curve.extra[0].as_ref().unwrap();
+        let said: Value = serde_json::from_str(curve.extra[0].as_ref().unwrap().get()).unwrap();
         assert_eq!(said["trial_id"], id, "the host adds it");
         assert_eq!(trial.status, TaskState::Completed);
         assert_eq!(trial.system_tags, ["trial"]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 use trainshed_core::Timestamp;
 use trainshed_core::report::Real;
 use trainshed_series::{Points, Sampled, parse_batch};
@@ -49,7 +49,7 @@ pub struct Recorded {
 }
 
 /// The points of one curve, as columns.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Curve {
     /// The chart.
     pub title: String,
@@ -64,7 +64,8 @@ pub struct Curve {
     /// What came with each, `null` where nothing did; of a trial's points the `trial_id` at
     /// least. Absent when nothing came with any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub extra: Vec<Option<Map<String, Value>>>,
+    #[schema(value_type = Vec<Option<serde_json::Map<String, serde_json::Value>>>)]
+    pub extra: Vec<Option<Box<RawValue>>>,
     /// The iteration from which the next page goes on; absent on the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<u64>,
@@ -77,7 +78,7 @@ impl Curve {
         let mut extra = Vec::new();
         for (index, text) in view.extras() {
             extra.resize(points.len(), None);
-            extra[index] = serde_json::from_str(text).ok();
+            extra[index] = RawValue::from_string(text.to_owned()).ok();
         }
         Self {
             iterations: view.steps().to_vec(),
@@ -266,6 +267,23 @@ mod tests {
         let read = read_points("application/json", json, now).unwrap();
         assert_eq!(read.frame, frame);
         assert!(read_points(media_type, json, now).is_err());
+    }
+
+    #[test]
+    fn what_came_with_a_point_is_given_back_as_it_came() {
+        let said = r#"{"b": 1e999, "a":[12345678901234567890123]}"#;
+        let mut points = Points::default();
+        points.push(1, 10, 0.5);
+        points.push_with_extra(2, 20, 0.25, said.into());
+        points.push(3, 30, 0.125);
+        let curve = Curve::new(("t".into(), "s".into()), &points, None);
+        let answer = serde_json::to_string(&curve).unwrap();
+        assert!(
+            answer.contains(&format!(r#""extra":[null,{said},null]"#)),
+            "{answer}"
+        );
+        let read: Curve = serde_json::from_str(&answer).unwrap();
+        assert_eq!(read.extra[1].as_ref().unwrap().get(), said);
     }
 
     #[test]

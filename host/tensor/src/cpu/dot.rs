@@ -1,13 +1,16 @@
 //! General matrix products: large ones on the `gemm` crate, which chooses its kernels by the
 //! machine, small ones on our own.
 
+use std::cell::RefCell;
+
 use super::matrix_vector::{MatrixVector, fits};
-use super::product::{Matrix, Product, ROWS, is_small};
-use super::vector::Vector;
+use super::product::{Matrix, Product, ROWS, is_small, transpose};
+use super::vector::{Vector, with_vectors};
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::DotAxes;
 use crate::shape::{Dims, TensorType};
+use crate::tensor::Line;
 
 /// Products of `m x k` and `k x n` matrices over a batch, with any strides.
 #[derive(Debug)]
@@ -288,28 +291,72 @@ impl Dot {
         [row, column]: [usize; 2],
         workers: &Workers<'_>,
     ) {
-        let [mut lhs, mut rhs] = self.operands(matrix);
-        lhs += row * self.lhs_m;
-        rhs += column * self.rhs_n;
+        let [lhs, rhs] = self.operands(matrix);
+        let lhs = &matrices.lhs[lhs + row * self.lhs_m..];
+        let rhs = &matrices.rhs[rhs + column * self.rhs_n..];
         let m = self.block_m.min(self.m - row);
         let n = self.block_n.min(self.n - column);
+        let output = (matrix * self.m + row) * self.n + column;
+        let result = |column| (output + column, self.n);
         // Sums may be long even where blocks are as small as they get.
         let depth = WORK_PER_LOOK / (m * n).max(LEAST_AREA);
         let depth = depth.max(1);
-        for first in (0..self.k).step_by(depth) {
-            if first > 0 && workers.stopped() {
-                return;
+        if self.rhs_k != 1 || self.rhs_n == 1 {
+            for first in (0..self.k).step_by(depth) {
+                if first > 0 && workers.stopped() {
+                    return;
+                }
+                let k = depth.min(self.k - first);
+                matrices.multiply(
+                    [m, n, k],
+                    (&lhs[first * self.lhs_k..], [self.lhs_m, self.lhs_k]),
+                    (&rhs[first * self.rhs_k..], [self.rhs_k, self.rhs_n]),
+                    result(0),
+                    first > 0,
+                );
             }
-            matrices.multiply(
-                [m, n, depth.min(self.k - first)],
-                (lhs + first * self.lhs_k, [self.lhs_m, self.lhs_k]),
-                (rhs + first * self.rhs_k, [self.rhs_k, self.rhs_n]),
-                ((matrix * self.m + row) * self.n + column, [self.n, 1]),
-                first > 0,
-            );
+            return;
         }
+        // The `gemm` crate would read such columns across, an element of each at a time.
+        let depth = depth.min(PANEL_ROWS).min(self.k);
+        let width = (PANEL_ELEMENTS / depth / COLUMNS * COLUMNS).min(n);
+        PANEL.with_borrow_mut(|panel| {
+            let lines = (depth * width * size_of::<T>()).div_ceil(Line::BYTES);
+            panel.resize(panel.len().max(lines), Line::ZERO);
+            let panel: &mut [T] = bytemuck::cast_slice_mut(panel);
+            for column in (0..n).step_by(width) {
+                for first in (0..self.k).step_by(depth) {
+                    if workers.stopped() {
+                        return;
+                    }
+                    let k = depth.min(self.k - first);
+                    let columns = width.min(n - column);
+                    let panel = &mut panel[..k * columns];
+                    let from = &rhs[column * self.rhs_n + first..];
+                    with_vectors(|| transpose(from, self.rhs_n, columns, panel, columns));
+                    matrices.multiply(
+                        [m, columns, k],
+                        (&lhs[first * self.lhs_k..], [self.lhs_m, self.lhs_k]),
+                        (panel, [columns, 1]),
+                        result(column),
+                        first > 0,
+                    );
+                }
+            }
+        });
     }
 }
+
+thread_local! {
+    /// Part of a right operand, with contiguous rows. It stays for the next product.
+    static PANEL: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The most elements of a panel, which stays in a cache.
+const PANEL_ELEMENTS: usize = 1 << 16;
+
+/// The most rows of a panel.
+const PANEL_ROWS: usize = 1 << 10;
 
 /// Size and stride of several axes taken as one; `None` when they are not one step apart.
 fn merged(ty: &TensorType, strides: &[usize], axes: &[usize]) -> Option<(usize, usize)> {
@@ -368,6 +415,11 @@ fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
 /// computes together on machines with the widest vectors.
 const COLUMNS: usize = 64;
 
+/// Rows, by the handful that the `gemm` crate computes together, from which on it copies a
+/// right operand with contiguous rows first. With fewer, as most blocks have, that costs more
+/// than it saves.
+const PACKING_ROWS: usize = 32;
+
 /// Enough blocks for the threads of one task.
 const MOST_PIECES: usize = 64;
 
@@ -389,6 +441,7 @@ unsafe impl<T: Sync> Sync for Matrices<'_, T> {}
 
 impl<'a, T: Vector> Matrices<'a, T> {
     fn new(lhs: &'a [T], rhs: &'a [T], output: &'a mut [T]) -> Self {
+        gemm::set_lhs_packing_threshold_single_thread(PACKING_ROWS);
         Self {
             lhs,
             rhs,
@@ -398,8 +451,8 @@ impl<'a, T: Vector> Matrices<'a, T> {
         }
     }
 
-    /// Multiplies the matrices at these offsets, with these strides of rows and columns;
-    /// `adds` the product to the output.
+    /// Multiplies matrices with these steps of rows and columns; the result is written from
+    /// an offset of the output on, with that step of rows, and `adds` to what is there.
     ///
     /// # Panics
     /// When a matrix reaches beyond its operand.
@@ -408,17 +461,17 @@ impl<'a, T: Vector> Matrices<'a, T> {
     fn multiply(
         &self,
         [m, n, k]: [usize; 3],
-        (lhs, lhs_strides): (usize, [usize; 2]),
-        (rhs, rhs_strides): (usize, [usize; 2]),
-        (output, output_strides): (usize, [usize; 2]),
+        (lhs, lhs_steps): (&[T], [usize; 2]),
+        (rhs, rhs_steps): (&[T], [usize; 2]),
+        (first, row_step): (usize, usize),
         adds: bool,
     ) {
-        let reach = |first: usize, [rows, columns]: [usize; 2], strides: [usize; 2]| {
-            first + (rows - 1) * strides[0] + (columns - 1) * strides[1]
+        let reach = |[rows, columns]: [usize; 2], [row, column]: [usize; 2]| {
+            (rows - 1) * row + (columns - 1) * column
         };
-        assert!(reach(lhs, [m, k], lhs_strides) < self.lhs.len());
-        assert!(reach(rhs, [k, n], rhs_strides) < self.rhs.len());
-        assert!(reach(output, [m, n], output_strides) < self.output_length);
+        assert!(reach([m, k], lhs_steps) < lhs.len());
+        assert!(reach([k, n], rhs_steps) < rhs.len());
+        assert!(first + reach([m, n], [row_step, 1]) < self.output_length);
         // SAFETY: every element that is read or written is inside its operand, as just
         // checked; blocks of the output that run at the same time do not overlap.
         unsafe {
@@ -426,16 +479,16 @@ impl<'a, T: Vector> Matrices<'a, T> {
                 m,
                 n,
                 k,
-                self.output.add(output),
-                output_strides[1].cast_signed(),
-                output_strides[0].cast_signed(),
+                self.output.add(first),
+                1,
+                row_step.cast_signed(),
                 adds,
-                self.lhs.as_ptr().add(lhs),
-                lhs_strides[1].cast_signed(),
-                lhs_strides[0].cast_signed(),
-                self.rhs.as_ptr().add(rhs),
-                rhs_strides[1].cast_signed(),
-                rhs_strides[0].cast_signed(),
+                lhs.as_ptr(),
+                lhs_steps[1].cast_signed(),
+                lhs_steps[0].cast_signed(),
+                rhs.as_ptr(),
+                rhs_steps[1].cast_signed(),
+                rhs_steps[0].cast_signed(),
                 if adds { T::ONE } else { T::ZERO },
                 T::ONE,
                 false,

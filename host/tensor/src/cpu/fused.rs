@@ -32,6 +32,10 @@ const TILES_PER_PIECE: usize = 32;
 /// Estimated operations of a piece that does more.
 const WORK_PER_PIECE: u64 = 1 << 17;
 
+/// Operands of more bytes are fetched while the tile before is computed: they are not in a
+/// cache that belongs to a core, and what fetches by itself begins anew with every tile.
+const FAR_BYTES: usize = 1 << 19;
+
 /// A group of elementwise operations over one shape.
 #[derive(Debug)]
 pub(crate) struct Fused {
@@ -227,6 +231,13 @@ impl Fused {
 }
 
 impl Fused {
+    /// Bytes of operands that are read in order.
+    fn loaded_bytes(&self) -> usize {
+        let loads = self.loads.iter().filter(|load| load.strides.is_none());
+        let sizes = loads.map(|load| load.dtype.size());
+        self.elements.saturating_mul(sizes.sum())
+    }
+
     fn tiles_per_piece(&self) -> usize {
         let per_tile = self.flops_per_element().max(1) * TILE as u64;
         let tiles = usize::try_from(WORK_PER_PIECE / per_tile).unwrap_or(TILES_PER_PIECE);
@@ -255,6 +266,7 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             slots,
             elements,
         } = self;
+        let is_far = kernel.loaded_bytes() > FAR_BYTES;
         let longest = elements.len().min(TILE);
         for scalar in &kernel.scalars {
             let literal = match scalar.source {
@@ -274,6 +286,14 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
         }
         for start in elements.clone().step_by(TILE) {
             let count = (elements.end - start).min(TILE);
+            if is_far {
+                let next = start + count..(start + count + TILE).min(elements.end);
+                for load in kernel.loads.iter().filter(|load| load.strides.is_none()) {
+                    let bytes = next.start * load.dtype.size()..next.end * load.dtype.size();
+                    // SAFETY: the caller's promise; nothing is stored meanwhile.
+                    fetch(unsafe { memory.read(load.value, bytes) });
+                }
+            }
             for instruction in &kernel.code {
                 step(kernel, instruction, memory, slots, start, count);
             }
@@ -284,6 +304,23 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                 // SAFETY: the caller's promise; no other slice of the buffer lives here.
                 unsafe { memory.write(store.value, range) }.copy_from_slice(bytes);
             }
+        }
+    }
+}
+
+/// Has the processor bring bytes near, without waiting for them.
+#[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "an instruction of the processor")
+)]
+fn fetch(bytes: &[u8]) {
+    for line in bytes.chunks(Line::BYTES) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: it is an address that may be read; nothing is.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
         }
     }
 }

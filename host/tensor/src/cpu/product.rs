@@ -111,23 +111,7 @@ impl<T: Vector> Product<'_, T> {
                 to[..count].copy_from_slice(&elements[line * row..][..count]);
             }
         } else if row == 1 {
-            let whole = count / MOST_LANES * MOST_LANES;
-            for first in (0..whole).step_by(MOST_LANES) {
-                let columns: [&[T]; MOST_LANES] =
-                    std::array::from_fn(|place| &elements[(first + place) * step..][..self.k]);
-                for line in 0..self.k {
-                    let to = &mut strip[line * width + first..][..MOST_LANES];
-                    for place in 0..MOST_LANES {
-                        to[place] = columns[place][line];
-                    }
-                }
-            }
-            for place in whole..count {
-                let column = &elements[place * step..][..self.k];
-                for (to, &from) in strip[place..].iter_mut().step_by(width).zip(column) {
-                    *to = from;
-                }
-            }
+            transpose(elements, step, count, strip, width);
         } else {
             for (line, to) in strip.chunks_mut(width).enumerate() {
                 for (place, to) in to[..count].iter_mut().enumerate() {
@@ -226,6 +210,49 @@ impl<T: Vector> Product<'_, T> {
         }
     }
 }
+
+/// Puts `count` columns of a matrix side by side that lie one after another, their first
+/// elements `step` apart: as many rows of `width` as `to` has.
+#[inline(always)]
+pub(super) fn transpose<T: Vector>(
+    from: &[T],
+    step: usize,
+    count: usize,
+    to: &mut [T],
+    width: usize,
+) {
+    let rows = to.len() / width;
+    // Columns are fetched one after another, as memory is fastest, and read side by side
+    // from the nearest cache.
+    let mut near = [T::ZERO; MOST_LANES * NEAR_ROWS];
+    for first in (0..count).step_by(MOST_LANES) {
+        let columns = MOST_LANES.min(count - first);
+        for (part, to) in to.chunks_mut(NEAR_ROWS * width).enumerate() {
+            let rows = NEAR_ROWS.min(rows - part * NEAR_ROWS);
+            for (place, near) in near.chunks_exact_mut(NEAR_ROWS).take(columns).enumerate() {
+                let column = &from[(first + place) * step + part * NEAR_ROWS..];
+                near[..rows].copy_from_slice(&column[..rows]);
+            }
+            let to = to
+                .chunks_exact_mut(width)
+                .map(|to| &mut to[first..][..columns]);
+            for (row, to) in to.enumerate() {
+                if let Ok(to) = <&mut [T; MOST_LANES]>::try_from(&mut *to) {
+                    for place in 0..MOST_LANES {
+                        to[place] = near[place * NEAR_ROWS + row];
+                    }
+                } else {
+                    for (place, to) in to.iter_mut().enumerate() {
+                        *to = near[place * NEAR_ROWS + row];
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// As many rows as are brought near at once.
+const NEAR_ROWS: usize = 256;
 
 /// All strips of a product, as work for the instruction set that the machine has.
 struct Strips<'a, 'p, T> {
