@@ -26,6 +26,7 @@ mod reduce;
 mod repeat;
 mod shared;
 mod softmax;
+mod square;
 mod sweep;
 mod tile;
 mod vector;

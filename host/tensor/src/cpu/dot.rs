@@ -333,7 +333,10 @@ impl Dot {
                     let columns = width.min(n - column);
                     let panel = &mut panel[..k * columns];
                     let from = &rhs[column * self.rhs_n + first..];
-                    with_vectors(|| transpose(from, self.rhs_n, columns, panel, columns));
+                    with_vectors(
+                        #[inline(always)]
+                        || transpose(from, self.rhs_n, columns, panel, columns),
+                    );
                     matrices.multiply(
                         [m, columns, k],
                         (&lhs[first * self.lhs_k..], [self.lhs_m, self.lhs_k]),

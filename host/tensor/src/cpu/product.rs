@@ -10,6 +10,7 @@ use std::cell::RefCell;
 
 use pulp::Simd;
 
+use super::square::{SIDE, exchange, put};
 use super::vector::Vector;
 use crate::tensor::Line;
 
@@ -222,37 +223,21 @@ pub(super) fn transpose<T: Vector>(
     width: usize,
 ) {
     let rows = to.len() / width;
-    // Columns are fetched one after another, as memory is fastest, and read side by side
-    // from the nearest cache.
-    let mut near = [T::ZERO; MOST_LANES * NEAR_ROWS];
-    for first in (0..count).step_by(MOST_LANES) {
-        let columns = MOST_LANES.min(count - first);
-        for (part, to) in to.chunks_mut(NEAR_ROWS * width).enumerate() {
-            let rows = NEAR_ROWS.min(rows - part * NEAR_ROWS);
-            for (place, near) in near.chunks_exact_mut(NEAR_ROWS).take(columns).enumerate() {
-                let column = &from[(first + place) * step + part * NEAR_ROWS..];
-                near[..rows].copy_from_slice(&column[..rows]);
+    let mut square = [[T::ZERO; SIDE]; SIDE];
+    for first in (0..count).step_by(SIDE) {
+        let columns = SIDE.min(count - first);
+        for row in (0..rows).step_by(SIDE) {
+            let rows = SIDE.min(rows - row);
+            for (column, of_column) in (first..).zip(&mut square).take(columns) {
+                put(&from[column * step + row..][..rows], of_column);
             }
-            let to = to
-                .chunks_exact_mut(width)
-                .map(|to| &mut to[first..][..columns]);
-            for (row, to) in to.enumerate() {
-                if let Ok(to) = <&mut [T; MOST_LANES]>::try_from(&mut *to) {
-                    for place in 0..MOST_LANES {
-                        to[place] = near[place * NEAR_ROWS + row];
-                    }
-                } else {
-                    for (place, to) in to.iter_mut().enumerate() {
-                        *to = near[place * NEAR_ROWS + row];
-                    }
-                }
+            exchange(&mut square);
+            for (row, of_row) in (row..).zip(&square).take(rows) {
+                put(of_row, &mut to[row * width + first..][..columns]);
             }
         }
     }
 }
-
-/// As many rows as are brought near at once.
-const NEAR_ROWS: usize = 256;
 
 /// All strips of a product, as work for the instruction set that the machine has.
 struct Strips<'a, 'p, T> {

@@ -23,6 +23,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::shared::Shared;
+use super::square::{SIDE, exchange, put};
 use super::vector::Vector;
 use super::workers::Workers;
 use crate::shape::Dims;
@@ -34,9 +35,6 @@ const ELEMENTS: usize = 6;
 
 /// Elements of a transformed tile.
 const POINTS: usize = ELEMENTS * ELEMENTS;
-
-/// Channels are padded to a multiple of the longest vector.
-const GRAIN: usize = 16;
 
 /// The most lanes, and the most elements of their memory together.
 const MOST_LANES: usize = 8;
@@ -109,8 +107,8 @@ impl Winograd {
         let places = [to[2], to[3]];
         let tiles = places.map(|places| places.div_ceil(PLACES));
         let (channels, outputs) = (from[1], to[1]);
-        let wide_channels = channels.checked_next_multiple_of(GRAIN)?;
-        let wide_outputs = outputs.checked_next_multiple_of(GRAIN)?;
+        let wide_channels = channels.checked_next_multiple_of(SIDE)?;
+        let wide_outputs = outputs.checked_next_multiple_of(SIDE)?;
         let product = |sizes: &[usize]| {
             sizes
                 .iter()
@@ -239,9 +237,9 @@ impl Winograd {
         let (wide, outputs) = (self.wide_outputs, self.outputs);
         let all = Shared::new(to);
         workers.each(self.channels, |channel| {
-            let mut points = [[T::ZERO; GRAIN]; POINTS];
-            for first in (0..wide).step_by(GRAIN) {
-                for lane in 0..GRAIN {
+            let mut points = [[T::ZERO; SIDE]; POINTS];
+            for first in (0..wide).step_by(SIDE) {
+                for lane in 0..SIDE {
                     let output = first + lane;
                     let mut taps = [T::ZERO; 9];
                     if output < outputs {
@@ -263,7 +261,7 @@ impl Winograd {
                     let place = (point * self.wide_channels + channel) * wide + first;
                     #[expect(unsafe_code, reason = "pieces write to different parts")]
                     // SAFETY: no other piece has this channel.
-                    let to = unsafe { all.part(place, GRAIN) };
+                    let to = unsafe { all.part(place, SIDE) };
                     to.copy_from_slice(points);
                 }
             }
@@ -285,12 +283,12 @@ impl Winograd {
         });
         let sums = &*sums;
         workers.each_chunk(kernel, channels * 9, |output, kernel| {
-            let mut square = [[T::ZERO; GRAIN]; POINTS];
-            for (block, kernel) in kernel.chunks_mut(9 * GRAIN).enumerate() {
+            let mut square = [[T::ZERO; SIDE]; POINTS];
+            for (block, kernel) in kernel.chunks_mut(9 * SIDE).enumerate() {
                 for (point, of_point) in square.iter_mut().enumerate() {
                     let row = point * self.wide_outputs + output;
-                    let first = row * self.wide_channels + block * GRAIN;
-                    of_point.copy_from_slice(&sums[first..first + GRAIN]);
+                    let first = row * self.wide_channels + block * SIDE;
+                    of_point.copy_from_slice(&sums[first..first + SIDE]);
                 }
                 for (lane, taps) in kernel.chunks_mut(9).enumerate() {
                     let mut points = [T::ZERO; POINTS];
@@ -542,21 +540,21 @@ impl<'a, T: Vector> Lane<'a, T> {
                 }
                 let plane = image * winograd.outputs;
                 let squares = squares(columns).flat_map(|column| {
-                    let outputs = (0..winograd.outputs).step_by(GRAIN);
+                    let outputs = (0..winograd.outputs).step_by(SIDE);
                     outputs.map(move |output| (column, output))
                 });
-                let count = columns.min(GRAIN);
+                let count = columns.min(SIDE);
+                let mut square = [[T::ZERO; SIDE]; SIDE];
                 for (column, output) in squares {
-                    let mut square = [[T::ZERO; GRAIN]; GRAIN];
                     for (place, of_place) in square.iter_mut().enumerate().take(count) {
                         let first = (column + place) * wide + output;
-                        of_place.copy_from_slice(&line[first..first + GRAIN]);
+                        of_place.copy_from_slice(&line[first..first + SIDE]);
                     }
                     exchange(&mut square);
                     for (output, of_output) in (output..winograd.outputs).zip(&square) {
                         let first = ((plane + output) * rows + row) * columns + column;
                         // SAFETY: no other lane has this row.
-                        copy(of_output, unsafe { result.part(first, count) });
+                        put(of_output, unsafe { result.part(first, count) });
                     }
                 }
             }
@@ -564,81 +562,13 @@ impl<'a, T: Vector> Lane<'a, T> {
     }
 }
 
-/// Where squares of [`GRAIN`] begin that cover so many columns; the last two may overlap.
+/// Where squares of [`SIDE`] begin that cover so many columns; the last two may overlap.
 #[inline(always)]
 fn squares(columns: usize) -> impl Iterator<Item = usize> {
-    let last = columns.saturating_sub(GRAIN);
+    let last = columns.saturating_sub(SIDE);
     (0..columns.max(1))
-        .step_by(GRAIN)
+        .step_by(SIDE)
         .map(move |column| column.min(last))
-}
-
-/// Copies as much as there is place for.
-#[inline(always)]
-fn copy<T: Copy>(from: &[T; GRAIN], to: &mut [T]) {
-    match to.first_chunk_mut() {
-        Some(all) => *all = *from,
-        None => {
-            for (to, from) in to.iter_mut().zip(from) {
-                *to = *from;
-            }
-        }
-    }
-}
-
-/// Exchanges rows and columns.
-#[inline(always)]
-fn exchange<T: Vector>(square: &mut [[T; GRAIN]; GRAIN]) {
-    #[cfg(target_arch = "x86_64")]
-    if let Ok(square) = bytemuck::try_cast_mut(square)
-        && let Some(simd) = pulp::x86::V4::try_new()
-    {
-        return exchange_singles(simd, square);
-    }
-    for row in 0..GRAIN {
-        for column in 0..row {
-            let element = square[row][column];
-            square[row][column] = square[column][row];
-            square[column][row] = element;
-        }
-    }
-}
-
-/// In registers: pairs of rows are interleaved, then pairs of those, then quarters are put
-/// in their places.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-#[expect(unsafe_code, reason = "arrays and vectors are the same bits")]
-fn exchange_singles(simd: pulp::x86::V4, square: &mut [[f32; GRAIN]; GRAIN]) {
-    use std::arch::x86_64::{__m512, __m512d};
-    let simd = simd.avx512f;
-    // SAFETY: 16 floats are a vector, 16 of them 16 vectors, and no bits are invalid.
-    let mut a: [__m512; GRAIN] = unsafe { std::mem::transmute(*square) };
-    let mut b = a;
-    for place in (0..GRAIN).step_by(2) {
-        b[place] = simd._mm512_unpacklo_ps(a[place], a[place + 1]);
-        b[place + 1] = simd._mm512_unpackhi_ps(a[place], a[place + 1]);
-    }
-    let wide = |x: __m512| -> __m512d { simd._mm512_castps_pd(x) };
-    for place in (0..GRAIN).step_by(4) {
-        for side in 0..2 {
-            let (x, y) = (wide(b[place + side]), wide(b[place + side + 2]));
-            a[place + 2 * side] = simd._mm512_castpd_ps(simd._mm512_unpacklo_pd(x, y));
-            a[place + 2 * side + 1] = simd._mm512_castpd_ps(simd._mm512_unpackhi_pd(x, y));
-        }
-    }
-    for half in [0, 8] {
-        for place in half..half + 4 {
-            b[place] = simd._mm512_shuffle_f32x4::<0x88>(a[place], a[place + 4]);
-            b[place + 4] = simd._mm512_shuffle_f32x4::<0xdd>(a[place], a[place + 4]);
-        }
-    }
-    for place in 0..8 {
-        a[place] = simd._mm512_shuffle_f32x4::<0x88>(b[place], b[place + 8]);
-        a[place + 8] = simd._mm512_shuffle_f32x4::<0xdd>(b[place], b[place + 8]);
-    }
-    // SAFETY: as above.
-    *square = unsafe { std::mem::transmute::<[__m512; GRAIN], [[f32; GRAIN]; GRAIN]>(a) };
 }
 
 /// Writes a row of all channels with the channels innermost; what is before and behind is 0.
@@ -655,26 +585,22 @@ fn gather<T: Vector>(
     let (line, behind) = rest.split_at_mut(count * wide);
     before.fill(T::ZERO);
     behind.fill(T::ZERO);
-    let width = count.min(GRAIN);
+    let width = count.min(SIDE);
+    let mut square = [[T::ZERO; SIDE]; SIDE];
     for column in squares(count) {
-        for first in (0..planes).step_by(GRAIN) {
-            let mut square = [[T::ZERO; GRAIN]; GRAIN];
-            for (plane, of_plane) in (first..planes).zip(&mut square) {
-                let start = ((first_plane + plane) * rows + row) * columns + column;
-                let from = &x[start..start + width];
-                match from.first_chunk() {
-                    Some(from) => *of_plane = *from,
-                    None => {
-                        for (to, &from) in of_plane.iter_mut().zip(from) {
-                            *to = from;
-                        }
-                    }
+        for first in (0..planes).step_by(SIDE) {
+            for (plane, of_plane) in (first..).zip(&mut square) {
+                if plane < planes {
+                    let start = ((first_plane + plane) * rows + row) * columns + column;
+                    put(&x[start..start + width], of_plane);
+                } else {
+                    *of_plane = [T::ZERO; SIDE];
                 }
             }
             exchange(&mut square);
             for (place, of_place) in square.iter().enumerate().take(width) {
                 let first = (column + place) * wide + first;
-                line[first..first + GRAIN].copy_from_slice(of_place);
+                line[first..first + SIDE].copy_from_slice(of_place);
             }
         }
     }
