@@ -13,6 +13,7 @@ use bytemuck::Pod;
 use super::memory::{Memory, ValueId};
 use super::philox;
 use super::tile::{self, MOST_OPERANDS, Tile, TileOp};
+use super::vector::fetch;
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Literal;
@@ -291,7 +292,10 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                 for load in kernel.loads.iter().filter(|load| load.strides.is_none()) {
                     let bytes = next.start * load.dtype.size()..next.end * load.dtype.size();
                     // SAFETY: the caller's promise; nothing is stored meanwhile.
-                    fetch(unsafe { memory.read(load.value, bytes) });
+                    let bytes = unsafe { memory.read(load.value, bytes) };
+                    for line in (0..bytes.len()).step_by(Line::BYTES) {
+                        fetch(bytes, line);
+                    }
                 }
             }
             for instruction in &kernel.code {
@@ -304,23 +308,6 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                 // SAFETY: the caller's promise; no other slice of the buffer lives here.
                 unsafe { memory.write(store.value, range) }.copy_from_slice(bytes);
             }
-        }
-    }
-}
-
-/// Has the processor bring bytes near, without waiting for them.
-#[inline(always)]
-#[cfg_attr(
-    target_arch = "x86_64",
-    expect(unsafe_code, reason = "an instruction of the processor")
-)]
-fn fetch(bytes: &[u8]) {
-    for line in bytes.chunks(Line::BYTES) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: it is an address that may be read; nothing is.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
         }
     }
 }

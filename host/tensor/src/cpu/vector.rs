@@ -23,6 +23,26 @@ pub(super) fn with_vectors(work: impl FnMut()) {
     pulp::Arch::new().dispatch(Work(work));
 }
 
+/// Has the processor bring the line of an element near, without waiting for it; nothing happens
+/// behind the end.
+#[inline(always)]
+#[cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "an instruction of the processor")
+)]
+#[cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(unused_variables, reason = "there is no such instruction")
+)]
+pub(super) fn fetch<T>(from: &[T], place: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: nothing is read; any address will do.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(place).cast());
+    }
+}
+
 /// A float with its vectors on each instruction set.
 pub(super) trait Vector: Real {
     type Lanes<S: Simd>: bytemuck::Pod;

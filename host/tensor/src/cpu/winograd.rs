@@ -24,7 +24,7 @@ use pulp::Simd;
 
 use super::shared::Shared;
 use super::square::{SIDE, exchange, put};
-use super::vector::Vector;
+use super::vector::{Vector, fetch};
 use super::workers::Workers;
 use crate::shape::Dims;
 use crate::window::{Convolution, Wanted};
@@ -378,6 +378,7 @@ struct Lane<'a, T> {
     from: &'a mut [T],
     /// The same with `outputs`.
     to: &'a mut [T],
+    square: [[T; SIDE]; SIDE],
     workers: Workers<'a>,
 }
 
@@ -402,6 +403,7 @@ impl<'a, T: Vector> Lane<'a, T> {
             places,
             from,
             to,
+            square: [[T::ZERO; SIDE]; SIDE],
             workers,
         }
     }
@@ -446,6 +448,7 @@ impl<'a, T: Vector> Lane<'a, T> {
                     (winograd.elements, row),
                     line,
                     (winograd.wide_channels, winograd.low[1]),
+                    &mut self.square,
                 );
             }
             let lanes = T::lanes::<S>();
@@ -487,6 +490,7 @@ impl<'a, T: Vector> Lane<'a, T> {
                     (winograd.places, row),
                     line,
                     (winograd.wide_outputs, 0),
+                    &mut self.square,
                 );
             }
             let lanes = T::lanes::<S>();
@@ -544,14 +548,14 @@ impl<'a, T: Vector> Lane<'a, T> {
                     outputs.map(move |output| (column, output))
                 });
                 let count = columns.min(SIDE);
-                let mut square = [[T::ZERO; SIDE]; SIDE];
+                let square = &mut self.square;
                 for (column, output) in squares {
                     for (place, of_place) in square.iter_mut().enumerate().take(count) {
                         let first = (column + place) * wide + output;
                         of_place.copy_from_slice(&line[first..first + SIDE]);
                     }
-                    exchange(&mut square);
-                    for (output, of_output) in (output..winograd.outputs).zip(&square) {
+                    exchange(square);
+                    for (output, of_output) in (output..winograd.outputs).zip(&*square) {
                         let first = ((plane + output) * rows + row) * columns + column;
                         // SAFETY: no other lane has this row.
                         put(of_output, unsafe { result.part(first, count) });
@@ -579,6 +583,7 @@ fn gather<T: Vector>(
     ([rows, columns], row): ([usize; 2], usize),
     line: &mut [T],
     (wide, low): (usize, usize),
+    square: &mut [[T; SIDE]; SIDE],
 ) {
     let count = columns.min((line.len() / wide).saturating_sub(low));
     let (before, rest) = line.split_at_mut((low * wide).min(line.len()));
@@ -586,18 +591,18 @@ fn gather<T: Vector>(
     before.fill(T::ZERO);
     behind.fill(T::ZERO);
     let width = count.min(SIDE);
-    let mut square = [[T::ZERO; SIDE]; SIDE];
     for column in squares(count) {
         for first in (0..planes).step_by(SIDE) {
-            for (plane, of_plane) in (first..).zip(&mut square) {
+            for (plane, of_plane) in (first..).zip(&mut *square) {
                 if plane < planes {
                     let start = ((first_plane + plane) * rows + row) * columns + column;
+                    fetch(x, start + columns);
                     put(&x[start..start + width], of_plane);
                 } else {
                     *of_plane = [T::ZERO; SIDE];
                 }
             }
-            exchange(&mut square);
+            exchange(square);
             for (place, of_place) in square.iter().enumerate().take(width) {
                 let first = (column + place) * wide + first;
                 line[first..first + SIDE].copy_from_slice(of_place);
