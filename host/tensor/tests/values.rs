@@ -3,6 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     reason = "a failed unwrap is a failed test, and the numbers are small"
 )]
@@ -199,6 +201,52 @@ fn products_over_nothing_are_zero() {
         &axes,
     );
     same(&floats(&product), &[0.0; 4]);
+}
+
+/// Small integers, whose products are exact in any order; the matrix and itself transposed.
+fn integers(rows: usize, columns: usize, seed: usize) -> [Tensor; 2] {
+    let element = |row: usize, column: usize| ((row * 31 + column * 7 + seed) % 11) as f32 - 5.0;
+    let cells = |rows: usize, columns: usize, is_turned: bool| {
+        let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
+        let all = all.map(|(row, column)| match is_turned {
+            false => element(row, column),
+            true => element(column, row),
+        });
+        f32s(&[rows as u64, columns as u64], &all.collect::<Vec<_>>())
+    };
+    [cells(rows, columns, false), cells(columns, rows, true)]
+}
+
+#[test]
+fn large_products_are_the_same_however_their_operands_lie() {
+    for (m, n, k) in [
+        (40, 150, 1300),
+        (7, 709, 1030),
+        (260, 130, 300),
+        (97, 16, 5000),
+    ] {
+        let (left, right) = (integers(m, k, 1), integers(k, n, 2));
+        let (rows, columns) = (floats(&left[0]), floats(&right[1]));
+        let expected: Vec<f32> = rows
+            .chunks(k)
+            .flat_map(|row| {
+                let sum = |column: &[f32]| row.iter().zip(column).map(|(a, b)| a * b).sum();
+                columns.chunks(k).map(sum).collect::<Vec<f32>>()
+            })
+            .collect();
+        for (place, left) in left.iter().enumerate() {
+            for (turned, right) in right.iter().enumerate() {
+                let axes = [
+                    ("lhs-batch", list(&[])),
+                    ("rhs-batch", list(&[])),
+                    ("lhs-contract", list(&[1 - place as i64])),
+                    ("rhs-contract", list(&[turned as i64])),
+                ];
+                let product = apply("dot-general", &[left.clone(), right.clone()], &axes);
+                assert_eq!(floats(&product), expected, "{m} {n} {k}: {place} {turned}");
+            }
+        }
+    }
 }
 
 #[test]
