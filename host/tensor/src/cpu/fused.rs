@@ -13,7 +13,7 @@ use bytemuck::Pod;
 use super::memory::{Memory, ValueId};
 use super::philox;
 use super::tile::{self, MOST_OPERANDS, Tile, TileOp};
-use super::vector::fetch;
+use super::vector::fetch_all;
 use super::workers::Workers;
 use crate::DType;
 use crate::ir::Literal;
@@ -293,9 +293,7 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                     let bytes = next.start * load.dtype.size()..next.end * load.dtype.size();
                     // SAFETY: the caller's promise; nothing is stored meanwhile.
                     let bytes = unsafe { memory.read(load.value, bytes) };
-                    for line in (0..bytes.len()).step_by(Line::BYTES) {
-                        fetch(bytes, line);
-                    }
+                    fetch_all(bytes, 0..bytes.len());
                 }
             }
             for instruction in &kernel.code {

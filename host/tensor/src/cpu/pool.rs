@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::number::Real;
+use super::vector::fetch_all;
 use super::workers::Workers;
 use crate::DType;
 use crate::window::{AveragePool, Window};
@@ -158,13 +159,16 @@ impl MaxPool {
             (values, together * places),
             (positions, together * places),
             |piece, values, positions| {
-                let planes = x[piece * together * plane..].chunks(plane);
+                let x = &x[piece * together * plane..];
+                let planes = x.chunks(plane);
                 let results = values.chunks_mut(places).zip(positions.chunks_mut(places));
                 pulp::Arch::new().dispatch(
                     #[inline(always)]
                     || {
-                        for (x, (values, positions)) in planes.zip(results) {
-                            self.plane(x, values, positions, workers);
+                        let all = planes.zip(results).enumerate();
+                        for (number, (elements, (values, positions))) in all {
+                            fetch_all(x, (number + 1) * plane..(number + 2) * plane);
+                            self.plane(elements, values, positions, workers);
                         }
                     },
                 );

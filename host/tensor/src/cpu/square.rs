@@ -28,6 +28,10 @@ pub(super) fn exchange<T: Vector>(square: &mut [[T; SIDE]; SIDE]) {
     {
         return exchange_singles(simd, square);
     }
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "elements of two rows change places"
+    )]
     for row in 0..SIDE {
         for column in 0..row {
             let element = square[row][column];

@@ -1,8 +1,11 @@
 //! Vectors of `f32` or `f64`, for kernels that keep their sums in registers.
 
+use std::ops::Range;
+
 use pulp::Simd;
 
 use super::number::Real;
+use crate::tensor::Line;
 
 /// Runs a closure that is marked `#[inline(always)]` with the vector instructions that the
 /// machine has.
@@ -40,6 +43,15 @@ pub(super) fn fetch<T>(from: &[T], place: usize) {
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(place).cast());
+    }
+}
+
+/// Has the processor bring elements near, line by line, without waiting for them.
+#[inline(always)]
+pub(super) fn fetch_all<T>(from: &[T], places: Range<usize>) {
+    let line = (Line::BYTES / size_of::<T>()).max(1);
+    for place in places.step_by(line) {
+        fetch(from, place);
     }
 }
 
