@@ -50,8 +50,9 @@ pub(super) fn fetch<T>(from: &[T], place: usize) {
 #[inline(always)]
 pub(super) fn fetch_all<T>(from: &[T], places: Range<usize>) {
     let line = (Line::BYTES / size_of::<T>()).max(1);
-    for place in places.step_by(line) {
-        fetch(from, place);
+    let from = &from[places.start.min(from.len())..places.end.min(from.len())];
+    for line in from.chunks(line) {
+        fetch(line, 0);
     }
 }
 
