@@ -158,7 +158,6 @@ impl<T: Vector> Product<'_, T> {
 
     /// The tile of the result whose first element is at that row and column.
     #[inline(always)]
-    #[expect(unsafe_code, reason = "loads without a bounds check each")]
     fn tile<S: Simd, const TILE_ROWS: usize, const VECTORS: usize>(
         &mut self,
         simd: S,
@@ -168,27 +167,8 @@ impl<T: Vector> Product<'_, T> {
     ) {
         let lanes = T::lanes::<S>();
         let lhs = &self.lhs.elements[row * self.lhs.row..];
-        let (lhs_row, lhs_step) = (self.lhs.row, self.lhs.column);
-        assert!((TILE_ROWS - 1) * lhs_row + (self.k - 1) * lhs_step < lhs.len());
-        assert!((self.k - 1) * step + VECTORS * lanes <= strip.len());
-        let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; TILE_ROWS];
-        for place in 0..self.k {
-            let mut vectors = [T::splat(simd, T::ZERO); VECTORS];
-            for (number, vector) in vectors.iter_mut().enumerate() {
-                // SAFETY: the last vector of the last step is inside, as asserted above.
-                let start = unsafe { strip.as_ptr().add(place * step + number * lanes) };
-                // SAFETY: as above; a vector of floats has no invalid bits.
-                *vector = unsafe { std::ptr::read_unaligned(start.cast::<T::Lanes<S>>()) };
-            }
-            for (number, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: the last step of the last row is inside, as asserted above.
-                let factor = unsafe { *lhs.get_unchecked(number * lhs_row + place * lhs_step) };
-                let factor = T::splat(simd, factor);
-                for (sum, &vector) in sums.iter_mut().zip(&vectors) {
-                    *sum = T::mul_add(simd, factor, vector, *sum);
-                }
-            }
-        }
+        let steps = [self.lhs.row, self.lhs.column];
+        let sums = sums::<T, S, TILE_ROWS, VECTORS>(simd, self.k, (lhs, steps), (strip, step));
         let width = VECTORS * lanes;
         let count = width.min(self.n - column);
         let is_plain = self.factor == T::ONE && !self.adds;
@@ -210,6 +190,41 @@ impl<T: Vector> Product<'_, T> {
             }
         }
     }
+}
+
+/// The sums of a tile, whose rows and steps are so far apart in the left operand, and whose
+/// steps in the strip. They are given back as a value, as the compiler keeps them in registers
+/// only where nothing refers to them.
+#[inline(always)]
+#[expect(unsafe_code, reason = "loads without a bounds check each")]
+fn sums<T: Vector, S: Simd, const TILE_ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    k: usize,
+    (lhs, [lhs_row, lhs_step]): (&[T], [usize; 2]),
+    (strip, step): (&[T], usize),
+) -> [[T::Lanes<S>; VECTORS]; TILE_ROWS] {
+    let lanes = T::lanes::<S>();
+    assert!((TILE_ROWS - 1) * lhs_row + (k - 1) * lhs_step < lhs.len());
+    assert!((k - 1) * step + VECTORS * lanes <= strip.len());
+    let mut sums = [[T::splat(simd, T::ZERO); VECTORS]; TILE_ROWS];
+    for place in 0..k {
+        let mut vectors = [T::splat(simd, T::ZERO); VECTORS];
+        for (number, vector) in vectors.iter_mut().enumerate() {
+            // SAFETY: the last vector of the last step is inside, as asserted above.
+            let start = unsafe { strip.as_ptr().add(place * step + number * lanes) };
+            // SAFETY: as above; a vector of floats has no invalid bits.
+            *vector = unsafe { std::ptr::read_unaligned(start.cast::<T::Lanes<S>>()) };
+        }
+        for (number, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: the last step of the last row is inside, as asserted above.
+            let factor = unsafe { *lhs.get_unchecked(number * lhs_row + place * lhs_step) };
+            let factor = T::splat(simd, factor);
+            for (sum, &vector) in sums.iter_mut().zip(&vectors) {
+                *sum = T::mul_add(simd, factor, vector, *sum);
+            }
+        }
+    }
+    sums
 }
 
 /// Puts `count` columns of a matrix side by side that lie one after another, their first

@@ -1,5 +1,7 @@
 use std::marker::PhantomData;
 
+use super::vector::fetch_line;
+
 /// A result that several threads write to, each to other elements.
 pub(super) struct Shared<'a, T> {
     start: *mut T,
@@ -18,6 +20,13 @@ impl<'a, T> Shared<'a, T> {
             length: result.len(),
             _result: PhantomData,
         }
+    }
+
+    /// Has the processor bring an element near that will be written; nothing happens behind
+    /// the end.
+    #[inline(always)]
+    pub(super) fn fetch(&self, place: usize) {
+        fetch_line(self.start.wrapping_add(place));
     }
 
     /// `count` elements from `first` on.

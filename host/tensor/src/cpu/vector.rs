@@ -26,8 +26,8 @@ pub(super) fn with_vectors(work: impl FnMut()) {
     pulp::Arch::new().dispatch(Work(work));
 }
 
-/// Has the processor bring the line of an element near, without waiting for it; nothing happens
-/// behind the end.
+/// Has the processor bring the line at an address near, without waiting for it; nothing happens
+/// where there is no memory.
 #[inline(always)]
 #[cfg_attr(
     target_arch = "x86_64",
@@ -37,13 +37,19 @@ pub(super) fn with_vectors(work: impl FnMut()) {
     not(target_arch = "x86_64"),
     expect(unused_variables, reason = "there is no such instruction")
 )]
-pub(super) fn fetch<T>(from: &[T], place: usize) {
+pub(super) fn fetch_line<T>(from: *const T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: nothing is read; any address will do.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(from.as_ptr().wrapping_add(place).cast());
+        _mm_prefetch::<_MM_HINT_T0>(from.cast());
     }
+}
+
+/// Has the processor bring an element near; nothing happens behind the end.
+#[inline(always)]
+pub(super) fn fetch<T>(from: &[T], place: usize) {
+    fetch_line(from.as_ptr().wrapping_add(place));
 }
 
 /// Has the processor bring elements near, line by line, without waiting for them.

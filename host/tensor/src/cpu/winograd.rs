@@ -455,12 +455,14 @@ impl<'a, T: Vector> Lane<'a, T> {
             let from: &[T::Lanes<S>] = bytemuck::cast_slice(&*self.elements);
             let to: &mut [T::Lanes<S>] = bytemuck::cast_slice_mut(self.from);
             let vectors = winograd.wide_channels / lanes;
+            let mut half = [[T::splat(simd, T::ZERO); ELEMENTS]; ELEMENTS];
             for tile in 0..winograd.tiles[1] {
                 for vector in 0..vectors {
                     let first = tile * PLACES * vectors + vector;
                     let target = (place * winograd.tiles[1] + tile) * vectors + vector;
                     elements_to_points::<T, S>(
                         simd,
+                        &mut half,
                         (&from[first..], [width * vectors, vectors]),
                         (&mut to[target..], tiles * vectors),
                     );
@@ -497,12 +499,14 @@ impl<'a, T: Vector> Lane<'a, T> {
             let from: &[T::Lanes<S>] = bytemuck::cast_slice(&*self.places);
             let to: &mut [T::Lanes<S>] = bytemuck::cast_slice_mut(self.to);
             let vectors = winograd.wide_outputs / lanes;
+            let mut half = [[T::splat(simd, T::ZERO); PLACES]; ELEMENTS];
             for tile in 0..winograd.tiles[1] {
                 for vector in 0..vectors {
                     let first = tile * PLACES * vectors + vector;
                     let target = (place * winograd.tiles[1] + tile) * vectors + vector;
                     places_to_points::<T, S>(
                         simd,
+                        &mut half,
                         (&from[first..], [width * vectors, vectors]),
                         (&mut to[target..], tiles * vectors),
                     );
@@ -524,25 +528,32 @@ impl<'a, T: Vector> Lane<'a, T> {
         for (place, row) in chunk.clone().enumerate() {
             let from: &[T::Lanes<S>] = bytemuck::cast_slice(&*self.to);
             let to: &mut [T::Lanes<S>] = bytemuck::cast_slice_mut(self.places);
+            let (image, tile_row) = (row / winograd.tiles[0], row % winograd.tiles[0]);
+            let [rows, columns] = winograd.places;
+            let plane = image * winograd.outputs;
+            let mut half = [[T::splat(simd, T::ZERO); ELEMENTS]; PLACES];
             for tile in 0..winograd.tiles[1] {
                 for vector in 0..vectors {
+                    // Where this row of tiles will be written, a share of it for each tile.
+                    for output in vector * lanes..((vector + 1) * lanes).min(winograd.outputs) {
+                        let line = (plane + output) * rows + tile_row * PLACES;
+                        result.fetch(line * columns + tile * PLACES * PLACES);
+                    }
                     let first = (place * winograd.tiles[1] + tile) * vectors + vector;
                     let target = tile * PLACES * vectors + vector;
                     points_to_places::<T, S>(
                         simd,
+                        &mut half,
                         (&from[first..], tiles * vectors),
                         (&mut to[target..], [width * vectors, vectors]),
                     );
                 }
             }
-            let (image, tile_row) = (row / winograd.tiles[0], row % winograd.tiles[0]);
-            let [rows, columns] = winograd.places;
             for (within, line) in self.places.chunks(width * wide).enumerate() {
                 let row = tile_row * PLACES + within;
                 if row >= rows {
                     break;
                 }
-                let plane = image * winograd.outputs;
                 let squares = squares(columns).flat_map(|column| {
                     let outputs = (0..winograd.outputs).step_by(SIDE);
                     outputs.map(move |output| (column, output))
@@ -742,11 +753,11 @@ fn six_points<T: Vector, S: Simd>(simd: S, m: [T::Lanes<S>; 6]) -> [T::Lanes<S>;
 #[inline(always)]
 fn elements_to_points<T: Vector, S: Simd>(
     simd: S,
+    half: &mut [[T::Lanes<S>; ELEMENTS]; ELEMENTS],
     (from, [row, column]): (&[T::Lanes<S>], [usize; 2]),
     (to, step): (&mut [T::Lanes<S>], usize),
 ) {
     let zero = T::splat(simd, T::ZERO);
-    let mut half = [[zero; ELEMENTS]; ELEMENTS];
     for across in 0..ELEMENTS {
         let mut line = [zero; ELEMENTS];
         for down in 0..ELEMENTS {
@@ -769,11 +780,11 @@ fn elements_to_points<T: Vector, S: Simd>(
 #[inline(always)]
 fn places_to_points<T: Vector, S: Simd>(
     simd: S,
+    half: &mut [[T::Lanes<S>; PLACES]; ELEMENTS],
     (from, [row, column]): (&[T::Lanes<S>], [usize; 2]),
     (to, step): (&mut [T::Lanes<S>], usize),
 ) {
     let zero = T::splat(simd, T::ZERO);
-    let mut half = [[zero; PLACES]; ELEMENTS];
     for across in 0..PLACES {
         let mut line = [zero; PLACES];
         for down in 0..PLACES {
@@ -796,11 +807,11 @@ fn places_to_points<T: Vector, S: Simd>(
 #[inline(always)]
 fn points_to_places<T: Vector, S: Simd>(
     simd: S,
+    half: &mut [[T::Lanes<S>; ELEMENTS]; PLACES],
     (from, step): (&[T::Lanes<S>], usize),
     (to, [row, column]): (&mut [T::Lanes<S>], [usize; 2]),
 ) {
     let zero = T::splat(simd, T::ZERO);
-    let mut half = [[zero; ELEMENTS]; PLACES];
     for across in 0..ELEMENTS {
         let mut line = [zero; ELEMENTS];
         for down in 0..ELEMENTS {
