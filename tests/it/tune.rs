@@ -11,6 +11,8 @@ use trainshed_core::view::{TaskQuery, TaskView};
 use crate::faults::kill_child_of;
 use crate::shed::{Shed, digits, eventually, root, trainshed};
 
+type Returned = serde_json::Map<String, Value>;
+
 /// A tune action of `plugin` over learning rates.
 fn tune(plugin: &str, name: &str, dataset: u64, config: Value) -> Value {
     let mut tune_config = json!({"mode": "max", "metric": "accuracy", "num_samples": 4});
@@ -446,8 +448,9 @@ async fn what_is_wrong_with_a_search_is_said_before_anything_runs() {
 }
 
 impl Shed {
-    /// Of each trial its configuration, its last report, and where its curve has points.
-    async fn told(&self, task: &TaskView) -> Vec<(String, u64, Vec<u64>)> {
+    /// Of each trial its configuration, its last report, where its curve has points, and what
+    /// it returned.
+    async fn told(&self, task: &TaskView) -> Vec<(String, u64, Vec<u64>, Returned)> {
         let trials = self.client.trials(task.id.as_str(), 0).await.unwrap().items;
         let mut told = Vec::new();
         for trial in trials {
@@ -458,10 +461,13 @@ impl Shed {
                 .await
                 .unwrap();
             assert_eq!(trial.status, "TERMINATED", "{trial:?}");
+            let mut returned = self.client.task(id).await.unwrap().result.unwrap();
+            returned.remove("model_id").unwrap();
             told.push((
                 json!(trial.config).to_string(),
                 trial.iteration,
                 curve.iterations,
+                returned,
             ));
         }
         told
@@ -477,6 +483,7 @@ async fn the_death_of_an_agent_or_a_server_changes_nothing_of_what_is_tried() {
     let action = |name: &str| {
         let mut action = tune(&plugin, name, dataset, config.clone());
         action["params"]["hyperparameters"][1]["value"] = json!(12);
+        action["params"]["seed"] = json!(7);
         action
     };
     let task = shed

@@ -6,6 +6,7 @@
 mod data;
 mod settings;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use trainshed_sdk::artifact::TableFormat;
 use trainshed_sdk::nn::{Mlp, classification};
@@ -62,29 +63,46 @@ impl Train for DigitsMlp {
             &start,
         )?;
         let first = checkpoint.map_or(0, Checkpoint::iteration);
-        // A trial that goes on from its own checkpoint has done a part of its epochs.
-        let kept = |key| checkpoint.and_then(|checkpoint| checkpoint.metadata(key)?.parse().ok());
-        let begun: u64 = run.trial_id().and_then(|_| kept(BEGUN)).unwrap_or(first);
+        let trial = run.trial_id();
+        let kept = TrialProgress::of(checkpoint, trial.as_deref());
+        let begun = kept.as_ref().map_or(first, |kept| kept.begun);
         let (rows, numbers) = (digits.rows, trainer.parameter_count());
         println!("{rows} digits, {numbers} parameters, after epoch {first}");
 
-        let save = |trainer: &Trainer, name: &str, epoch: u64, judged: Option<&Summary>| {
-            let mut details = details(&digits, &settings, epoch, judged);
-            let seed = (SPLIT_SEED.to_owned(), split_seed.to_string());
-            details.metadata.push(seed);
-            if run.trial_id().is_some() {
-                details.metadata.push((BEGUN.to_owned(), begun.to_string()));
-            }
-            trainer.save(run, name, &details)
-        };
-        let mut best = Best {
-            epoch: first,
-            judged: trainer.evaluate(&columns, &split.validation)?,
+        let save =
+            |trainer: &Trainer, name: &str, epoch: u64, judged: Option<&Summary>, best: &Best| {
+                let mut details = details(&digits, &settings, epoch, judged);
+                let seed = (SPLIT_SEED.to_owned(), split_seed.to_string());
+                details.metadata.push(seed);
+                if let Some(id) = trial.clone() {
+                    let progress = TrialProgress {
+                        id,
+                        begun,
+                        best_epoch: best.epoch,
+                        best_accuracy: best.judged.accuracy,
+                        best_loss: Some(best.judged.loss).filter(|loss| loss.is_finite()),
+                    };
+                    details
+                        .metadata
+                        .push((TRIAL.to_owned(), json!(progress).to_string()));
+                }
+                trainer.save(run, name, &details)
+            };
+        // Its best model is there already where a trial goes on that was cut off; one that
+        // was copied from another has none yet.
+        let own = kept.filter(|kept| trial.as_ref() == Some(&kept.id));
+        let is_saved = own.is_some();
+        let mut best = match own {
+            Some(own) => own.best(),
+            None => Best {
+                epoch: first,
+                judged: trainer.evaluate(&columns, &split.validation)?,
+            },
         };
         let epochs = (begun + u64::from(settings.epochs)).saturating_sub(first);
-        if epochs == 0 {
-            // It was cut off after its last epoch; the model has to be this run's.
-            save(&trainer, "best", first, Some(&best.judged))?;
+        if epochs == 0 && !is_saved {
+            // The model has to be this run's.
+            save(&trainer, "best", first, Some(&best.judged), &best)?;
         }
         for done in 1..=epochs {
             let epoch = first.saturating_add(done);
@@ -94,7 +112,7 @@ impl Train for DigitsMlp {
             let Some(trained) =
                 trainer.epoch(&columns, &order, &settings.learning_rate, stopping)?
             else {
-                save(&trainer, "last", epoch - 1, None)?;
+                save(&trainer, "last", epoch - 1, None, &best)?;
                 return Err(Failure::Stopped);
             };
             let judged = trainer.evaluate(&columns, &split.validation)?;
@@ -102,14 +120,14 @@ impl Train for DigitsMlp {
             run.set_progress("train", done, epochs)?;
 
             let measured = measured(&judged);
-            if done == 1 || judged.is_better_than(&best.judged) {
+            if (done == 1 && !is_saved) || judged.is_better_than(&best.judged) {
                 best = Best { epoch, judged };
-                save(&trainer, "best", epoch, Some(&judged))?;
+                save(&trainer, "best", epoch, Some(&judged), &best)?;
             }
             // A trial that is paused, or copied, goes on from here.
             let saved = settings.saves_after(done) || run.trial_id().is_some();
             if saved {
-                save(&trainer, "last", epoch, Some(&judged))?;
+                save(&trainer, "last", epoch, Some(&judged), &best)?;
             }
             if run.report(&measured, saved.then_some("last"))? == Decision::Stop {
                 return Err(Failure::Stopped);
@@ -151,8 +169,40 @@ struct Best {
     judged: Summary,
 }
 
-/// The key under which the model of a trial keeps the epoch behind which the trial began.
-const BEGUN: &str = "trial begun";
+/// How far a trial is, so that it goes on as if it had not been cut off.
+#[derive(Serialize, Deserialize)]
+struct TrialProgress {
+    id: String,
+    /// The epoch behind which it began.
+    begun: u64,
+    best_epoch: u64,
+    best_accuracy: Option<f64>,
+    /// None where it is not finite, which JSON cannot say.
+    best_loss: Option<f64>,
+}
+
+impl TrialProgress {
+    /// What a trial of the same search has left in the checkpoint that `trial` goes on from.
+    fn of(checkpoint: Option<&Checkpoint>, trial: Option<&str>) -> Option<Self> {
+        let kept: Self = serde_json::from_str(&checkpoint?.metadata(TRIAL)?).ok()?;
+        let search = |id: &str| id.split_once('_').map(|(search, _)| search.to_owned());
+        (search(trial?) == search(&kept.id)).then_some(kept)
+    }
+
+    fn best(&self) -> Best {
+        Best {
+            epoch: self.best_epoch,
+            judged: Summary {
+                loss: self.best_loss.unwrap_or(f64::NAN),
+                accuracy: self.best_accuracy,
+                rows: 0,
+            },
+        }
+    }
+}
+
+/// The key under which the models of a trial keep its [`TrialProgress`], as JSON.
+const TRIAL: &str = "trial";
 /// The key under which a model keeps the seed of the split that it was trained with.
 const SPLIT_SEED: &str = "split seed";
 
