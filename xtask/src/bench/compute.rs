@@ -20,7 +20,7 @@ const THREADS: [usize; 2] = [1, 2];
 /// A kind of training, and what is wanted of it.
 struct Task {
     letter: &'static str,
-    /// Of which a time is taken five times a turn; more than half a second.
+    /// Of which a time is taken five times a turn; some tenths of a second.
     steps: u32,
     /// How many times as fast as PyTorch, with one thread and with two.
     speed: [f64; 2],
