@@ -95,7 +95,9 @@ impl Dot {
         };
         let pick =
             |from: &[usize], axes: &[usize]| Dims::collect(axes.iter().map(|&axis| from[axis]));
-        let (block_m, block_n) = blocks(m, n, k);
+        // The `gemm` crate copies a left operand across for each block that is wider.
+        let widest = if lhs_k == 1 { n } else { WIDEST_ACROSS };
+        let (block_m, block_n) = blocks([m, n, k], widest);
         let dot = Self {
             dtype: lhs.dtype,
             m,
@@ -380,10 +382,11 @@ fn merged(ty: &TensorType, strides: &[usize], axes: &[usize]) -> Option<(usize, 
     Some(merged.unwrap_or((1, 1)))
 }
 
-/// Cuts an `m x n` result into blocks of about [`WORK_PER_BLOCK`] multiplications.
-fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
+/// Cuts an `m x n` result into blocks of about [`WORK_PER_BLOCK`] multiplications, and of so
+/// many columns at most.
+fn blocks([m, n, k]: [usize; 3], widest: usize) -> (usize, usize) {
     let work = |m: usize, n: usize| m.saturating_mul(n).saturating_mul(k);
-    let (mut block_m, mut block_n) = (m.max(1), n.max(1));
+    let (mut block_m, mut block_n) = (m.max(1), n.min(widest).max(1));
     // Halving the longer side keeps blocks square, where packing costs least.
     while work(block_m, block_n) > 2 * WORK_PER_BLOCK && block_m.max(block_n) > 2 * GRAIN {
         let pieces = m.div_ceil(block_m) * n.div_ceil(block_n);
@@ -417,6 +420,11 @@ fn blocks(m: usize, n: usize, k: usize) -> (usize, usize) {
 /// Columns of a block are multiples of it, where there are several: what the `gemm` crate
 /// computes together on machines with the widest vectors.
 const COLUMNS: usize = 64;
+
+/// Columns of a block whose left operand has steps between the elements of a row: the most for
+/// which the `gemm` crate reads it where it lies, on machines with the widest vectors. Copying
+/// it for each block takes longer than reading it across.
+const WIDEST_ACROSS: usize = 2 * COLUMNS;
 
 /// Rows, by the handful that the `gemm` crate computes together, from which on it copies a
 /// right operand with contiguous rows first. With fewer, as most blocks have, that costs more

@@ -10,8 +10,8 @@ use std::cell::RefCell;
 
 use pulp::Simd;
 
-use super::square::{SIDE, exchange, put};
-use super::vector::Vector;
+use super::square::{SIDE, turn};
+use super::vector::{Vector, fetch};
 use crate::tensor::Line;
 
 /// The most multiplications of such a product.
@@ -28,6 +28,9 @@ const MOST_LANES: usize = 16;
 
 /// The most vectors of a strip.
 const MOST_VECTORS: usize = 4;
+
+/// How many elements ahead columns are fetched that are turned around.
+const FETCHED: usize = 4 * SIDE;
 
 /// The most rows of a tile.
 pub(super) const ROWS: usize = 6;
@@ -238,18 +241,16 @@ pub(super) fn transpose<T: Vector>(
     width: usize,
 ) {
     let rows = to.len() / width;
-    let mut square = [[T::ZERO; SIDE]; SIDE];
     for first in (0..count).step_by(SIDE) {
         let columns = SIDE.min(count - first);
         for row in (0..rows).step_by(SIDE) {
             let rows = SIDE.min(rows - row);
-            for (column, of_column) in (first..).zip(&mut square).take(columns) {
-                put(&from[column * step + row..][..rows], of_column);
+            let from = &from[first * step + row..];
+            for column in 0..columns {
+                fetch(from, column * step + FETCHED);
             }
-            exchange(&mut square);
-            for (row, of_row) in (row..).zip(&square).take(rows) {
-                put(of_row, &mut to[row * width + first..][..columns]);
-            }
+            let to = &mut to[row * width + first..];
+            turn((from, step), [columns, rows], (to, width));
         }
     }
 }

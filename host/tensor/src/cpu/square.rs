@@ -6,60 +6,101 @@ use super::vector::Vector;
 /// Rows and columns of a square: as many singles as the widest vectors have.
 pub(super) const SIDE: usize = 16;
 
-/// Copies as many elements as both have.
+/// Writes `rows x columns` elements, at most a square, with rows and columns exchanged.
+///
+/// The rows of `from` begin `from_step` apart, the `columns` rows of `to` `to_step`.
+///
+/// # Panics
+/// When either slice is shorter.
 #[inline(always)]
-pub(super) fn put<T: Copy>(from: &[T], to: &mut [T]) {
-    match (from.first_chunk::<SIDE>(), to.first_chunk_mut::<SIDE>()) {
-        (Some(from), Some(to)) => *to = *from,
-        _ => {
-            for (to, &from) in to.iter_mut().zip(from) {
-                *to = from;
-            }
-        }
-    }
-}
-
-/// Exchanges rows and columns.
-#[inline(always)]
-pub(super) fn exchange<T: Vector>(square: &mut [[T; SIDE]; SIDE]) {
+pub(super) fn turn<T: Vector>(
+    (from, from_step): (&[T], usize),
+    [rows, columns]: [usize; 2],
+    (to, to_step): (&mut [T], usize),
+) {
+    assert!((1..=SIDE).contains(&rows) && (1..=SIDE).contains(&columns));
+    assert!((rows - 1) * from_step + columns <= from.len());
+    assert!((columns - 1) * to_step + rows <= to.len());
     #[cfg(target_arch = "x86_64")]
-    if let Ok(square) = bytemuck::try_cast_mut(square)
+    if size_of::<T>() == size_of::<f32>()
         && let Some(simd) = pulp::x86::V4::try_new()
     {
-        return exchange_singles(simd, square);
+        let from = (bytemuck::cast_slice(from), from_step);
+        let to = (bytemuck::cast_slice_mut(to), to_step);
+        #[expect(unsafe_code, reason = "loads and stores without a bounds check each")]
+        // SAFETY: all elements are inside, as just asserted.
+        return unsafe { turn_singles(simd, from, [rows, columns], to) };
     }
-    #[expect(
-        clippy::needless_range_loop,
-        reason = "elements of two rows change places"
-    )]
-    for row in 0..SIDE {
-        for column in 0..row {
-            let element = square[row][column];
-            square[row][column] = square[column][row];
-            square[column][row] = element;
+    for (row, of_row) in from.chunks(from_step.max(1)).enumerate().take(rows) {
+        for (column, &element) in of_row.iter().enumerate().take(columns) {
+            to[column * to_step + row] = element;
         }
     }
 }
 
 /// In registers: pairs of rows are interleaved, then pairs of those, then quarters are put
 /// in their places.
+///
+/// # Safety
+/// Rows and columns are at most a square, and inside of both slices.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-#[expect(unsafe_code, reason = "arrays and vectors are the same bits")]
-fn exchange_singles(simd: pulp::x86::V4, square: &mut [[f32; SIDE]; SIDE]) {
-    use std::arch::x86_64::{__m512, __m512d};
+#[expect(unsafe_code, reason = "loads and stores without a bounds check each")]
+unsafe fn turn_singles(
+    simd: pulp::x86::V4,
+    (from, from_step): (&[f32], usize),
+    [rows, columns]: [usize; 2],
+    (to, to_step): (&mut [f32], usize),
+) {
+    let zero = simd.avx512f._mm512_setzero_ps();
+    let mut square = [zero; SIDE];
+    let is_whole = [rows, columns] == [SIDE, SIDE];
+    let first = |count: usize| u16::MAX >> (SIDE - count);
+    for (row, vector) in square.iter_mut().enumerate() {
+        let start = from.as_ptr().wrapping_add(row * from_step);
+        *vector = if is_whole {
+            // SAFETY: the caller's promise.
+            unsafe { simd.avx512f._mm512_loadu_ps(start) }
+        } else if row < rows {
+            // SAFETY: the caller's promise; only `columns` elements are read.
+            unsafe { simd.avx512f._mm512_maskz_loadu_ps(first(columns), start) }
+        } else {
+            zero
+        };
+    }
+    let square = exchanged(simd, square);
+    for (column, vector) in square.into_iter().enumerate() {
+        let start = to.as_mut_ptr().wrapping_add(column * to_step);
+        if is_whole {
+            // SAFETY: the caller's promise.
+            unsafe { simd.avx512f._mm512_storeu_ps(start, vector) };
+        } else if column < columns {
+            // SAFETY: the caller's promise; only `rows` elements are written.
+            unsafe {
+                simd.avx512f
+                    ._mm512_mask_storeu_ps(start, first(rows), vector)
+            };
+        }
+    }
+}
+
+/// The columns of a square of rows.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn exchanged(
+    simd: pulp::x86::V4,
+    mut a: [std::arch::x86_64::__m512; SIDE],
+) -> [std::arch::x86_64::__m512; SIDE] {
     let simd = simd.avx512f;
-    // SAFETY: 16 floats are a vector, 16 of them 16 vectors, and no bits are invalid.
-    let mut a: [__m512; SIDE] = unsafe { std::mem::transmute(*square) };
     let mut b = a;
     for place in (0..SIDE).step_by(2) {
         b[place] = simd._mm512_unpacklo_ps(a[place], a[place + 1]);
         b[place + 1] = simd._mm512_unpackhi_ps(a[place], a[place + 1]);
     }
-    let wide = |x: __m512| -> __m512d { simd._mm512_castps_pd(x) };
     for place in (0..SIDE).step_by(4) {
         for side in 0..2 {
-            let (x, y) = (wide(b[place + side]), wide(b[place + side + 2]));
+            let x = simd._mm512_castps_pd(b[place + side]);
+            let y = simd._mm512_castps_pd(b[place + side + 2]);
             a[place + 2 * side] = simd._mm512_castpd_ps(simd._mm512_unpacklo_pd(x, y));
             a[place + 2 * side + 1] = simd._mm512_castpd_ps(simd._mm512_unpackhi_pd(x, y));
         }
@@ -74,6 +115,54 @@ fn exchange_singles(simd: pulp::x86::V4, square: &mut [[f32; SIDE]; SIDE]) {
         a[place] = simd._mm512_shuffle_f32x4::<0x88>(b[place], b[place + 8]);
         a[place + 8] = simd._mm512_shuffle_f32x4::<0xdd>(b[place], b[place + 8]);
     }
-    // SAFETY: as above.
-    *square = unsafe { std::mem::transmute::<[__m512; SIDE], [[f32; SIDE]; SIDE]>(a) };
+    a
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SIDE, turn};
+    use crate::cpu::vector::{Vector, with_vectors};
+
+    /// Turns every part of a square around, in larger slices, and looks at each element.
+    fn every_part_is_turned<T: Vector + std::fmt::Debug>(number: impl Fn(usize) -> T) {
+        let (from_step, to_step) = (SIDE + 3, SIDE + 1);
+        for rows in 1..=SIDE {
+            for columns in 1..=SIDE {
+                let from: Vec<T> = (0..(rows - 1) * from_step + columns).map(&number).collect();
+                let before: Vec<T> = (1000..1000 + (columns - 1) * to_step + rows)
+                    .map(&number)
+                    .collect();
+                let mut to = before.clone();
+                with_vectors(
+                    #[inline(always)]
+                    || turn((&from, from_step), [rows, columns], (&mut to, to_step)),
+                );
+                for (place, (&found, &before)) in to.iter().zip(&before).enumerate() {
+                    let (column, row) = (place / to_step, place % to_step);
+                    let expected = if row < rows {
+                        from[row * from_step + column]
+                    } else {
+                        before
+                    };
+                    assert_eq!(found, expected, "{rows} x {columns} at {row}, {column}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_and_columns_are_exchanged_and_nothing_else_is_written() {
+        every_part_is_turned(|number| number as f32);
+        every_part_is_turned(|number| number as f64);
+    }
+
+    #[test]
+    #[should_panic(expected = "to.len()")]
+    fn a_slice_that_is_too_short_is_not_written_beyond() {
+        turn(
+            (&[0.0_f32; 256], SIDE),
+            [SIDE, SIDE],
+            (&mut [0.0; 255], SIDE),
+        );
+    }
 }

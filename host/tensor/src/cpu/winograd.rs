@@ -23,7 +23,7 @@ use std::ops::Range;
 use pulp::Simd;
 
 use super::shared::Shared;
-use super::square::{SIDE, exchange, put};
+use super::square::{SIDE, turn};
 use super::vector::{Vector, fetch};
 use super::workers::Workers;
 use crate::shape::Dims;
@@ -448,7 +448,6 @@ impl<'a, T: Vector> Lane<'a, T> {
                     (winograd.elements, row),
                     line,
                     (winograd.wide_channels, winograd.low[1]),
-                    &mut self.square,
                 );
             }
             let lanes = T::lanes::<S>();
@@ -492,7 +491,6 @@ impl<'a, T: Vector> Lane<'a, T> {
                     (winograd.places, row),
                     line,
                     (winograd.wide_outputs, 0),
-                    &mut self.square,
                 );
             }
             let lanes = T::lanes::<S>();
@@ -561,11 +559,12 @@ impl<'a, T: Vector> Lane<'a, T> {
                 let count = columns.min(SIDE);
                 let square = &mut self.square;
                 for (column, output) in squares {
-                    for (place, of_place) in square.iter_mut().enumerate().take(count) {
-                        let first = (column + place) * wide + output;
-                        of_place.copy_from_slice(&line[first..first + SIDE]);
-                    }
-                    exchange(square);
+                    let planes = SIDE.min(winograd.outputs - output);
+                    turn(
+                        (&line[column * wide + output..], wide),
+                        [count, planes],
+                        (square.as_flattened_mut(), SIDE),
+                    );
                     for (output, of_output) in (output..winograd.outputs).zip(&*square) {
                         let first = ((plane + output) * rows + row) * columns + column;
                         // SAFETY: no other lane has this row.
@@ -594,29 +593,43 @@ fn gather<T: Vector>(
     ([rows, columns], row): ([usize; 2], usize),
     line: &mut [T],
     (wide, low): (usize, usize),
-    square: &mut [[T; SIDE]; SIDE],
 ) {
     let count = columns.min((line.len() / wide).saturating_sub(low));
     let (before, rest) = line.split_at_mut((low * wide).min(line.len()));
     let (line, behind) = rest.split_at_mut(count * wide);
     before.fill(T::ZERO);
     behind.fill(T::ZERO);
+    if count == 0 {
+        return;
+    }
     let width = count.min(SIDE);
     for column in squares(count) {
+        let line = &mut line[column * wide..];
         for first in (0..planes).step_by(SIDE) {
-            for (plane, of_plane) in (first..).zip(&mut *square) {
-                if plane < planes {
-                    let start = ((first_plane + plane) * rows + row) * columns + column;
-                    fetch(x, start + columns);
-                    put(&x[start..start + width], of_plane);
-                } else {
-                    *of_plane = [T::ZERO; SIDE];
+            let some = SIDE.min(planes - first);
+            let start = ((first_plane + first) * rows + row) * columns + column;
+            for plane in 0..some {
+                fetch(x, start + (plane * rows + 1) * columns);
+            }
+            if some < SIDE {
+                for of_place in line.chunks_mut(wide).take(width) {
+                    of_place[first..first + SIDE].fill(T::ZERO);
                 }
             }
-            exchange(square);
-            for (place, of_place) in square.iter().enumerate().take(width) {
-                let first = (column + place) * wide + first;
-                line[first..first + SIDE].copy_from_slice(of_place);
+            let (from, to) = (&x[start..], &mut line[first..]);
+            turn((from, rows * columns), [some, width], (to, wide));
+        }
+    }
+}
+
+/// Copies as many elements as the result takes.
+#[inline(always)]
+fn put<T: Copy>(from: &[T; SIDE], to: &mut [T]) {
+    match to.first_chunk_mut::<SIDE>() {
+        Some(to) => *to = *from,
+        None => {
+            for (to, &from) in to.iter_mut().zip(from) {
+                *to = from;
             }
         }
     }
