@@ -16,6 +16,7 @@ mod index;
 mod math;
 mod matrix_vector;
 mod memory;
+mod moments;
 mod norm;
 mod number;
 mod order;
@@ -39,9 +40,12 @@ pub(crate) use batch_norm::{BatchNorm, BatchNormGradient};
 pub(crate) use convolution::Convolve;
 pub(crate) use cumulative::Running;
 pub(crate) use dot::Dot;
-pub(crate) use fused::{Fused, Instruction, Load, Operand, Scalar, ScalarSource, Store};
+pub(crate) use fused::{
+    Fused, Instruction, Load, MomentStep, Operand, Scalar, ScalarSource, Store,
+};
 pub(crate) use index::{ScatterAdd, ScatterAddAlong, ScatterSet, Slices, Take, TakeAlong};
 pub(crate) use memory::{Memory, Region, ValueId};
+pub(crate) use moments::Moments;
 pub(crate) use norm::{Norm, NormGradient};
 pub(crate) use order::Order;
 pub(crate) use pool::{Average, MaxPool};

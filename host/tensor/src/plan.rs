@@ -188,11 +188,9 @@ fn updates_in_place(lowered: &Lowered) -> Vec<Option<usize>> {
     }
     let can_commit = |place: usize| match &lowered.kernels[place] {
         Kernel::Fused(fused) => {
-            fused.stores.iter().all(|store| !read[store.value])
-                && fused
-                    .stores
-                    .iter()
-                    .any(|store| state_of[store.value].is_some())
+            let writes = fused.writes();
+            writes.iter().all(|&value| !read[value])
+                && writes.iter().any(|&value| state_of[value].is_some())
         }
         Kernel::Plain(_) | Kernel::Sweep(_) => false,
     };
@@ -203,8 +201,11 @@ fn updates_in_place(lowered: &Lowered) -> Vec<Option<usize>> {
         let Kernel::Fused(fused) = kernel else {
             continue;
         };
-        for store in fused.stores.iter().filter(|_| committing[place]) {
-            let Some(state) = state_of[store.value] else {
+        if !committing[place] {
+            continue;
+        }
+        for value in fused.writes() {
+            let Some(state) = state_of[value] else {
                 continue;
             };
             let first = state_readers.partition_point(|&(other, _)| other < state);
@@ -213,7 +214,7 @@ fn updates_in_place(lowered: &Lowered) -> Vec<Option<usize>> {
                 .take_while(|&&(other, _)| other == state);
             let is_last = readers.all(|&(_, reader)| !committing[reader] || reader <= place);
             if is_last && reads_in_order(fused, state, lowered) {
-                in_place[store.value] = Some(state);
+                in_place[value] = Some(state);
             }
         }
     }

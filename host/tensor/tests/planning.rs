@@ -308,6 +308,120 @@ fn sums_with_products_give_the_bits_of_their_steps() {
     }
 }
 
+/// A step of Adam as the SDK writes it: the new average, squares and parameter.
+fn adam(
+    program: &mut Program,
+    dtype: DType,
+    size: usize,
+    [gradient, average, squares, parameter]: [Value; 4],
+) -> [Value; 3] {
+    let mut factor = |value: f64| {
+        let attributes = [
+            ("dtype", dtype.name().into()),
+            ("shape", support::list(&[size as i64])),
+            ("value", value.into()),
+        ];
+        program.push("constant", &[], &attributes)
+    };
+    let [b, c, d, f] = [0.9, 0.1, 0.999, 0.001].map(&mut factor);
+    let [e, g, h, i] = [2.0_f64.powi(-100), 1.7, 1e-8, 1e-3].map(&mut factor);
+    let kept = program.op("multiply", &[average, b]);
+    let taken = program.op("multiply", &[gradient, c]);
+    let sum = program.op("add", &[kept, taken]);
+    let sum = program.op("add", &[sum, e]);
+    let average = program.op("subtract", &[sum, e]);
+    let kept = program.op("multiply", &[squares, d]);
+    let square = program.op("square", &[gradient]);
+    let taken = program.op("multiply", &[square, f]);
+    let squares = program.op("add", &[kept, taken]);
+    let root = program.op("sqrt", &[squares]);
+    let root = program.op("multiply", &[root, g]);
+    let divisor = program.op("add", &[root, h]);
+    let direction = program.op("divide", &[average, divisor]);
+    let change = program.op("multiply", &[i, direction]);
+    let parameter = program.op("subtract", &[parameter, change]);
+    [average, squares, parameter]
+}
+
+/// A gradient, an average, squares and a parameter.
+fn moments(dtype: DType, size: usize) -> [Tensor; 4] {
+    [1, 2, 3, 4].map(|seed| {
+        let numbers = (0..size).map(|place| (place * seed % 97) as f64 / 31.0 - 1.0);
+        let numbers: Vec<f64> = numbers.map(|x| if seed == 3 { x * x } else { x }).collect();
+        support::tensor(dtype, &[size as u64], &numbers)
+    })
+}
+
+#[test]
+fn a_step_of_adam_gives_the_bits_of_its_operations() {
+    for dtype in [DType::F32, DType::F64, DType::Bf16] {
+        for size in [0, 1, 15, 16, 17, 1030, 150_001] {
+            for is_decayed in [false, true] {
+                let inputs = moments(dtype, size);
+                let mut program = Program::default();
+                let mut operands =
+                    [0, 1, 2, 3].map(|index| program.input_like(index, &inputs[index]));
+                if is_decayed {
+                    // What the step reads is not in memory then.
+                    let decayed = program.op("multiply", &[operands[3], operands[3]]);
+                    operands[0] = program.op("add", &[operands[0], decayed]);
+                }
+                for result in adam(&mut program, dtype, size, operands) {
+                    program.output(result);
+                }
+                let expected = run_one_by_one(&program, &inputs);
+                let found = run_with(&program, &inputs, &threads(2)).unwrap();
+                for (place, (expected, found)) in expected.iter().zip(&found).enumerate() {
+                    assert_eq!(
+                        bits(expected),
+                        bits(found),
+                        "{size} of {dtype}, output {place}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_step_of_adam_updates_states_in_place_also_when_they_change_places() {
+    for size in [5, 1030, 150_001] {
+        for order in [[1, 2, 3], [3, 1, 2]] {
+            let start = moments(DType::F32, size);
+            let mut by_inputs = Program::default();
+            let operands = [0, 1, 2, 3].map(|index| by_inputs.input_like(index, &start[index]));
+            for result in adam(&mut by_inputs, DType::F32, size, operands) {
+                by_inputs.output(result);
+            }
+            let mut in_place = Program::default();
+            let operands = [0, 1, 2, 3].map(|index: i64| {
+                let kind = if index == 0 { "input" } else { "state" };
+                in_place.source(kind, (index - 1).max(0), DType::F32, &[size])
+            });
+            let results = adam(&mut in_place, DType::F32, size, operands);
+            for (result, place) in results.into_iter().zip(order) {
+                in_place.update(place - 1, result);
+            }
+
+            let [gradient, states @ ..] = start.clone();
+            let context = threads(2);
+            let executable = Executable::compile(&in_place, context.budget()).unwrap();
+            let copies = states.map(|state| {
+                Tensor::from_bytes(DType::F32, &[size as u64], state.bytes(), context.budget())
+                    .unwrap()
+            });
+            let mut session = executable.bind(copies.to_vec(), &context).unwrap();
+            drop(copies);
+            session.run(std::slice::from_ref(&gradient)).unwrap();
+            let expected = run(&by_inputs, &start).unwrap();
+            for (expected, place) in expected.iter().zip(order) {
+                let found = session.state(place - 1).unwrap();
+                assert_eq!(bits(expected), bits(&found), "{size}, {order:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_a_loss_and_its_gradient_share_is_computed_in_one_kernel() {
     let mut program = Program::default();

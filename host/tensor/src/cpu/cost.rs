@@ -13,6 +13,9 @@ const FUNCTION: u64 = 16;
 /// Operations of a random word: ten rounds of a block of four.
 const RANDOM_WORD: u64 = 24;
 
+/// Operations of a step by moments.
+const MOMENTS: u64 = 15;
+
 impl Kernel {
     /// Estimated floating-point operations of one run, given the bytes of each value.
     pub(crate) fn flops(&self, bytes: impl Fn(ValueId) -> usize) -> u64 {
@@ -88,7 +91,8 @@ impl Fused {
     }
 
     pub(super) fn flops_per_element(&self) -> u64 {
-        self.code.iter().map(instruction).sum()
+        let moments = self.moments.map_or(0, |_| MOMENTS);
+        self.code.iter().map(instruction).sum::<u64>() + moments
     }
 }
 

@@ -11,6 +11,8 @@ use std::ops::Range;
 use bytemuck::Pod;
 
 use super::memory::{Memory, ValueId};
+use super::moments::{self, FACTORS, Moments};
+use super::number::Real;
 use super::philox;
 use super::tile::{self, MOST_OPERANDS, Tile, TileOp};
 use super::vector::fetch_all;
@@ -47,6 +49,8 @@ pub(crate) struct Fused {
     pub(crate) loads: Vec<Load>,
     pub(crate) scalars: Vec<Scalar>,
     pub(crate) code: Vec<Instruction>,
+    /// What ends a tile.
+    pub(crate) moments: Option<MomentStep>,
     pub(crate) stores: Vec<Store>,
     pub(crate) slots: usize,
 }
@@ -105,6 +109,19 @@ pub(crate) enum Instruction {
         operands: [Operand; MOST_OPERANDS],
         slot: usize,
     },
+}
+
+/// A step by moments. It comes last, so that its results may take the place of what only it
+/// and instructions before it read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MomentStep {
+    /// Of all operands and results.
+    pub(crate) dtype: DType,
+    pub(crate) operands: Moments<Operand>,
+    /// Scalars.
+    pub(crate) factors: [Operand; FACTORS],
+    /// The new average, squares and parameter.
+    pub(crate) results: [ValueId; 3],
 }
 
 /// Where an operation finds a tile.
@@ -182,8 +199,10 @@ impl Fused {
     }
 
     /// The values that the kernel writes.
-    pub(super) fn writes(&self) -> Vec<ValueId> {
-        self.stores.iter().map(|store| store.value).collect()
+    pub(crate) fn writes(&self) -> Vec<ValueId> {
+        let moments = self.moments.iter().flat_map(|step| step.results);
+        let stores = self.stores.iter().map(|store| store.value);
+        stores.chain(moments).collect()
     }
 
     /// Whether the kernel reads a value only element by element, as it writes.
@@ -268,7 +287,11 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             elements,
         } = self;
         let is_far = kernel.loaded_bytes() > FAR_BYTES;
-        let longest = elements.len().min(TILE);
+        let (tile, scalar_length) = match kernel.moments {
+            // Nothing passes through slots.
+            Some(step) if kernel.code.is_empty() && step.reads_memory() => (elements.len(), 1),
+            _ => (TILE, TILE.min(elements.len())),
+        };
         for scalar in &kernel.scalars {
             let literal = match scalar.source {
                 ScalarSource::Literal(literal) => literal,
@@ -283,13 +306,17 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                     Literal::new(dtype, element)
                 }
             };
-            fill(&literal, longest, &mut slots[scalar.slot]);
+            fill(&literal, scalar_length, &mut slots[scalar.slot]);
         }
-        for start in elements.clone().step_by(TILE) {
-            let count = (elements.end - start).min(TILE);
+        for start in elements.clone().step_by(tile.max(1)) {
+            let count = (elements.end - start).min(tile);
             if is_far {
                 let next = start + count..(start + count + TILE).min(elements.end);
-                for load in kernel.loads.iter().filter(|load| load.strides.is_none()) {
+                let by_moments = |load| kernel.moments.is_some_and(|step| step.reads(load));
+                for (number, load) in kernel.loads.iter().enumerate() {
+                    if load.strides.is_some() || by_moments(number) {
+                        continue;
+                    }
                     let bytes = next.start * load.dtype.size()..next.end * load.dtype.size();
                     // SAFETY: the caller's promise; nothing is stored meanwhile.
                     let bytes = unsafe { memory.read(load.value, bytes) };
@@ -299,6 +326,10 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             for instruction in &kernel.code {
                 step(kernel, instruction, memory, slots, start, count);
             }
+            if let Some(step) = &kernel.moments {
+                // SAFETY: the caller's promise.
+                unsafe { step.run(kernel, memory, slots, start..start + count, is_far) };
+            }
             for store in &kernel.stores {
                 let size = store.dtype.size();
                 let range = start * size..(start + count) * size;
@@ -307,6 +338,107 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
                 unsafe { memory.write(store.value, range) }.copy_from_slice(bytes);
             }
         }
+    }
+}
+
+impl MomentStep {
+    /// The slots of its operands and factors.
+    pub(crate) fn slots_mut(&mut self) -> impl Iterator<Item = &mut usize> {
+        let Moments {
+            gradient,
+            average,
+            squares,
+            parameter,
+        } = &mut self.operands;
+        let operands = [gradient, average, squares, parameter];
+        let operands = operands.into_iter().chain(&mut self.factors);
+        operands.filter_map(|operand| match operand {
+            Operand::Slot(slot) | Operand::Scalar(slot) => Some(slot),
+            Operand::Load(_) | Operand::None => None,
+        })
+    }
+
+    /// Whether it reads elements from nowhere else.
+    fn reads_memory(&self) -> bool {
+        let mut operands = self.operands.all().into_iter();
+        operands.all(|operand| matches!(operand, Operand::Load(_)))
+    }
+
+    /// Whether it reads that load where it lies.
+    fn reads(&self, load: usize) -> bool {
+        self.operands.all().contains(&Operand::Load(load))
+    }
+
+    /// Computes the elements, of which slots hold the first ones at their beginning, and
+    /// writes the results.
+    ///
+    /// # Safety
+    /// As for [`Fused::run`], as far as these elements are concerned.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads and writes the run's buffers")]
+    unsafe fn run(
+        &self,
+        kernel: &Fused,
+        memory: Memory<'_>,
+        slots: &[Slot],
+        elements: Range<usize>,
+        is_far: bool,
+    ) {
+        let places = |dtype: DType| elements.start * dtype.size()..elements.end * dtype.size();
+        let start = |operand| match operand {
+            Operand::Load(load) => {
+                let load = &kernel.loads[load];
+                memory.start(load.value, places(load.dtype)).cast_const()
+            }
+            Operand::Slot(slot) | Operand::Scalar(slot) => slots[slot].bytes().as_ptr(),
+            Operand::None => unreachable!("a step has all its operands"),
+        };
+        let [x, m, v, p] = self.operands.all();
+        let from = [start(x), start(m), start(v), start(p)];
+        let [m, v, p] = self.results;
+        let to = [
+            memory.start(m, places(self.dtype)),
+            memory.start(v, places(self.dtype)),
+            memory.start(p, places(self.dtype)),
+        ];
+        // SAFETY: the caller's promise; slots are as long as a tile.
+        if self.dtype == DType::F64 {
+            unsafe { self.apply::<f64>(slots, from, to, elements.len(), is_far) };
+        } else {
+            unsafe { self.apply::<f32>(slots, from, to, elements.len(), is_far) };
+        }
+    }
+
+    /// The same in the type of the operands.
+    ///
+    /// # Safety
+    /// As for [`moments::run`].
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "reads and writes the run's buffers")]
+    unsafe fn apply<T: Real>(
+        &self,
+        slots: &[Slot],
+        from: [*const u8; 4],
+        to: [*mut u8; 3],
+        count: usize,
+        is_far: bool,
+    ) {
+        let mut factors = [T::ZERO; FACTORS];
+        for (factor, operand) in factors.iter_mut().zip(self.factors) {
+            let Operand::Scalar(slot) = operand else {
+                unreachable!("factors are scalars");
+            };
+            *factor = bytemuck::pod_read_unaligned(&slots[slot].bytes()[..size_of::<T>()]);
+        }
+        let from = [
+            from[0].cast(),
+            from[1].cast(),
+            from[2].cast(),
+            from[3].cast(),
+        ];
+        let to = [to[0].cast(), to[1].cast(), to[2].cast()];
+        // SAFETY: the caller's promise.
+        unsafe { moments::run::<T>(factors, from, to, count, is_far) };
     }
 }
 

@@ -109,6 +109,14 @@ impl<'a> Memory<'a> {
         unsafe { self.read(value, 0..self.regions[value].bytes) }
     }
 
+    /// Where bytes `range` of a buffer begin.
+    #[inline(always)]
+    pub(crate) fn start(self, value: ValueId, range: Range<usize>) -> *mut u8 {
+        let region = self.regions[value];
+        assert!(range.start <= range.end && range.end <= region.bytes);
+        region.start.wrapping_add(range.start)
+    }
+
     /// Bytes `range` of a buffer, to be written.
     ///
     /// # Safety

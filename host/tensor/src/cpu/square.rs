@@ -78,7 +78,7 @@ unsafe fn turn_singles(
             // SAFETY: the caller's promise; only `rows` elements are written.
             unsafe {
                 simd.avx512f
-                    ._mm512_mask_storeu_ps(start, first(rows), vector)
+                    ._mm512_mask_storeu_ps(start, first(rows), vector);
             };
         }
     }

@@ -3,7 +3,8 @@
 use super::lower::{Source, View};
 use crate::DType;
 use crate::cpu::{
-    Fused, Instruction, Load, MOST_OPERANDS, Operand, Scalar, ScalarSource, Store, TileOp, ValueId,
+    Fused, Instruction, Load, MOST_OPERANDS, MomentStep, Moments, Operand, Scalar, ScalarSource,
+    Store, TileOp, ValueId,
 };
 use crate::ir::{Binary, Element, Unary};
 use crate::shape::Dims;
@@ -554,13 +555,23 @@ impl Builder {
 
     fn finish(mut self, shape: &Dims) -> Fused {
         let extent = self.merge_dimensions(shape);
-        let slots = self.share_slots();
+        let moments = (0..self.code.len()).find_map(|place| self.moments_until(place));
+        if let Some((step, parts)) = &moments {
+            let mut place = 0..;
+            self.code
+                .retain(|_| !place.next().is_some_and(|place| parts.contains(&place)));
+            let is_other = |store: &Store| !step.results.contains(&store.value);
+            self.stores.retain(is_other);
+        }
+        let mut moments = moments.map(|(step, _)| step);
+        let slots = self.share_slots(&mut moments);
         Fused {
             elements: shape.product(),
             extent,
             loads: self.loads,
             scalars: self.scalars,
             code: self.code,
+            moments,
             stores: self.stores,
             slots,
         }
@@ -596,8 +607,89 @@ impl Builder {
         Dims::collect(extent)
     }
 
+    /// The step by moments whose last instruction this is, and the places of its instructions:
+    /// when nothing else needs what they compute, but to store the step's results.
+    fn moments_until(&self, place: usize) -> Option<(MomentStep, [usize; 4])> {
+        let (by_quotient, dtype) = self.applied(place, TileOp::SubtractQuotientProduct)?;
+        let [new_average, i, parameter, divisor, _] = by_quotient;
+        let root = self.writer(divisor)?;
+        let ([new_squares, g, h, ..], _) = self.applied(root, TileOp::MultiplyRootAdd)?;
+        let by_squares = self.writer(new_squares)?;
+        let ([squares, d, x, f, _], _) = self.applied(by_squares, TileOp::SumWithSquare)?;
+        let by_average = self.writer(new_average)?;
+        let rounded = TileOp::RoundedSumOfProducts;
+        let ([average, b, gradient, c, e], _) = self.applied(by_average, rounded)?;
+        let factors = [b, c, e, d, f, g, h, i];
+        let parts = [by_average, by_squares, root, place];
+        let needs = |operand: Operand| {
+            let is_other = |place: &usize| !parts.contains(place);
+            let mut others = (0..self.code.len()).filter(is_other);
+            others.any(|place| self.reads(place, operand))
+        };
+        let stored = |place: usize| {
+            let mut stores = self
+                .stores
+                .iter()
+                .filter(|store| self.slot(place) == store.from);
+            Some(stores.next()?.value).filter(|_| stores.next().is_none())
+        };
+        let is_scalar = |factor: &Operand| matches!(factor, Operand::Scalar(_));
+        let fits = x == gradient
+            && factors.iter().all(is_scalar)
+            && stored(root).is_none()
+            && !parts
+                .iter()
+                .any(|&part| needs(Operand::Slot(self.slot(part))));
+        let step = MomentStep {
+            dtype,
+            operands: Moments {
+                gradient,
+                average,
+                squares,
+                parameter,
+            },
+            factors,
+            results: [stored(by_average)?, stored(by_squares)?, stored(place)?],
+        };
+        fits.then_some((step, parts))
+    }
+
+    /// The operands and their type, if that is the operation of the instruction.
+    fn applied(&self, place: usize, wanted: TileOp) -> Option<([Operand; MOST_OPERANDS], DType)> {
+        match self.code[place] {
+            Instruction::Apply {
+                op, from, operands, ..
+            } if op == wanted => Some((operands, from)),
+            _ => None,
+        }
+    }
+
+    /// The slot that an instruction writes.
+    fn slot(&self, place: usize) -> usize {
+        match self.code[place] {
+            Instruction::Apply { slot, .. }
+            | Instruction::Random { slot, .. }
+            | Instruction::Gather { slot, .. }
+            | Instruction::Iota { slot, .. } => slot,
+        }
+    }
+
+    /// The instruction that computes an operand.
+    fn writer(&self, operand: Operand) -> Option<usize> {
+        (0..self.code.len()).find(|&place| Operand::Slot(self.slot(place)) == operand)
+    }
+
+    /// Whether an instruction reads an operand.
+    fn reads(&self, place: usize, operand: Operand) -> bool {
+        match &self.code[place] {
+            Instruction::Apply { operands, .. } => operands.contains(&operand),
+            Instruction::Random { key, .. } => key.contains(&operand),
+            Instruction::Gather { .. } | Instruction::Iota { .. } => false,
+        }
+    }
+
     /// Lets slots be used again once their last reader has run; returns how many are left.
-    fn share_slots(&mut self) -> usize {
+    fn share_slots(&mut self, moments: &mut Option<MomentStep>) -> usize {
         const FOREVER: usize = usize::MAX;
         let mut last_use = vec![0; self.slots];
         for (time, instruction) in self.code.iter().enumerate() {
@@ -611,6 +703,11 @@ impl Builder {
         }
         for store in &self.stores {
             last_use[store.from] = FOREVER;
+        }
+        for operand in moments.iter().flat_map(|step| step.operands.all()) {
+            if let Operand::Slot(slot) = operand {
+                last_use[slot] = FOREVER;
+            }
         }
         let mut shared = vec![0; self.slots];
         let mut count = 0;
@@ -656,6 +753,70 @@ impl Builder {
         for store in &mut self.stores {
             store.from = shared[store.from];
         }
+        for operand in moments.iter_mut().flat_map(MomentStep::slots_mut) {
+            *operand = shared[*operand];
+        }
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cpu::{Fused, Kernel};
+    use crate::{Attribute, Budget, Program, Value};
+
+    /// A step of Adam, with its divisor as a result too if that is wanted.
+    fn adam(wants_divisor: bool) -> Fused {
+        let mut program = Program::default();
+        let mut source = |op, attribute: (&str, Attribute)| {
+            let shape = Attribute::Integers(vec![100]);
+            let attributes = [attribute, ("dtype", "f32".into()), ("shape", shape)];
+            program.push(op, &[], &attributes)
+        };
+        let [gradient, average, squares, parameter]: [Value; 4] =
+            [0, 1, 2, 3].map(|index: i64| source("input", ("index", index.into())));
+        let [b, c, d, f, g, h, i]: [Value; 7] = [0.9, 0.1, 0.999, 0.001, 1.7, 1e-8, 1e-3]
+            .map(|value: f64| source("constant", ("value", value.into())));
+        let mut op = |name, operands: &[Value]| program.push(name, operands, &[]);
+        let sum = [
+            op("multiply", &[average, b]),
+            op("multiply", &[gradient, c]),
+        ];
+        let sum = op("add", &sum);
+        let sum = op("add", &[sum, i]);
+        let average = op("subtract", &[sum, i]);
+        let square = op("square", &[gradient]);
+        let sum = [op("multiply", &[squares, d]), op("multiply", &[square, f])];
+        let squares = op("add", &sum);
+        let root = op("sqrt", &[squares]);
+        let root = op("multiply", &[root, g]);
+        let divisor = op("add", &[root, h]);
+        let direction = op("divide", &[average, divisor]);
+        let change = op("multiply", &[i, direction]);
+        let parameter = op("subtract", &[parameter, change]);
+        program.outputs.extend([average, squares, parameter]);
+        if wants_divisor {
+            program.outputs.push(divisor);
+        }
+        let compiled = crate::plan::compile(&program, &Budget::new(1 << 30));
+        let mut kernels = compiled.expect("the program is right").kernels;
+        match (kernels.pop(), kernels.pop()) {
+            (Some(Kernel::Fused(fused)), None) => fused,
+            other => panic!("one kernel is expected, not {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_step_of_adam_is_one_pass() {
+        let fused = adam(false);
+        assert!(fused.moments.is_some());
+        assert!(fused.code.is_empty() && fused.stores.is_empty());
+    }
+
+    #[test]
+    fn what_is_needed_of_a_step_besides_its_results_is_computed_apart() {
+        let fused = adam(true);
+        assert!(fused.moments.is_none());
+        assert_eq!(fused.stores.len(), 4);
     }
 }
