@@ -91,7 +91,7 @@ impl Fused {
     }
 
     pub(super) fn flops_per_element(&self) -> u64 {
-        let moments = self.moments.map_or(0, |_| MOMENTS);
+        let moments = if self.moments.is_some() { MOMENTS } else { 0 };
         self.code.iter().map(instruction).sum::<u64>() + moments
     }
 }

@@ -50,7 +50,7 @@ pub(crate) struct Fused {
     pub(crate) scalars: Vec<Scalar>,
     pub(crate) code: Vec<Instruction>,
     /// What ends a tile.
-    pub(crate) moments: Option<MomentStep>,
+    pub(crate) moments: Option<Box<MomentStep>>,
     pub(crate) stores: Vec<Store>,
     pub(crate) slots: usize,
 }
@@ -287,7 +287,7 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             elements,
         } = self;
         let is_far = kernel.loaded_bytes() > FAR_BYTES;
-        let (tile, scalar_length) = match kernel.moments {
+        let (tile, scalar_length) = match &kernel.moments {
             // Nothing passes through slots.
             Some(step) if kernel.code.is_empty() && step.reads_memory() => (elements.len(), 1),
             _ => (TILE, TILE.min(elements.len())),
@@ -312,7 +312,8 @@ impl pulp::NullaryFnOnce for Tiles<'_> {
             let count = (elements.end - start).min(tile);
             if is_far {
                 let next = start + count..(start + count + TILE).min(elements.end);
-                let by_moments = |load| kernel.moments.is_some_and(|step| step.reads(load));
+                let by_moments =
+                    |load| kernel.moments.as_ref().is_some_and(|step| step.reads(load));
                 for (number, load) in kernel.loads.iter().enumerate() {
                     if load.strides.is_some() || by_moments(number) {
                         continue;

@@ -571,7 +571,7 @@ impl Builder {
             loads: self.loads,
             scalars: self.scalars,
             code: self.code,
-            moments,
+            moments: moments.map(Box::new),
             stores: self.stores,
             slots,
         }
