@@ -3,7 +3,7 @@
 //! `compute_step RESULT.json FOLDER THREADS STEPS` takes what the test guest `measure`
 //! returned for the task, and `batch.safetensors` and `parameters.safetensors` in FOLDER. It
 //! trains in the same way and prints `{"us_per_step": …, "losses": […], "peak_bytes": …}`:
-//! the fastest of ten times STEPS steps, the losses of the first steps, and the memory that
+//! the fastest of four times STEPS steps, the losses of the first steps, and the memory that
 //! training added to the process at its peak.
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use trainshed_tensor::{Budget, Context, DType, Executable, Tensor};
 
 /// As in the guest.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 
 /// What the guest returned.
 #[derive(Deserialize)]

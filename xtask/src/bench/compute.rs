@@ -11,8 +11,9 @@ use super::{BenchError, Printed, Shed, build, fastest, median, prepare, python_w
 use crate::files::{self, FileError};
 use crate::say;
 
-/// How often in a round a plugin and the same program without one are run after each other.
-const TURNS: usize = 4;
+/// How often in a round a plugin and the same program without one are run after each other, each
+/// of them first in every other turn.
+const TURNS: usize = 6;
 
 /// Numbers of threads.
 const THREADS: [usize; 2] = [1, 2];
@@ -20,7 +21,7 @@ const THREADS: [usize; 2] = [1, 2];
 /// A kind of training, and what is wanted of it.
 struct Task {
     letter: &'static str,
-    /// Of which a time is taken five times a turn; some tenths of a second.
+    /// Of which a time is taken four times a turn; some tenths of a second.
     steps: u32,
     /// How many times as fast as PyTorch, with one thread and with two.
     speed: [f64; 2],
@@ -120,8 +121,8 @@ struct Bench<'a> {
 struct Measured {
     plugin: f64,
     native: f64,
-    /// How many times as long a step takes from a plugin as in the run without that follows
-    /// it: the median, because the speed of a machine drifts.
+    /// How many times as long a step takes from a plugin as in the run without beside it: the
+    /// median, because the speed of a machine drifts.
     crossing: f64,
     eager: f64,
     /// Absent where PyTorch could not compile the model.
@@ -176,16 +177,19 @@ impl Bench<'_> {
                 "Task {letter}, threads {threads}: round {round} of {}",
                 self.rounds
             ));
-            for _ in 0..TURNS {
+            for turn in 0..TURNS {
+                // The program comes from a plugin, which is first at first.
+                let mut without = None;
+                if turn % 2 == 1 {
+                    without = Some(self.without_plugin(task, threads, folder, &result)?);
+                }
                 let printed = self.shed.json(&["run", &action])?;
-                let from_plugin = printed.number("/result/us_per_step")?;
                 files::write(&result, printed.value["result"].to_string().as_bytes())?;
-
-                let example = self.root.join("target/release/examples/compute_step");
-                let mut example = Command::new(example);
-                example.arg(&result).arg(folder);
-                example.args([threads.to_string(), task.steps.to_string()]);
-                let without = Printed::by(&mut example)?;
+                let without = match without {
+                    Some(without) => without,
+                    None => self.without_plugin(task, threads, folder, &result)?,
+                };
+                let from_plugin = printed.number("/result/us_per_step")?;
                 let alone = without.number("/us_per_step")?;
                 plugin.push(from_plugin);
                 native.push(alone);
@@ -213,6 +217,20 @@ impl Bench<'_> {
             peak: fastest(&peaks),
             pytorch_peak: fastest(&pytorch_peaks),
         })
+    }
+
+    /// The program that a plugin left in `result`.
+    fn without_plugin(
+        &self,
+        task: &Task,
+        threads: usize,
+        folder: &Path,
+        result: &Path,
+    ) -> Result<Printed, BenchError> {
+        let mut example = Command::new(self.root.join("target/release/examples/compute_step"));
+        example.arg(result).arg(folder);
+        example.args([threads.to_string(), task.steps.to_string()]);
+        Printed::by(&mut example)
     }
 
     fn pytorch(

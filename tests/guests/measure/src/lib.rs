@@ -172,7 +172,7 @@ fn log(run: &Run, count: u32) -> Result<Value, Failure> {
 const LOSSES: usize = 20;
 
 /// How often `steps` steps are timed; the fastest time counts.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 
 /// Trains a task from the given parameters on one batch, as PyTorch does beside it.
 fn measure(task: &Task, dataset: &Dataset, steps: u32) -> Result<Value, Failure> {
