@@ -219,6 +219,19 @@ impl Domain {
         }
     }
 
+    /// The number itself, inside the range or not, but on the domain's steps and finite.
+    pub(crate) fn on_steps(&self, x: f64) -> Value {
+        let x = x.clamp(f64::MIN, f64::MAX);
+        match self {
+            Self::Stepped { q, .. } => stepped(x, Some(*q)),
+            Self::Normal { q, .. } => stepped(x, *q),
+            Self::Whole { q, .. } => {
+                Value::from(whole(round_half_even(x / *q as f64)).saturating_mul(*q))
+            }
+            _ => real(x),
+        }
+    }
+
     /// The position of the level `level`, counted from 0.
     pub(crate) fn level(&self, level: usize) -> f64 {
         match self {

@@ -3,7 +3,7 @@
 //! Sources: Jaderberg et al., "Population Based Training of Neural Networks", 2017; Parker-Holder,
 //! Nguyen, Roberts, "Provably Efficient Online Hyperparameter Optimization with Population-Based
 //! Bandits", NeurIPS 2020. Quantiles, intervals and factors are Ray's. Unlike there, a perturbed
-//! value stays inside its range and on its steps, options without an order are only ever drawn
+//! value stays inside its range, unless that is not wanted, and on its steps, options without an order are only ever drawn
 //! anew, the mutations default to the space, a copy has the score of its original until it has one
 //! of its own, and a trial whose score is not finite belongs to the lower quantile.
 
@@ -28,6 +28,8 @@ pub(super) struct Pbt {
     quantile: f64,
     resample: f64,
     factors: Vec<f64>,
+    /// Whether a perturbed number stays inside its range.
+    keeps_range: bool,
     /// The parameters that are perturbed, with the values they may take.
     mutations: Space,
     bandit: bool,
@@ -86,6 +88,8 @@ impl Pbt {
                     )
                 })?,
         };
+        // The bandit chooses from the range.
+        let keeps_range = bandit || options.flag("keep_in_range", true)?;
         let key = if bandit {
             "hyperparam_bounds"
         } else {
@@ -111,6 +115,7 @@ impl Pbt {
             quantile,
             resample,
             factors,
+            keeps_range,
             mutations,
             bandit,
             members: BTreeMap::new(),
@@ -306,7 +311,8 @@ impl Pbt {
             _ => {
                 let factor = self.factors[usize::from(u >= 0.5)];
                 match old.as_f64() {
-                    Some(x) => domain.nearest(x * factor),
+                    Some(x) if self.keeps_range => domain.nearest(x * factor),
+                    Some(x) => domain.on_steps(x * factor),
                     None => domain.quantile(u),
                 }
             }

@@ -456,6 +456,40 @@ fn a_bad_member_of_a_population_goes_on_from_a_good_ones_checkpoint() {
     assert!((0.0..1.0).contains(&value), "{value} is inside its range");
 }
 
+#[test]
+fn a_population_may_leave_its_ranges_if_that_is_wanted() {
+    let space = json!([
+        {"name": "x", "type": "uniform", "min": 1.0, "max": 1.5},
+        {"name": "steps", "type": "quniform", "min": 1.0, "max": 1.5, "q": 0.25},
+        {"name": "size", "type": "randint", "min": 8, "max": 10},
+    ]);
+    let options = json!({
+        "time_attr": "training_iteration", "perturbation_interval": 1,
+        "resample_probability": 0, "perturbation_factors": [2, 2], "keep_in_range": false,
+    });
+    let settings = json!({"num_samples": 4, "scheduler": {"name": "pbt", "options": options}});
+    let mut experiment = experiment(space, settings);
+    for trial in 0..4 {
+        started(&mut experiment);
+        experiment.checkpoint(trial, 1, 1, "saved").unwrap();
+    }
+    for trial in [3, 2, 1, 0] {
+        report(&mut experiment, trial, 1, "loss", 1.0 + trial as f64);
+    }
+    assert_eq!(
+        report(&mut experiment, 3, 2, "loss", 9.0).0,
+        Decision::Restart
+    );
+    end(&mut experiment, 3, Ending::Stopped);
+    let original = experiment.trial(0).unwrap().config().into_owned();
+    let again = started(&mut experiment).config;
+    for name in ["x", "steps", "size"] {
+        let twice = 2.0 * original[name].as_f64().unwrap();
+        assert_eq!(again[name].as_f64(), Some(twice), "{name}");
+    }
+    assert!(again["size"].is_i64(), "{}", again["size"]);
+}
+
 /// Two that copied each other would never end.
 #[test]
 fn a_copy_is_as_good_as_its_original_and_copied_by_nobody_before_it_has_trained() {

@@ -175,6 +175,8 @@ fn schedulers_are_known_by_name_and_have_the_options_they_have() {
             json!({"scheduler": {"name": "plateau", "options": {"std": -1}}}),
             json!({"scheduler": {"name": "pbt", "options": {"quantile_fraction": 0.6}}}),
             json!({"scheduler": {"name": "pbt", "options": {"perturbation_factors": [1.2]}}}),
+            json!({"scheduler": {"name": "pbt", "options": {"keep_in_range": "no"}}}),
+            json!({"scheduler": {"name": "pb2", "options": {"keep_in_range": false}}}),
             json!({"scheduler": {"name": "pbt", "options": {"hyperparam_mutations": {"momentum": [1]}}}}),
             json!({"scheduler": {"name": "pbt", "options": {"hyperparam_mutations": {"lr": 3}}}}),
             json!({"scheduler": {"name": "pbt", "options": {"hyperparam_mutations": {"lr": [0.1, 0.01]}}}}),
@@ -200,6 +202,8 @@ fn schedulers_are_known_by_name_and_have_the_options_they_have() {
             /scheduler/options/std: `std` of scheduler plateau must be a number, 0 or more, but it is -1
             /scheduler/options/quantile_fraction: `quantile_fraction` of scheduler pbt must be a number from 0 to 0.5, but it is 0.6
             /scheduler/options/perturbation_factors: `perturbation_factors` of scheduler pbt must be a list of two numbers, more than 0, but it is a list of 1
+            /scheduler/options/keep_in_range: `keep_in_range` of scheduler pbt must be true or false, but it is "no"
+            /scheduler/options/keep_in_range: scheduler pb2 has no option `keep_in_range` (The options are time_attr, perturbation_interval, burn_in_period, quantile_fraction, resample_probability, perturbation_factors, hyperparam_bounds.)
             /scheduler/options/hyperparam_mutations/momentum: there is no hyperparameter `momentum` to be perturbed
             /scheduler/options/hyperparam_mutations/lr: the mutation of `lr` must be a list of values or a search space, but it is 3
             {"scheduler":{"name":"pbt","options":{"hyperparam_mutations":{"lr":[0.1,0.01]}}}} is fine
