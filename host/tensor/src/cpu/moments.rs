@@ -93,3 +93,38 @@ pub(super) unsafe fn run<T: Real>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{run, step};
+
+    #[test]
+    fn results_may_take_the_places_of_operands() {
+        let factors = [0.9_f32, 0.1, 0.0, 0.99, 0.01, 1.5, 1e-8, 0.001];
+        let numbers = |seed: usize| (0..37).map(move |place| (place * seed % 11) as f32 + 0.5);
+        let gradient: Vec<f32> = numbers(1).collect();
+        let mut states: [Vec<f32>; 3] = [2, 3, 4].map(|seed| numbers(seed).collect());
+        let expected: Vec<[f32; 3]> = (0..gradient.len())
+            .map(|place| {
+                let [m, v, p] = [0, 1, 2].map(|state: usize| states[state][place]);
+                step(factors, [gradient[place], m, v, p])
+            })
+            .collect();
+        let [m, v, p] = states.each_mut().map(Vec::as_mut_ptr);
+        let from = [
+            gradient.as_ptr(),
+            m.cast_const(),
+            v.cast_const(),
+            p.cast_const(),
+        ];
+        #[expect(unsafe_code, reason = "what is tested is unsafe")]
+        // SAFETY: all are as long, and used by nobody else.
+        unsafe {
+            run(factors, from, [m, v, p], gradient.len(), true);
+        }
+        for (place, expected) in expected.iter().enumerate() {
+            let found = [0, 1, 2].map(|state: usize| states[state][place]);
+            assert_eq!(found, *expected, "at {place}");
+        }
+    }
+}
