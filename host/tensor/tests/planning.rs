@@ -383,6 +383,27 @@ fn a_step_of_adam_gives_the_bits_of_its_operations() {
     }
 }
 
+/// What looks like a step of Adam, but whose parameter is its own new average or squares.
+#[test]
+fn a_step_that_goes_on_from_its_own_results_gives_the_bits_of_its_operations() {
+    for own in [0, 1] {
+        let inputs = moments(DType::F32, 1030);
+        let mut program = Program::default();
+        let operands = [0, 1, 2, 3].map(|index| program.input_like(index, &inputs[index]));
+        let results = adam(&mut program, DType::F32, 1030, operands);
+        let last = program.instructions.last_mut().unwrap();
+        last.operands[0] = results[own];
+        for result in results {
+            program.output(result);
+        }
+        let expected = run_one_by_one(&program, &inputs);
+        let found = run(&program, &inputs).unwrap();
+        for (expected, found) in expected.iter().zip(&found) {
+            assert_eq!(bits(expected), bits(found));
+        }
+    }
+}
+
 #[test]
 fn a_step_of_adam_updates_states_in_place_also_when_they_change_places() {
     for size in [5, 1030, 150_001] {

@@ -634,7 +634,14 @@ impl Builder {
             Some(stores.next()?.value).filter(|_| stores.next().is_none())
         };
         let is_scalar = |factor: &Operand| matches!(factor, Operand::Scalar(_));
+        let is_made_before = |operand: &Operand| {
+            let mut parts = parts.iter();
+            parts.all(|&part| Operand::Slot(self.slot(part)) != *operand)
+        };
         let fits = x == gradient
+            && [gradient, average, squares, parameter]
+                .iter()
+                .all(is_made_before)
             && factors.iter().all(is_scalar)
             && stored(root).is_none()
             && !parts
