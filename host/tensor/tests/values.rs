@@ -249,6 +249,54 @@ fn large_products_are_the_same_however_their_operands_lie() {
     }
 }
 
+/// An operand whose rows, or columns, are all the same is read where it is one of them.
+#[test]
+fn large_products_read_a_broadcast_operand_where_it_lies() {
+    let (m, n, k) = (150, 97, 1300);
+    let element = |index: usize| (index * 7 % 11) as f64 - 5.0;
+    for dtype in [DType::F32, DType::F64] {
+        let tensor = |shape: &[usize]| {
+            let numbers: Vec<f64> = (0..shape.iter().product()).map(element).collect();
+            let shape: Vec<u64> = shape.iter().map(|&size| size as u64).collect();
+            support::tensor(dtype, &shape, &numbers)
+        };
+        for (wide, axis) in [([k, n], 0), ([k, n], 1), ([n, k], 0), ([n, k], 1)] {
+            let is_turned = wide[1] == k;
+            let varies_along_sum = wide[axis] == k;
+            let mut program = Program::default();
+            let inputs = [tensor(&[m, k]), tensor(&[wide[axis]])];
+            let [left, right] = [0, 1].map(|index| program.input_like(index, &inputs[index]));
+            let of_wide = [
+                ("shape", list(&wide.map(|size| size as i64))),
+                ("axes", list(&[axis as i64])),
+            ];
+            let right = program.push("broadcast", &[right], &of_wide);
+            let axes = [
+                ("lhs-batch", list(&[])),
+                ("rhs-batch", list(&[])),
+                ("lhs-contract", list(&[1])),
+                ("rhs-contract", list(&[i64::from(is_turned)])),
+            ];
+            let product = program.push("dot-general", &[left, right], &axes);
+            program.output(product);
+            let found = run(&program, &inputs).unwrap();
+            let sum = |place: usize| -> f64 {
+                let (row, column) = (place / n, place % n);
+                let right = |step| element(if varies_along_sum { step } else { column });
+                (0..k)
+                    .map(|step| element(row * k + step) * right(step))
+                    .sum()
+            };
+            let expected: Vec<f64> = (0..m * n).map(sum).collect();
+            assert_eq!(
+                support::numbers(&found[0]),
+                expected,
+                "{dtype:?} {wide:?} {axis}"
+            );
+        }
+    }
+}
+
 #[test]
 fn an_item_is_the_only_element() {
     assert_eq!(i32s(&[1, 1], &[-3]).item(), -3.0);

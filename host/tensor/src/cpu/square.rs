@@ -8,7 +8,7 @@ pub(super) const SIDE: usize = 16;
 
 /// Writes `rows x columns` elements, at most a square, with rows and columns exchanged.
 ///
-/// The rows of `from` begin `from_step` apart, the `columns` rows of `to` `to_step`.
+/// The rows of `from` begin `from_step` apart, which is 0 when all are the same, the `columns` rows of `to` `to_step`.
 ///
 /// # Panics
 /// When either slice is shorter.
@@ -31,8 +31,9 @@ pub(super) fn turn<T: Vector>(
         // SAFETY: all elements are inside, as just asserted.
         return unsafe { turn_singles(simd, from, [rows, columns], to) };
     }
-    for (row, of_row) in from.chunks(from_step.max(1)).enumerate().take(rows) {
-        for (column, &element) in of_row.iter().enumerate().take(columns) {
+    for row in 0..rows {
+        let of_row = &from[row * from_step..][..columns];
+        for (column, &element) in of_row.iter().enumerate() {
             to[column * to_step + row] = element;
         }
     }
@@ -125,8 +126,11 @@ mod tests {
 
     /// Turns every part of a square around, in larger slices, and looks at each element.
     fn every_part_is_turned<T: Vector + std::fmt::Debug>(number: impl Fn(usize) -> T) {
-        let (from_step, to_step) = (SIDE + 3, SIDE + 1);
-        for rows in 1..=SIDE {
+        let to_step = SIDE + 1;
+        for (from_step, rows) in [0, 1, SIDE + 3]
+            .into_iter()
+            .flat_map(|step| (1..=SIDE).map(move |rows| (step, rows)))
+        {
             for columns in 1..=SIDE {
                 let from: Vec<T> = (0..(rows - 1) * from_step + columns).map(&number).collect();
                 let before: Vec<T> = (1000..1000 + (columns - 1) * to_step + rows)
