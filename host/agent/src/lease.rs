@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 use trainshed_core::autolog::Autolog;
 use trainshed_core::dataset::FileEntry;
 use trainshed_core::error::with_causes;
@@ -184,6 +184,7 @@ async fn supervised(
     let records_resources = Autolog::of(&lease.params).resources;
     let services = Arc::new(LeaseServices {
         points: Mutex::default(),
+        points_wait: Notify::new(),
         saved: Mutex::default(),
         models,
         client: agent.config.client.clone(),
@@ -365,6 +366,8 @@ struct LeaseServices {
     stopping: StopSignal,
     /// Points that were taken over and go to the spool together.
     points: Mutex<Vec<Report>>,
+    /// The first of them is there.
+    points_wait: Notify,
     /// The models that the run has saved last, by name.
     saved: Mutex<Saved>,
     /// How many of its models the server knows of.
@@ -500,6 +503,7 @@ impl LeaseServices {
     /// Hands over points that wait while the plugin reports nothing more; never returns.
     async fn hand_over_points_now_and_then(&self) -> Never {
         loop {
+            self.points_wait.notified().await;
             tokio::time::sleep(POINTS_EVERY).await;
             let is_waiting = !self.waiting_points().is_empty();
             if is_waiting && self.hand_over_points().await.is_err() {
@@ -583,7 +587,9 @@ impl Services for LeaseServices {
                 points.push(report);
                 points.len()
             };
-            if count >= POINTS_AT_ONCE {
+            if count == 1 {
+                self.points_wait.notify_one();
+            } else if count >= POINTS_AT_ONCE {
                 self.hand_over_points().await?;
             }
             return Ok(());
