@@ -14,8 +14,9 @@ use tokio::sync::Notify;
 use trainshed_core::limits::Limits;
 use wasmtime::Engine;
 
-/// How often runs are looked at, and how long a guest runs between two epoch checks.
-const TICK: Duration = Duration::from_millis(10);
+/// How often runs are looked at, and how long a guest runs between two epoch checks. A run on
+/// all processors waits each time until this thread sleeps again.
+const TICK: Duration = Duration::from_millis(50);
 
 /// A request to stop one run, which is made once or never.
 #[derive(Debug, Default)]
