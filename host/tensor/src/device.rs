@@ -197,7 +197,7 @@ impl Compiled {
         state: &[Tensor],
         context: &Context,
     ) -> Result<Session, ProgramError> {
-        check_types("state", &self.states, state)?;
+        check_types("state", &self.states, state.iter())?;
         let state: Result<_, _> = state
             .iter()
             .map(|tensor| self.device.upload(tensor))
@@ -216,9 +216,9 @@ impl Session {
     pub(crate) fn run(
         &mut self,
         compiled: &Compiled,
-        inputs: &[Tensor],
+        inputs: &[&Tensor],
     ) -> Result<Vec<Tensor>, ProgramError> {
-        check_types("input", &compiled.inputs, inputs)?;
+        check_types("input", &compiled.inputs, inputs.iter().copied())?;
         if self.context.is_stopped() {
             return Err(ProgramError::Stopped);
         }
@@ -258,7 +258,7 @@ impl Session {
         Ok(tensors)
     }
 
-    fn upload(&mut self, compiled: &Compiled, inputs: &[Tensor]) -> Result<(), ProgramError> {
+    fn upload(&mut self, compiled: &Compiled, inputs: &[&Tensor]) -> Result<(), ProgramError> {
         for (uploaded, input) in self.uploaded.iter_mut().zip(inputs) {
             let storage = Arc::downgrade(&input.storage);
             // A weak pointer keeps the address, so another tensor never has it.

@@ -1,4 +1,7 @@
+use std::borrow::Borrow;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::cpu::{Memory, Region};
 use crate::plan::{self, Compiled, OutputSource, Place};
@@ -172,7 +175,12 @@ impl Session {
     /// # Errors
     /// [`ProgramError::Argument`] when an input is not as declared,
     /// [`ProgramError::OutOfMemory`], [`ProgramError::Stopped`].
-    pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, ProgramError> {
+    pub fn run<T: Borrow<Tensor>>(&mut self, inputs: &[T]) -> Result<Vec<Tensor>, ProgramError> {
+        let inputs: SmallVec<[&Tensor; 8]> = inputs.iter().map(Borrow::borrow).collect();
+        self.run_with(&inputs)
+    }
+
+    fn run_with(&mut self, inputs: &[&Tensor]) -> Result<Vec<Tensor>, ProgramError> {
         match (&mut self.inner, &self.executable.target) {
             (Inner::Cpu(session), Target::Cpu(compiled)) => session.run(compiled, inputs),
             (Inner::Device(session), Target::Device(compiled)) => session.run(compiled, inputs),
@@ -208,7 +216,7 @@ impl CpuSession {
         state: Vec<Tensor>,
         context: &Context,
     ) -> Result<Self, ProgramError> {
-        check_types("state", &compiled.states, &state)?;
+        check_types("state", &compiled.states, state.iter())?;
         let mut arena = Storage::zeros(compiled.arena_bytes, context.budget())?;
         let whole = Region::writable(arena.bytes_mut());
         let values = compiled.values.iter();
@@ -226,8 +234,13 @@ impl CpuSession {
             context: context.clone(),
         })
     }
-    fn run(&mut self, compiled: &Compiled, inputs: &[Tensor]) -> Result<Vec<Tensor>, ProgramError> {
-        check_types("input", &compiled.inputs, inputs)?;
+
+    fn run(
+        &mut self,
+        compiled: &Compiled,
+        inputs: &[&Tensor],
+    ) -> Result<Vec<Tensor>, ProgramError> {
+        check_types("input", &compiled.inputs, inputs.iter().copied())?;
 
         // Everything that can fail comes first. Outputs that are old states are taken
         // here: that makes those states shared, so they will not be written over.
@@ -269,7 +282,12 @@ impl CpuSession {
     }
 
     /// Fills in the regions that differ from run to run.
-    fn place(&mut self, compiled: &Compiled, inputs: &[Tensor], replaced: &mut [(usize, Storage)]) {
+    fn place(
+        &mut self,
+        compiled: &Compiled,
+        inputs: &[&Tensor],
+        replaced: &mut [(usize, Storage)],
+    ) {
         for (state, regions) in self.state.iter_mut().zip(&mut self.states) {
             // A state that nobody else holds is written where it lies.
             let region = match Arc::get_mut(&mut state.storage) {
@@ -327,10 +345,10 @@ impl CpuSession {
 }
 
 /// Checks the tensors that a call was given against what the program declares.
-pub(crate) fn check_types(
+pub(crate) fn check_types<'a>(
     kind: &str,
     expected: &[TensorType],
-    given: &[Tensor],
+    given: impl ExactSizeIterator<Item = &'a Tensor>,
 ) -> Result<(), ProgramError> {
     if expected.len() != given.len() {
         return Err(ProgramError::Argument(format!(

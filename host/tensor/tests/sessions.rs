@@ -95,7 +95,7 @@ fn states_can_be_exchanged_and_returned() {
     program.output(a);
     let state = vec![f32s(&[2], &[1.0, 2.0]), f32s(&[2], &[3.0, 4.0])];
     let mut session = bind(&program, state, &context());
-    let old = session.run(&[]).unwrap().remove(0);
+    let old = session.run::<Tensor>(&[]).unwrap().remove(0);
     assert_eq!(floats(&old), [1.0, 2.0]);
     assert_eq!(floats(&session.state(0).unwrap()), [3.0, 4.0]);
     assert_eq!(floats(&session.state(1).unwrap()), [1.0, 2.0]);
@@ -119,8 +119,8 @@ fn updates_that_read_each_other_see_the_old_states() {
         f32s(&[2, 2], &[0.0; 4]),
     ];
     let mut session = bind(&program, state, &context());
-    session.run(&[]).unwrap();
-    session.run(&[]).unwrap();
+    session.run::<Tensor>(&[]).unwrap();
+    session.run::<Tensor>(&[]).unwrap();
     assert_eq!(floats(&session.state(0).unwrap()), [2.0, 4.0, 6.0, 8.0]);
     assert_eq!(floats(&session.state(1).unwrap()), [20.0, 40.0, 60.0, 80.0]);
     assert_eq!(
@@ -146,7 +146,7 @@ fn a_counter_that_other_values_need_is_updated() {
     program.output(next);
     let mut session = bind(&program, vec![f32s(&[], &[0.0])], &context());
     for step in [1.0, 2.0] {
-        let outputs = session.run(&[]).unwrap();
+        let outputs = session.run::<Tensor>(&[]).unwrap();
         assert_eq!(floats(&outputs[0]), [step; 3]);
         assert_eq!(outputs[1].item(), f64::from(step));
     }

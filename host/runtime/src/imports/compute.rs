@@ -3,9 +3,11 @@
 //!
 //! A run of a program holds the thread: it is the task's own, on which nothing else runs.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use smallvec::SmallVec;
 use trainshed_tensor::{self as native, Batches, DType, Device, Reservation, Tensor};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, WasmList};
@@ -38,7 +40,8 @@ pub struct Executable {
 /// A program with its state.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Session {
-    session: native::Session,
+    /// Runs while its inputs are borrowed from the same table; the run's thread alone uses it.
+    session: RefCell<native::Session>,
     /// Estimated floating-point operations of one run.
     flops: u64,
     /// The program lives as long as its last session.
@@ -152,12 +155,14 @@ impl TaskState {
 
     /// Checks that a run of so many operations could end before the task must.
     fn check_cost(&self, flops: u64) -> Result<(), ProgramError> {
+        let flops_per_ms = u64::from(self.threads).saturating_mul(MAX_FLOPS_PER_MS);
+        // What is always allowed need not look at the clock.
+        if flops <= flops_per_ms.saturating_mul(LEAST_MS_LEFT) {
+            return Ok(());
+        }
         let left = u64::try_from(self.watch.left().as_millis()).unwrap_or(u64::MAX);
         let left = left.max(LEAST_MS_LEFT);
-        let threads = u64::from(self.threads);
-        let allowed = left
-            .saturating_mul(threads)
-            .saturating_mul(MAX_FLOPS_PER_MS);
+        let allowed = flops_per_ms.saturating_mul(left);
         if flops > allowed {
             return Err(ProgramError::InvalidArgument(format!(
                 "a run of the program is estimated at {flops} floating-point operations, but in the {left} ms that the task has left it can do at most {allowed}"
@@ -166,17 +171,23 @@ impl TaskState {
         Ok(())
     }
 
-    /// Runs a session's program, unless that cannot end in time.
+    /// Runs a session's program on a batch and the tensors behind handles, unless that cannot
+    /// end in time.
     fn run_session(
-        &mut self,
+        &self,
         session: &Resource<Session>,
-        inputs: &[Tensor],
+        batch: &[Tensor],
+        handles: &[Resource<Tensor>],
     ) -> wasmtime::Result<Result<Vec<Tensor>, ProgramError>> {
-        let flops = self.table.get(session)?.flops;
-        if let Err(error) = self.check_cost(flops) {
+        let session = self.table.get(session)?;
+        if let Err(error) = self.check_cost(session.flops) {
             return Ok(Err(error));
         }
-        let outputs = self.table.get_mut(session)?.session.run(inputs);
+        let mut inputs: SmallVec<[&Tensor; 8]> = batch.iter().collect();
+        for handle in handles {
+            inputs.push(self.table.get(handle)?);
+        }
+        let outputs = session.session.borrow_mut().run(&inputs);
         Ok(outputs.map_err(Into::into))
     }
 
@@ -296,7 +307,7 @@ impl HostExecutable for TaskState {
         let executable = self.table.get(&executable)?;
         let bound = executable.program.bind(state, &self.tensors);
         let session = bound.map_err(Into::into).map(|session| Session {
-            session,
+            session: RefCell::new(session),
             flops: executable.program.plan().flops,
             _share: Arc::clone(&executable.share),
         });
@@ -346,8 +357,7 @@ impl HostSession for TaskState {
         session: Resource<Session>,
         inputs: Vec<Resource<Tensor>>,
     ) -> Called<Vec<Resource<Tensor>>> {
-        let inputs = self.tensors_of(&inputs)?;
-        let outputs = self.run_session(&session, &inputs)?;
+        let outputs = self.run_session(&session, &[], &inputs)?;
         self.give_all(outputs)
     }
 
@@ -357,18 +367,17 @@ impl HostSession for TaskState {
         source: Resource<Batches>,
         inputs: Vec<Resource<Tensor>>,
     ) -> Called<Option<Vec<Resource<Tensor>>>> {
-        let mut tensors = match self.table.get_mut(&source)?.next() {
+        let batch = match self.table.get_mut(&source)?.next() {
             Ok(Some(batch)) => batch,
             Ok(None) => return Ok(Ok(None)),
             Err(error) => return Ok(Err(error.into())),
         };
-        tensors.extend(self.tensors_of(&inputs)?);
-        let outputs = self.run_session(&session, &tensors)?;
+        let outputs = self.run_session(&session, &batch, &inputs)?;
         Ok(self.give_all(outputs)?.map(Some))
     }
 
     fn state(&mut self, session: Resource<Session>, index: u32) -> Called<Resource<Tensor>> {
-        let state = self.table.get(&session)?.session.state(index);
+        let state = self.table.get(&session)?.session.borrow().state(index);
         self.give(state.map_err(Into::into))
     }
 
