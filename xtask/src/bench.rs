@@ -349,10 +349,38 @@ fn fastest(times: &[f64]) -> f64 {
     times.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
-/// The middle value, or the upper one of the two in the middle; NaN when there is none.
-fn median(values: &mut [f64]) -> f64 {
+/// The value that a `share` of the others is below, between the two nearest; NaN when there is
+/// none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a place among as many values as were measured"
+)]
+fn quantile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    let Some(last) = values.len().checked_sub(1) else {
+        return f64::NAN;
+    };
+    let place = share.clamp(0.0, 1.0) * last as f64;
+    let (lower, upper) = (values[place as usize], values[place.ceil() as usize]);
+    lower + (upper - lower) * place.fract()
+}
+
+/// The middle value, or the mean of the two in the middle; NaN when there is none.
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+/// The standard error of the median, whatever the distribution: a half of what lies between the
+/// quantiles that are a standard deviation, 0.5 / sqrt(count), beside it.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "as many values as were measured"
+)]
+fn median_error(values: &mut [f64]) -> f64 {
+    let beside = 0.5 / (values.len() as f64).sqrt();
+    (quantile(values, 0.5 + beside) - quantile(values, 0.5 - beside)) / 2.0
 }
 
 #[cfg(test)]
@@ -362,8 +390,17 @@ mod tests {
     #[test]
     fn the_median_is_the_middle_value() {
         assert_eq!(median(&mut [9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median(&mut [3.0, 1.0]), 3.0);
+        assert_eq!(median(&mut [3.0, 1.0]), 2.0);
         assert!(median(&mut []).is_nan());
+    }
+
+    #[test]
+    fn the_error_of_a_median_is_half_of_what_its_neighbours_are_apart() {
+        let mut sixteen: Vec<f64> = (0..16).rev().map(f64::from).collect();
+        // From place 5.625 to 9.375.
+        assert_eq!(median_error(&mut sixteen), 1.875);
+        assert_eq!(median_error(&mut [4.0, 4.0]), 0.0);
+        assert!(median_error(&mut []).is_nan());
     }
 
     #[test]
