@@ -7,6 +7,7 @@ use crate::bindings::{self, BindingsError};
 use crate::pjrt::{self, PluginError};
 use crate::plugins::{self, BuildError, Settings};
 use crate::process::{self, CommandError};
+use crate::processors;
 use crate::say;
 
 /// Names the plugin that `host/pjrt`'s tests compare tensor programs with.
@@ -46,6 +47,7 @@ pub fn test(root: &Path) -> Result<(), TaskError> {
         tests.env(PJRT_PLUGIN, pjrt::plugin(&settings.cache)?);
     }
     step(tests.args(["test", "--workspace"]))?;
+    processors::test(root)?;
     step(guest_cargo(root, "test").arg("--workspace"))?;
     say("All tests passed.");
     Ok(())

@@ -12,6 +12,7 @@ pub mod files;
 pub mod pjrt;
 pub mod plugins;
 pub mod process;
+mod processors;
 pub mod toolchain;
 
 /// Tells the user, on standard error, what is going on.
