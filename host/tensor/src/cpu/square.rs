@@ -8,7 +8,8 @@ pub(super) const SIDE: usize = 16;
 
 /// Writes `rows x columns` elements, at most a square, with rows and columns exchanged.
 ///
-/// The rows of `from` begin `from_step` apart, which is 0 when all are the same, the `columns` rows of `to` `to_step`.
+/// The rows of `from` begin `from_step` apart, which is 0 when all are the same, the `columns`
+/// rows of `to` `to_step`.
 ///
 /// # Panics
 /// When either slice is shorter.
