@@ -98,15 +98,16 @@ pub fn run(root: &Path) -> Result<(), BenchError> {
 fn prepare(root: &Path, folder: &Path, plugin: &str) -> Result<Shed, BenchError> {
     let plugins = plugins::build(root)?;
     build(root, &["--package", "trainshed-cli"])?;
-    let shed = Shed {
-        program: root.join("target/release/trainshed"),
-        folder: folder.to_owned(),
-    };
     let plugin = plugins.path(plugin).ok_or_else(|| BenchError::Output {
         program: "cargo xtask plugins".to_owned(),
         expected: format!("the plugin `{plugin}`"),
         found: "others".to_owned(),
     })?;
+    let shed = Shed {
+        program: root.join("target/release/trainshed"),
+        folder: folder.to_owned(),
+        plugin: plugin.to_owned(),
+    };
     shed.json(&["plugin", "push", &plugin.to_string_lossy()])?;
     Ok(shed)
 }
@@ -213,10 +214,11 @@ fn reports(shed: &Shed, dataset: f64) -> Result<Vec<Row>, BenchError> {
     Ok(names.into_iter().zip(fastest).map(row).collect())
 }
 
-/// The binary, and the data folder it is used on.
+/// The binary, the data folder it is used on, and the component that was pushed.
 struct Shed {
     program: PathBuf,
     folder: PathBuf,
+    plugin: PathBuf,
 }
 
 impl Shed {

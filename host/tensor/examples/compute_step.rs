@@ -8,9 +8,11 @@
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
+#[path = "guest/mod.rs"]
 mod guest;
+#[path = "guest/task.rs"]
+mod task;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -18,99 +20,31 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use guest::{ProgramJson, declared};
-use safetensors::{Dtype, SafeTensors};
-use serde::Deserialize;
-use trainshed_tensor::{Budget, Context, DType, Executable, Tensor};
+use task::Task;
+use trainshed_tensor::{Budget, Context};
 
 /// As in the guest.
 const ROUNDS: usize = 4;
-
-/// What the guest returned.
-#[derive(Deserialize)]
-struct Measured {
-    losses: Vec<f64>,
-    /// The tensors of the file that make a batch.
-    columns: Vec<String>,
-    /// What the program's first states begin as.
-    states: Vec<Initial>,
-    learning_rate: f32,
-    program: ProgramJson,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Initial {
-    /// A tensor of the file.
-    Parameter(String),
-    /// This number everywhere.
-    Constant(f32),
-}
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [result, folder, threads, steps] = &arguments[..] else {
         return Err("RESULT.json, FOLDER, THREADS and STEPS must be given".into());
     };
-    let measured: Measured = serde_json::from_slice(&fs::read(result)?)?;
     let steps: u32 = steps.parse()?;
     let budget = Budget::new(8 << 30);
     let stop = Arc::new(AtomicBool::new(false));
     let context = Context::new(budget.clone(), threads.parse()?, stop)?;
-
-    let mut tensors = BTreeMap::new();
-    for file in ["batch.safetensors", "parameters.safetensors"] {
-        load(&Path::new(folder).join(file), &budget, &mut tensors)?;
-    }
-    let mut take = |name: &String| {
-        let tensor = tensors.remove(name);
-        tensor.ok_or_else(|| format!("there is no tensor `{name}`"))
-    };
-    let columns = measured.columns.iter();
-    let mut inputs: Vec<Tensor> = columns.map(&mut take).collect::<Result<_, _>>()?;
-    let flag = Tensor::from_bytes(DType::Bool, &[], &[1], &budget)?;
-    inputs.extend([
-        Tensor::from_f32(&[], &[measured.learning_rate], &budget)?,
-        flag,
-    ]);
-    let program = measured.program.into_program();
-    let mut parameters: BTreeMap<&String, Tensor> = measured
-        .states
-        .iter()
-        .filter_map(|state| match state {
-            Initial::Parameter(name) => Some(take(name).map(|tensor| (name, tensor))),
-            Initial::Constant(_) => None,
-        })
-        .collect::<Result<_, _>>()?;
+    let mut task = Task::read(Path::new(result), Path::new(folder), &budget)?;
     forget_peak()?;
     let before = resident("VmRSS")?;
 
-    let mut state = Vec::new();
-    for (index, (dtype, shape)) in declared(&program, "state")?.into_iter().enumerate() {
-        state.push(match measured.states.get(index) {
-            Some(Initial::Parameter(name)) => parameters
-                .remove(name)
-                .ok_or_else(|| format!("`{name}` is the name of two states"))?,
-            Some(&Initial::Constant(number)) if number != 0.0 => {
-                let elements = usize::try_from(shape.iter().product::<u64>())?;
-                Tensor::from_f32(&shape, &vec![number; elements], &budget)?
-            }
-            _ => Tensor::zeros(dtype, &shape, &budget)?,
-        });
-    }
-    let loss = u32::try_from(measured.states.len())?;
-    let mut session = Executable::compile(&program, &budget)?.bind(state, &context)?;
-    let mut losses = Vec::new();
-    for _ in &measured.losses {
-        session.run(&inputs)?;
-        losses.push(session.state(loss)?.item());
-    }
+    let mut session = task.bind(&context)?;
+    let losses = task.begin(&mut session)?;
     let mut fastest = f64::INFINITY;
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        for _ in 0..steps {
-            session.run(&inputs)?;
-        }
+        task.steps(&mut session, steps)?;
         fastest = fastest.min(started.elapsed().as_secs_f64());
     }
     let printed = serde_json::json!({
@@ -119,26 +53,6 @@ fn main() -> Result<(), Box<dyn Error>> {
         "peak_bytes": resident("VmHWM")?.saturating_sub(before),
     });
     println!("{printed}");
-    Ok(())
-}
-
-/// Adds the tensors of `f32` and `i32` of a file.
-fn load(
-    path: &Path,
-    budget: &Budget,
-    into: &mut BTreeMap<String, Tensor>,
-) -> Result<(), Box<dyn Error>> {
-    let bytes = fs::read(path)?;
-    for (name, view) in SafeTensors::deserialize(&bytes)?.iter() {
-        let dtype = match view.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::I32 => DType::I32,
-            _ => continue,
-        };
-        let shape: Vec<u64> = view.shape().iter().map(|&size| size as u64).collect();
-        let tensor = Tensor::from_bytes(dtype, &shape, view.data(), budget)?;
-        into.insert(name.to_owned(), tensor);
-    }
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use super::{
@@ -14,9 +15,13 @@ use super::{
 use crate::files::{self, FileError};
 use crate::say;
 
-/// How often in a round a plugin and the same program without one are run after each other, each
-/// of them first in every other turn.
-const TURNS: usize = 12;
+/// How often in a round a plugin and the same program without one are run, in turns.
+const RUNS: usize = 3;
+
+/// How often in a round what a plugin costs is measured, each time by a process of its own, and
+/// in how many turns.
+const CROSSINGS: usize = 2;
+const TURNS: u32 = 100;
 
 /// Numbers of threads.
 const THREADS: [usize; 2] = [1, 2];
@@ -24,7 +29,7 @@ const THREADS: [usize; 2] = [1, 2];
 /// A kind of training, and what is wanted of it.
 struct Task {
     letter: &'static str,
-    /// Of which a time is taken four times a turn; a quarter of a second or more.
+    /// Of which a time is taken four times a run; a quarter of a second or more.
     steps: u32,
     /// How many times as fast as PyTorch, with one thread and with two.
     speed: [f64; 2],
@@ -71,6 +76,12 @@ impl Task {
         }
     }
 
+    /// Steps of a turn with and without a plugin: about 20 ms, in which the machine's speed
+    /// changes little.
+    const fn turn(&self) -> u32 {
+        self.steps.div_ceil(16)
+    }
+
     const fn parity(self) -> Self {
         Self {
             parity: true,
@@ -93,8 +104,10 @@ pub fn run(root: &Path, letters: &[String], rounds: u32) -> Result<(), BenchErro
     let folder = tempfile::tempdir();
     let folder = folder.map_err(|error| FileError::new(Path::new("."), "made", error))?;
     let shed = prepare(root, folder.path(), "measure")?;
-    let example = ["--package", "trainshed-tensor", "--example", "compute_step"];
-    build(root, &example)?;
+    for (package, example) in [("tensor", "compute_step"), ("runtime", "crossing")] {
+        let package = format!("trainshed-{package}");
+        build(root, &["--package", &package, "--example", example])?;
+    }
 
     let bench = Bench {
         root,
@@ -124,9 +137,11 @@ struct Bench<'a> {
 struct Measured {
     plugin: f64,
     native: f64,
-    /// How many times as long a step takes from a plugin as in the run without beside it: the
-    /// median, because the speed of a machine drifts, and its standard error.
+    /// How many times as long a step takes from a plugin as without, in turns within one process:
+    /// the median, because the speed of a machine drifts, and its standard error.
     crossing: [f64; 2],
+    /// The same of two sessions without a plugin: how far chance goes.
+    control: [f64; 2],
     eager: f64,
     /// Absent where PyTorch could not compile the model.
     compiled: Option<f64>,
@@ -172,7 +187,7 @@ impl Bench<'_> {
         let result = self.shed.folder.join("result.json");
 
         let (mut plugin, mut native, mut eager) = (Vec::new(), Vec::new(), Vec::new());
-        let mut crossings = Vec::new();
+        let (mut crossings, mut controls) = (Vec::new(), Vec::new());
         let (mut peaks, mut pytorch_peaks) = (Vec::new(), Vec::new());
         let (mut loss, mut pytorch_loss) = (f64::NAN, f64::NAN);
         for round in 1..=self.rounds {
@@ -180,25 +195,20 @@ impl Bench<'_> {
                 "Task {letter}, threads {threads}: round {round} of {}",
                 self.rounds
             ));
-            for turn in 0..TURNS {
-                // The program comes from a plugin, which is first at first.
-                let mut without = None;
-                if turn % 2 == 1 {
-                    without = Some(self.without_plugin(task, threads, folder, &result)?);
-                }
+            for _ in 0..RUNS {
                 let printed = self.shed.json(&["run", &action])?;
                 files::write(&result, printed.value["result"].to_string().as_bytes())?;
-                let without = match without {
-                    Some(without) => without,
-                    None => self.without_plugin(task, threads, folder, &result)?,
-                };
-                let from_plugin = printed.number("/result/us_per_step")?;
-                let alone = without.number("/us_per_step")?;
-                plugin.push(from_plugin);
-                native.push(alone);
-                crossings.push(from_plugin / alone);
-                peaks.push(without.number("/peak_bytes")?);
+                plugin.push(printed.number("/result/us_per_step")?);
                 loss = printed.last("/result/losses")?;
+                let without = self.without_plugin(task, threads, folder, &result)?;
+                native.push(without.number("/us_per_step")?);
+                peaks.push(without.number("/peak_bytes")?);
+            }
+            for _ in 0..CROSSINGS {
+                for [plugin, first, second] in self.turns(task, threads, folder, &result)? {
+                    crossings.push(2.0 * plugin / (first + second));
+                    controls.push(second / first);
+                }
             }
             let pytorch = self.pytorch(task, threads, "eager", None)?;
             eager.push(pytorch.number("/fastest_us")?);
@@ -213,6 +223,7 @@ impl Bench<'_> {
             plugin: fastest(&plugin),
             native: fastest(&native),
             crossing: [median(&mut crossings), median_error(&mut crossings)],
+            control: [median(&mut controls), median_error(&mut controls)],
             eager: fastest(&eager),
             compiled: compiled.and_then(|it| it.number("/fastest_us")).ok(),
             loss,
@@ -236,6 +247,27 @@ impl Bench<'_> {
         Printed::by(&mut example)
     }
 
+    /// Times of turns of a plugin and of two sessions without one.
+    fn turns(
+        &self,
+        task: &Task,
+        threads: usize,
+        folder: &Path,
+        result: &Path,
+    ) -> Result<Vec<[f64; 3]>, BenchError> {
+        let program = self.root.join("target/release/examples/crossing");
+        let mut example = Command::new(program);
+        example.arg(&self.shed.plugin).arg(result).arg(folder);
+        example.args([
+            threads.to_string(),
+            task.turn().to_string(),
+            TURNS.to_string(),
+        ]);
+        let printed = Printed::by(&mut example)?;
+        let turns = Vec::deserialize(&printed.value["turns"]);
+        turns.map_err(|_| printed.without("three times of each turn at `/turns`"))
+    }
+
     fn pytorch(
         &self,
         task: &Task,
@@ -257,13 +289,16 @@ fn line(task: &Task, threads: usize, speed: f64, measured: &Measured) -> String 
     let Measured {
         plugin,
         native,
-        crossing: [crossing, error],
+        crossing,
+        control,
         eager,
         ..
     } = *measured;
+    let with_error = |[ratio, error]: [f64; 2]| format!("{ratio:.3} ± {error:.3}");
+    let control = with_error(control);
     let crossing = judged(
-        format!("{crossing:.3} ± {error:.3}"),
-        crossing <= task.crossing,
+        with_error(crossing),
+        crossing[0] <= task.crossing,
         format!("at most {}", task.crossing),
     );
     let faster = eager / plugin;
@@ -285,8 +320,8 @@ fn line(task: &Task, threads: usize, speed: f64, measured: &Measured) -> String 
     let compiled = measured.compiled;
     let compiled = compiled.map_or_else(|| "fails".to_owned(), |time| format!("{time:.1}"));
     format!(
-        "| {} | {threads} | {plugin:.1} | {native:.1} | {crossing} | {eager:.1} | {compiled} \
-         | {faster} | {memory} | {pytorch_peak:.1} | {loss} |",
+        "| {} | {threads} | {plugin:.1} | {native:.1} | {crossing} | {control} | {eager:.1} \
+         | {compiled} | {faster} | {memory} | {pytorch_peak:.1} | {loss} |",
         task.letter
     )
 }
@@ -298,9 +333,9 @@ fn judged(value: String, met: bool, target: impl Display) -> String {
 }
 
 const HEADER: &str = "
-| task | threads | plugin, µs | native, µs | plugin / native | PyTorch eager, µs \
-| torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |
-|---|---:|---:|---:|---|---:|---:|---|---|---:|---|";
+| task | threads | plugin, µs | native, µs | plugin / native | native / native \
+| PyTorch eager, µs | torch.compile, µs | eager / plugin | peak, MiB | PyTorch's, MiB | loss differs |
+|---|---:|---:|---:|---|---|---:|---:|---|---|---:|---|";
 
 #[cfg(test)]
 mod tests {
@@ -312,6 +347,7 @@ mod tests {
             plugin: 30.0,
             native: 29.0,
             crossing: [1.0345, 0.0061],
+            control: [0.9996, 0.0004],
             eager: 315.0,
             compiled: None,
             loss: 1.0,
@@ -322,8 +358,8 @@ mod tests {
         let task = Task::new("a", 1, [10.0, 10.0]).memory().parity();
         assert_eq!(
             line(&task, 2, 10.0, &measured),
-            "| a | 2 | 30.0 | 29.0 | 1.034 ± 0.006 (at most 1.01: missed) | 315.0 | fails \
-             | 10.50 (at least 10: met) | 2.0 (at most PyTorch's: missed) | 1.0 \
+            "| a | 2 | 30.0 | 29.0 | 1.034 ± 0.006 (at most 1.01: missed) \
+             | 1.000 ± 0.000 | 315.0 | fails | 10.50 (at least 10: met) | 2.0 (at most PyTorch's: missed) | 1.0 \
              | 1e-3 (at most 1e-4: missed) |"
         );
     }

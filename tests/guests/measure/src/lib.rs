@@ -13,7 +13,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tasks::{Task, task};
+use tasks::task;
 use trainshed_sdk::compute::Executable;
 use trainshed_sdk::graph::{Graph, Var};
 use trainshed_sdk::nn::{
@@ -49,6 +49,10 @@ struct Settings {
     /// One of the tasks a to h of `cargo xtask bench compute`, in place of the digits. The
     /// data set then holds `batch.safetensors` and `parameters.safetensors`.
     task: Option<String>,
+    /// Of a task: instead of taking the time, `steps` steps are done so many times, with a point
+    /// reported behind each, for whoever runs the plugin to take it.
+    #[schemars(range(max = 1_000_000))]
+    turns: u32,
 }
 
 impl Default for Settings {
@@ -58,6 +62,7 @@ impl Default for Settings {
             reports: 0,
             trial: None,
             task: None,
+            turns: 0,
         }
     }
 }
@@ -85,7 +90,7 @@ impl Train for Measure {
             return Ok(Value::Null);
         }
         if let Some(letter) = &settings.task {
-            return measure(&task(letter)?, dataset, settings.steps);
+            return measure(run, dataset, letter, &settings);
         }
         let table = dataset.table(None)?;
         let pixels = table.columns_with_prefix("pixel_")?;
@@ -175,7 +180,13 @@ const LOSSES: usize = 20;
 const ROUNDS: usize = 4;
 
 /// Trains a task from the given parameters on one batch, as PyTorch does beside it.
-fn measure(task: &Task, dataset: &Dataset, steps: u32) -> Result<Value, Failure> {
+fn measure(
+    run: &Run,
+    dataset: &Dataset,
+    letter: &str,
+    settings: &Settings,
+) -> Result<Value, Failure> {
+    let task = task(letter)?;
     let mut tensors = BTreeMap::new();
     for table in dataset.tables()? {
         for column in &table.columns {
@@ -220,12 +231,18 @@ fn measure(task: &Task, dataset: &Dataset, steps: u32) -> Result<Value, Failure>
         session.run(&inputs)?;
         losses.push(session.state(step.loss_sum())?.item());
     }
+    let steps = || (0..settings.steps).try_for_each(|_| session.run(&inputs).map(drop));
+    for turn in 0..settings.turns {
+        steps()?;
+        run.report_scalar("measure", "turn", 0.0, u64::from(turn))?;
+    }
+    if settings.turns > 0 {
+        return Ok(Value::Null);
+    }
     let mut fastest = f64::INFINITY;
     for _ in 0..ROUNDS {
         let started = Instant::now();
-        for _ in 0..steps {
-            session.run(&inputs)?;
-        }
+        steps()?;
         fastest = fastest.min(started.elapsed().as_secs_f64());
     }
     let states = step
@@ -236,7 +253,8 @@ fn measure(task: &Task, dataset: &Dataset, steps: u32) -> Result<Value, Failure>
             _ => json!(spec.name),
         });
     Ok(json!({
-        "us_per_step": fastest * 1e6 / f64::from(steps),
+        "task": letter,
+        "us_per_step": fastest * 1e6 / f64::from(settings.steps),
         "losses": losses,
         "columns": task.columns,
         "states": states.collect::<Vec<_>>(),
