@@ -37,7 +37,15 @@ pub(crate) fn test(root: &Path) -> Result<(), CommandError> {
         ));
         return Ok(());
     }
-    let tests = tests_of_kernels(&messages(root)?);
+    let mut listing = listing(root);
+    let tests = tests_of_kernels(&process::output(&mut listing)?);
+    if tests.is_empty() {
+        // What cargo says has another form than expected: to go on would look like passing.
+        return Err(CommandError::FailedSaying {
+            command: process::command_line(&listing),
+            message: format!("it names no test program of {PACKAGE}"),
+        });
+    }
     let folder = root.join(PACKAGE);
     for processor in PROCESSORS {
         say(&format!("The tensor tests on the processor `{processor}`"));
@@ -50,8 +58,8 @@ pub(crate) fn test(root: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// What cargo says of the tests of the workspace, a JSON object a line.
-fn messages(root: &Path) -> Result<String, CommandError> {
+/// Lists the tests of the workspace, a JSON object a line.
+fn listing(root: &Path) -> Command {
     let mut command = process::cargo();
     command.current_dir(root);
     command.args([
@@ -61,7 +69,7 @@ fn messages(root: &Path) -> Result<String, CommandError> {
         "--message-format",
         "json",
     ]);
-    process::output(&mut command)
+    command
 }
 
 /// The test programs of the kernels' package, but for those of time.
