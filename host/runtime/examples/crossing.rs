@@ -105,7 +105,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         ended => return Err(format!("the plugin: {ended:?}").into()),
     }
     // The first turn has the plugin's start in it.
-    let printed = json!({ "turns": beside.turns().taken[1..] });
+    let taken = &beside.turns().taken;
+    let printed = json!({ "turns": taken.get(1..) });
     println!("{printed}");
     Ok(())
 }

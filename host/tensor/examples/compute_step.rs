@@ -8,7 +8,6 @@
 
 #![expect(clippy::print_stdout, reason = "prints its result")]
 
-#[path = "guest/mod.rs"]
 mod guest;
 #[path = "guest/task.rs"]
 mod task;
