@@ -53,6 +53,10 @@ struct Settings {
     /// reported behind each, for whoever runs the plugin to take it.
     #[schemars(range(max = 1_000_000))]
     turns: u32,
+    /// Of a task: instead of taking the time, it learns from the tensors of
+    /// `batches.safetensors`, `x.0`, `x.1` and so on, so many times from all of them.
+    #[schemars(range(max = 1_000))]
+    epochs: u32,
 }
 
 impl Default for Settings {
@@ -63,6 +67,7 @@ impl Default for Settings {
             trial: None,
             task: None,
             turns: 0,
+            epochs: 0,
         }
     }
 }
@@ -224,13 +229,28 @@ fn measure(
 
     let rate = Tensor::scalar(task.learning_rate)?;
     let fresh = Tensor::scalar(true)?;
+    let loss_of = |inputs: &[&Tensor]| -> Result<f64, Failure> {
+        session.run(inputs)?;
+        Ok(session.state(step.loss_sum())?.item())
+    };
+    if settings.epochs > 0 {
+        let batches = batches(task.columns, &tensors);
+        let mut means = Vec::new();
+        for _ in 0..settings.epochs {
+            let mut sum = 0.0;
+            for batch in &batches {
+                let inputs: Vec<&Tensor> = batch.iter().copied().chain([&rate, &fresh]).collect();
+                sum += loss_of(&inputs)?;
+            }
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 batches")]
+            means.push(sum / batches.len() as f64);
+        }
+        return Ok(json!({ "losses": means }));
+    }
     let mut inputs: Vec<&Tensor> = batch.iter().collect();
     inputs.extend([&rate, &fresh]);
-    let mut losses = Vec::new();
-    for _ in 0..LOSSES {
-        session.run(&inputs)?;
-        losses.push(session.state(step.loss_sum())?.item());
-    }
+    let losses = (0..LOSSES).map(|_| loss_of(&inputs));
+    let losses: Vec<f64> = losses.collect::<Result<_, _>>()?;
     let steps = || (0..settings.steps).try_for_each(|_| session.run(&inputs).map(drop));
     for turn in 0..settings.turns {
         steps()?;
@@ -261,6 +281,17 @@ fn measure(
         "learning_rate": task.learning_rate,
         "program": program::to_json(&step.program),
     }))
+}
+
+/// The batches of an epoch: the tensors that have the columns' names and `.0`, then `.1`, and so
+/// on.
+fn batches<'a>(columns: &[&str], tensors: &'a BTreeMap<String, Tensor>) -> Vec<Vec<&'a Tensor>> {
+    let batch = |place: u32| {
+        let parts = columns.iter();
+        let parts = parts.map(|name| tensors.get(&format!("{name}.{place}")));
+        parts.collect::<Option<Vec<_>>>()
+    };
+    (0..).map_while(batch).collect()
 }
 
 /// What a state that is no parameter begins as.

@@ -108,7 +108,7 @@ fn transformer(scope: &Scope, batch: &[Var]) -> Measured {
     let x = x + part("out", &Linear::new(width, width), &seen);
     let normed = part("norm2", &LayerNorm::new(&[width]), &x);
     let wide = part("up", &Linear::new(width, 4 * width), &normed);
-    let wide = Activation::Gelu.forward(scope, &wide);
+    let wide = Activation::GeluExact.forward(scope, &wide);
     let y = x + part("down", &Linear::new(4 * width, width), &wide);
     Measured::new(y.square().mean(&[0, 1, 2]), y)
 }
